@@ -1,0 +1,113 @@
+//! Workloads as a node sees them.
+
+use crate::capture::{Level, State};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Identity of a workload, made from infrastructure alone.
+///
+/// It reads `<scope>/<platform>:<place>`, for instance `host-4c…/systemd:agent.service`. A restart, a
+/// second replica or a new shown name never changes it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Key(pub String);
+
+/// Where a workload runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Platform {
+    /// A container of a pod.
+    Kubernetes,
+    /// A container of Docker or Podman.
+    Docker,
+    /// A systemd unit.
+    Systemd,
+    /// A process that nothing manages.
+    Process,
+}
+
+/// A workload, as observed on one node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Identity.
+    pub key: Key,
+    /// Name to show.
+    pub name: String,
+    /// Where it runs.
+    pub platform: Platform,
+    /// Running instances; empty when it is stopped.
+    pub instances: Vec<Instance>,
+    /// Why we think that it talks to a model.
+    pub evidence: Vec<Evidence>,
+    /// Capture level in effect.
+    pub level: Level,
+    /// Where it is on the way to its desired level.
+    pub state: State,
+    /// One sentence on the state, and what to do next.
+    pub reason: String,
+    /// First time it was seen, nanoseconds since 1970.
+    pub first_seen_unix_nanos: u64,
+    /// Last time it was seen to talk to a model, nanoseconds since 1970.
+    pub last_seen_unix_nanos: u64,
+    /// Further resource attributes (namespace, container, image, …), by name.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// One running process of a workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Process id on the node.
+    pub pid: u32,
+    /// Start time, nanoseconds since 1970.
+    pub started_unix_nanos: u64,
+    /// Path of the executable.
+    pub executable: String,
+    /// Arguments, secrets masked.
+    pub arguments: Vec<String>,
+    /// User name or id.
+    pub user: String,
+    /// Language runtime, `None` when not recognised.
+    pub runtime: Option<Runtime>,
+    /// What reads its TLS traffic, for instance `libssl 3.0.17`; `None` when nothing was found.
+    pub tls: Option<String>,
+}
+
+/// A language runtime.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runtime {
+    /// Name, such as `cpython`.
+    pub name: String,
+    /// Version, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+/// One reason to think that a workload talks to a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Provider, by its well-known name.
+    pub provider: String,
+    /// How it was recognised.
+    pub by: By,
+    /// What was seen: the host name, or the path.
+    pub seen: String,
+    /// Last time, nanoseconds since 1970.
+    pub last_seen_unix_nanos: u64,
+}
+
+/// Ways to recognise a program that talks to a model, strongest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum By {
+    /// A model call was read.
+    Call,
+    /// The server name in a TLS `ClientHello` (RFC 6066).
+    Sni,
+    /// The Host header of a plain-text request.
+    Host,
+    /// A name that the resolver answered for the address.
+    Dns,
+    /// The address of an open connection, learned from a name seen before; a hint only.
+    Address,
+}

@@ -1,0 +1,2 @@
+//! Placeholder until the first real piece lands.
+#![forbid(unsafe_code)]

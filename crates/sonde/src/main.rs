@@ -1,0 +1,4 @@
+//! The `sonde` command.
+#![forbid(unsafe_code)]
+
+fn main() {}

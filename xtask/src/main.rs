@@ -1,0 +1,4 @@
+//! Tidy checks and developer tasks.
+#![forbid(unsafe_code)]
+
+fn main() {}
