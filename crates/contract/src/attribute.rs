@@ -116,3 +116,17 @@ pub const CAPTURE_OBSERVED: &str = "sonde.capture.observed";
 pub const CAPTURE_STATE: &str = "sonde.capture.state";
 /// One sentence on why the state is as it is, with what to do next.
 pub const CAPTURE_REASON: &str = "sonde.capture.reason";
+/// Running instances (array of objects, see [`crate::row::Instance`]).
+pub const INSTANCES: &str = "sonde.instances";
+/// What reads the TLS traffic of the workload, for instance `libssl 3.0.17`.
+pub const TLS: &str = "sonde.tls";
+/// Calls a minute, over the last five minutes or since the workload is known.
+pub const CALLS_PER_MINUTE: &str = "sonde.calls_per_minute";
+/// First time that the workload was seen.
+pub const FIRST_SEEN: &str = "sonde.first_seen";
+/// Last time that the workload was seen to talk to a model.
+pub const LAST_SEEN: &str = "sonde.last_seen";
+
+// Rows of calls.
+/// Id of a call, as the dashboard names it.
+pub const CALL_ID: &str = "sonde.call.id";

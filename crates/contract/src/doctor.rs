@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// One thing that Sonde looked at on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Fact {
     /// Short stable word, such as `btf` or `uprobe_multi`.
     pub name: String,
@@ -18,6 +19,7 @@ pub struct Fact {
 
 /// How a fact stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// Works.

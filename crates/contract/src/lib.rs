@@ -12,4 +12,5 @@ pub mod attribute;
 pub mod capture;
 pub mod doctor;
 pub mod poll;
+pub mod row;
 pub mod workload;

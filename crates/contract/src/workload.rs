@@ -14,6 +14,7 @@ pub struct Key(pub String);
 
 /// Where a workload runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Platform {
     /// A container of a pod.
@@ -98,6 +99,7 @@ pub struct Evidence {
 
 /// Ways to recognise a program that talks to a model, strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum By {
     /// A model call was read.

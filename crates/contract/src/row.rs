@@ -1,0 +1,21 @@
+//! Rows: what the dashboard's API answers with, one flat object a row.
+//!
+//! Keys are the names of [`crate::attribute`]; a value that is not known has no key, so that it
+//! is never mistaken for zero. The dashboard writes these, the command line and the controller's
+//! own socket read and write them too. `serde` cannot take a constant as a key, so a test holds
+//! the two lists together.
+
+mod call;
+mod overview;
+mod service;
+mod status;
+mod value;
+
+pub use call::{Call, Calls};
+pub use overview::{Bucket, ByModel, Distribution, Overview, ServiceModel, Stats};
+pub use service::{Evidence, Instance, Service, Services};
+pub use status::{Node, Status};
+pub use value::{Money, NotATime, NotMoney, Time};
+
+#[cfg(test)]
+mod tests;

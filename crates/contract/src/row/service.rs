@@ -1,0 +1,128 @@
+//! The row of a service: a workload with its shown name, its instances and its dial.
+
+use super::value::Time;
+use crate::capture::{Level, State};
+use crate::workload::{By, Platform};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A workload, as the page and the command line list it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Service {
+    /// Shown name.
+    #[serde(rename = "service.name")]
+    pub name: String,
+    /// Key of the workload.
+    #[serde(rename = "sonde.workload.key")]
+    pub key: String,
+    /// Where it runs.
+    #[serde(rename = "sonde.platform")]
+    pub platform: Platform,
+    /// Name of the node.
+    #[serde(rename = "host.name", default, skip_serializing_if = "Option::is_none")]
+    pub host_name: Option<String>,
+    /// Process id of the first running instance.
+    #[serde(rename = "process.pid", default, skip_serializing_if = "Option::is_none")]
+    pub process_pid: Option<u32>,
+    /// Arguments of the first running instance, secrets masked.
+    #[serde(rename = "process.command_args", default, skip_serializing_if = "Vec::is_empty")]
+    pub command_args: Vec<String>,
+    /// Language runtime.
+    #[serde(rename = "process.runtime.name", default, skip_serializing_if = "Option::is_none")]
+    pub runtime_name: Option<String>,
+    /// Version of the language runtime.
+    #[serde(rename = "process.runtime.version", default, skip_serializing_if = "Option::is_none")]
+    pub runtime_version: Option<String>,
+    /// Running instances; empty when it is stopped.
+    #[serde(rename = "sonde.instances", default)]
+    pub instances: Vec<Instance>,
+    /// Providers seen.
+    #[serde(rename = "sonde.providers", default)]
+    pub providers: Vec<String>,
+    /// How it was recognised.
+    #[serde(rename = "sonde.evidence", default)]
+    pub evidence: Vec<Evidence>,
+    /// What reads its TLS traffic.
+    #[serde(rename = "sonde.tls", default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<String>,
+    /// Capture level that is wanted.
+    #[serde(rename = "sonde.capture.desired")]
+    pub desired: Level,
+    /// Capture level in effect.
+    #[serde(rename = "sonde.capture.observed")]
+    pub observed: Level,
+    /// Where it is on the way.
+    #[serde(rename = "sonde.capture.state")]
+    pub state: State,
+    /// One sentence on why, and what to do next.
+    #[serde(rename = "sonde.capture.reason")]
+    pub reason: String,
+    /// Calls a minute, over the last five minutes or since the workload is known.
+    #[serde(rename = "sonde.calls_per_minute", default)]
+    pub calls_per_minute: f64,
+    /// First time that it was seen.
+    #[serde(rename = "sonde.first_seen")]
+    pub first_seen: Time,
+    /// Last time that it was seen to talk to a model; absent when it never was.
+    #[serde(rename = "sonde.last_seen", default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Time>,
+    /// True when it comes from `sonde replay`: nothing can be wanted of it.
+    #[serde(rename = "sonde.recorded", default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<bool>,
+    /// Further attributes of the resource (namespace, container, image, …), by name.
+    #[serde(flatten)]
+    pub more: BTreeMap<String, serde_json::Value>,
+}
+
+/// A running process of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Instance {
+    /// Process id on the node.
+    #[serde(rename = "process.pid")]
+    pub pid: u32,
+    /// Start of the process.
+    #[serde(rename = "process.creation.time")]
+    pub started: Time,
+    /// Path of the executable.
+    #[serde(rename = "process.executable.path", default, skip_serializing_if = "String::is_empty")]
+    pub executable: String,
+    /// Arguments, secrets masked.
+    #[serde(rename = "process.command_args", default, skip_serializing_if = "Vec::is_empty")]
+    pub command_args: Vec<String>,
+    /// User that it runs as.
+    #[serde(rename = "process.owner", default, skip_serializing_if = "String::is_empty")]
+    pub owner: String,
+    /// Language runtime.
+    #[serde(rename = "process.runtime.name", default, skip_serializing_if = "Option::is_none")]
+    pub runtime_name: Option<String>,
+    /// Version of the language runtime.
+    #[serde(rename = "process.runtime.version", default, skip_serializing_if = "Option::is_none")]
+    pub runtime_version: Option<String>,
+    /// What reads its TLS traffic.
+    #[serde(rename = "sonde.tls", default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<String>,
+}
+
+/// One reason to think that a workload talks to a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Evidence {
+    /// Provider, by its well-known name.
+    pub provider: String,
+    /// How it was recognised.
+    pub by: By,
+    /// What was seen: the host name, or the path.
+    pub seen: String,
+    /// Last time.
+    pub last_seen: Time,
+}
+
+/// All services.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Services {
+    /// The rows, by name and key.
+    pub services: Vec<Service>,
+}
