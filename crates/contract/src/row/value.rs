@@ -87,9 +87,9 @@ impl FromStr for Money {
         if !fits || !digits(whole) || !digits(part) {
             return Err(NotMoney);
         }
-        let whole: u128 = whole.parse().map_err(|_: std::num::ParseIntError| NotMoney)?;
+        let whole: u128 = whole.parse().map_err(|_digits: std::num::ParseIntError| NotMoney)?;
         let part: u128 =
-            format!("{part:0<12}").parse().map_err(|_: std::num::ParseIntError| NotMoney)?;
+            format!("{part:0<12}").parse().map_err(|_digits: std::num::ParseIntError| NotMoney)?;
         Ok(Self { pico_usd: whole * Self::PICOS + part })
     }
 }
