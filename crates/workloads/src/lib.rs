@@ -1,2 +1,26 @@
-//! Placeholder until the first real piece lands.
+//! Finds and names the programs on this node.
+//!
+//! Everything here is read from `/proc` and a few files under `/etc` and `/var/lib`, below a root
+//! that is a parameter, so that a controller in a container can look at its host and a test at a
+//! tree of its own. Nothing is ever changed, no child is started and no network is asked.
+//!
+//! Programs are hostile: names, arguments and environments are cut at limits, and stripped of
+//! control characters and of anything that looks like a secret before they leave this crate.
+//!
+//! Start with [`Node`]: it reads one [`Program`] after the other. `identity` says which of its
+//! properties make its key, and which its name.
 #![forbid(unsafe_code)]
+
+mod arguments;
+mod binary;
+mod identity;
+mod node;
+mod platform;
+mod process;
+mod runtime;
+mod sockets;
+mod tls;
+
+pub use node::{Host, Node};
+pub use process::Program;
+pub use sockets::{Connection, hosts_file};

@@ -1,0 +1,235 @@
+//! One process, as `/proc` shows it.
+
+use crate::arguments;
+use contract::workload::{Instance, Key, Platform};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// One tick of the start times in `/proc/PID/stat`: Linux counts a hundred a second for programs,
+/// whatever the kernel is built with (`USER_HZ`).
+pub(crate) const TICK_NANOS: u64 = 10_000_000;
+
+/// Command lines of real programs are far shorter; the kernel allows 2 MiB.
+const MAX_COMMAND_LINE: u64 = 256 << 10;
+
+/// The kernel allows 2 MiB for arguments and environment together.
+const MAX_ENVIRONMENT: u64 = 2 << 20;
+
+/// A process that maps 30 000 files has about this much text.
+const MAX_MAPS: u64 = 8 << 20;
+
+/// More distinct mapped files than a program has.
+const MAX_MAPPED_FILES: usize = 4_096;
+
+/// A program that runs: one process, whose workload is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Identity of its workload.
+    pub key: Key,
+    /// Name of its workload.
+    pub name: String,
+    /// Where it runs.
+    pub platform: Platform,
+    /// What the platform knows about it (container, unit, pod), by attribute name.
+    pub attributes: BTreeMap<String, String>,
+    /// Start in clock ticks since boot, of which there are a hundred a second.
+    pub start_ticks: u64,
+    /// Process that started it.
+    pub parent: u32,
+    /// The process itself.
+    pub instance: Instance,
+}
+
+impl Program {
+    /// Whether this is the process that the kernel says was started `start_nanos` after boot.
+    pub fn started_at(&self, start_nanos: u64) -> bool {
+        self.start_ticks == start_nanos / TICK_NANOS
+    }
+}
+
+/// What is read of a process, before anything is made of it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Process {
+    pub(crate) start_ticks: u64,
+    pub(crate) parent: u32,
+    pub(crate) user: u32,
+    /// Path of the executable in the process's own root; its name where the path may not be read.
+    pub(crate) executable: String,
+    /// Arguments with secrets masked, whole: for identity.
+    pub(crate) arguments: Vec<String>,
+    /// Arguments with secrets masked, cut to what is worth showing.
+    pub(crate) shown_arguments: Vec<String>,
+    pub(crate) directory: String,
+    /// Lines of `/proc/PID/cgroup`, the path of each.
+    pub(crate) cgroups: Vec<String>,
+    /// `service.name` that the owner gave by the variables of the OpenTelemetry specification.
+    pub(crate) service_name: Option<String>,
+    /// Files that are mapped, in order of their addresses, each once.
+    pub(crate) mapped: Vec<String>,
+    /// The root directory that the process sees, as a path of ours.
+    pub(crate) root: PathBuf,
+    /// `/proc/PID/exe`: opens the executable even when it was replaced.
+    pub(crate) executable_link: PathBuf,
+}
+
+impl Process {
+    /// Reads process `pid`; `None` when it has ended or is a thread of the kernel.
+    pub(crate) fn read(root: &Path, pid: u32) -> Option<Self> {
+        let directory = root.join("proc").join(pid.to_string());
+        let (start_ticks, parent) = start(root, pid)?;
+        let user = fs::metadata(&directory).ok()?.uid();
+        let raw_arguments = split(&read_bytes(&directory.join("cmdline"), MAX_COMMAND_LINE)?);
+        let executable = match link(&directory.join("exe")) {
+            Some(path) => path.trim_end_matches(" (deleted)").to_owned(),
+            // Another user's program: the first argument is all that may be seen.
+            None => raw_arguments.first()?.clone(),
+        };
+        let arguments = arguments::masked(&raw_arguments);
+        let process = Self {
+            start_ticks,
+            parent,
+            user,
+            executable: clean(&executable, 4096),
+            shown_arguments: arguments::shown(&arguments),
+            arguments,
+            directory: link(&directory.join("cwd")).unwrap_or_default(),
+            cgroups: cgroups(&directory),
+            service_name: service_name(&directory),
+            mapped: mapped(&directory),
+            root: directory.join("root"),
+            executable_link: directory.join("exe"),
+        };
+        // The id may have gone to another process while its files were read.
+        (start(root, pid)?.0 == start_ticks).then_some(process)
+    }
+
+    /// Last part of the executable's path.
+    pub(crate) fn executable_name(&self) -> &str {
+        self.executable.rsplit('/').next().unwrap_or(&self.executable)
+    }
+
+    /// A path of the process as one of ours.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+}
+
+/// Start in ticks since boot, and parent.
+pub(crate) fn start(root: &Path, pid: u32) -> Option<(u64, u32)> {
+    let stat = read_text(&root.join("proc").join(pid.to_string()).join("stat"), 4096)?;
+    // The name is in parentheses, and may hold parentheses and spaces.
+    let mut fields = stat.get(stat.rfind(')')?..)?.split_whitespace().skip(1);
+    let parent = fields.nth(1)?.parse().ok()?;
+    let ticks = fields.nth(17)?.parse().ok()?;
+    Some((ticks, parent))
+}
+
+/// Ids of the processes that run, in order, at most `limit` of them.
+pub(crate) fn pids(root: &Path, limit: usize) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir(root.join("proc")) else { return Vec::new() };
+    let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    let mut pids: Vec<u32> = entries.flatten().filter_map(pid).take(limit).collect();
+    pids.sort_unstable();
+    pids
+}
+
+fn cgroups(directory: &Path) -> Vec<String> {
+    let text = read_text(&directory.join("cgroup"), 64 << 10).unwrap_or_default();
+    text.lines().filter_map(|line| Some(line.splitn(3, ':').nth(2)?.to_owned())).collect()
+}
+
+/// Reads two variables of the environment and nothing else.
+fn service_name(directory: &Path) -> Option<String> {
+    let environment = read_bytes(&directory.join("environ"), MAX_ENVIRONMENT)?;
+    let variable = |name: &str| {
+        environment
+            .split(|byte| *byte == 0)
+            .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+            .map(|value| String::from_utf8_lossy(value).into_owned())
+    };
+    let name =
+        variable("OTEL_SERVICE_NAME").filter(|name| !name.trim().is_empty()).or_else(|| {
+            let attributes = variable("OTEL_RESOURCE_ATTRIBUTES")?;
+            let pair = |pair: &str| {
+                pair.trim()
+                    .strip_prefix("service.name")?
+                    .trim_start()
+                    .strip_prefix('=')
+                    .map(percent_decoded)
+            };
+            attributes.split(',').find_map(pair)
+        })?;
+    Some(clean(name.trim(), 128)).filter(|name| !name.is_empty())
+}
+
+fn percent_decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let code = bytes
+            .get(at + 1..at + 3)
+            .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        match (byte, code) {
+            (b'%', Some(code)) => {
+                decoded.push(code);
+                at += 3;
+            }
+            _ => {
+                decoded.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+fn mapped(directory: &Path) -> Vec<String> {
+    let text = read_text(&directory.join("maps"), MAX_MAPS).unwrap_or_default();
+    let mut files: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let Some(path) = line.find('/').and_then(|at| line.get(at..)) else { continue };
+        let path = path.trim_end_matches(" (deleted)");
+        // Segments of one file follow each other.
+        if files.last().is_none_or(|last| last != path) && files.len() < MAX_MAPPED_FILES {
+            files.push(path.to_owned());
+        }
+    }
+    files
+}
+
+fn split(command_line: &[u8]) -> Vec<String> {
+    // A program that overwrites its title leaves zeros behind it.
+    let end = command_line.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    if end == 0 {
+        return Vec::new();
+    }
+    command_line[..end]
+        .split(|byte| *byte == 0)
+        .map(|argument| String::from_utf8_lossy(argument).into_owned())
+        .collect()
+}
+
+fn link(path: &Path) -> Option<String> {
+    Some(fs::read_link(path).ok()?.to_string_lossy().into_owned())
+}
+
+/// Reads at most `limit` bytes of a file of `/proc`.
+pub(crate) fn read_bytes(path: &Path, limit: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(limit).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// Reads at most `limit` bytes of text.
+pub(crate) fn read_text(path: &Path, limit: u64) -> Option<String> {
+    Some(String::from_utf8_lossy(&read_bytes(path, limit)?).into_owned())
+}
+
+/// The text without control characters, at most `length` characters of it.
+pub(crate) fn clean(text: &str, length: usize) -> String {
+    text.chars().filter(|character| !character.is_control()).take(length).collect()
+}
