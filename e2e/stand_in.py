@@ -1,12 +1,12 @@
 """A stand-in for model APIs: real TLS, HTTP/1.1 and server-sent events on loopback.
 
-It answers the paths of OpenAI chat completions and Anthropic messages in their own shapes, for any
-host name, with a certificate authority of its own that is made at the start. A request says what it
-wants to be answered in the header `x-stand-in` (JSON, the fields of `Wanted`); without it the answer
-is an ordinary success.
+It answers the paths of OpenAI chat completions and Anthropic messages in their own shapes, with a
+certificate authority of its own that is made at the start. A request says what it wants to be
+answered in the header `x-stand-in` (JSON, the fields of `Wanted`); without it the answer is an
+ordinary success.
 
-The log has one JSON object a line for each answer, with times of CLOCK_MONOTONIC in nanoseconds, the
-clock that the kernel's probes stamp events with. Standard library only.
+The log has one JSON object a line for each answer, with times of CLOCK_MONOTONIC in nanoseconds,
+the clock that the kernel's probes stamp events with. Standard library only.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A chat assistant, as many are written: OpenAI chat completions, streamed, one connection a call."""
+"""A chat assistant, as many are written: OpenAI chat completions, streamed."""
 
 import json
 import random

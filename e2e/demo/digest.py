@@ -1,4 +1,4 @@
-"""A job that sums up tickets: Anthropic messages, not streamed, over a connection that stays open."""
+"""A job that sums up tickets: Anthropic messages over a connection that stays open."""
 
 import http.client
 import json

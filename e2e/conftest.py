@@ -1,0 +1,89 @@
+"""Fixtures: one Sonde and one stand-in for the whole run, clients that end with their test."""
+
+import os
+import subprocess
+
+import pytest
+
+from harness import SONDE, Client, Kind, Sonde, StandIn
+
+
+@pytest.fixture(scope="session")
+def binary():
+    """The optimised binary; `./dev build` makes it."""
+    assert SONDE.exists(), f"{SONDE} is missing; run ./dev build"
+    return SONDE
+
+
+@pytest.fixture(scope="session")
+def kernel(binary):
+    """Passes where this machine grants capture; elsewhere skips with the reason, or fails where
+    SONDE_REQUIRE_KERNEL says that these tests must run."""
+    doctor = subprocess.run([binary, "doctor"], capture_output=True, text=True)
+    if doctor.returncode == 0 and os.geteuid() == 0:
+        return
+    reason = "not root" if os.geteuid() else doctor.stdout + doctor.stderr
+    if os.environ.get("SONDE_REQUIRE_KERNEL"):
+        pytest.fail(f"capture is required here and is not possible: {reason}")
+    pytest.skip(f"needs root and a kernel that grants eBPF: {reason}")
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory):
+    """The stand-in at port 443 of an address of its own where this user may, else anywhere."""
+    listen = f"127.77.{os.getpid() % 250 + 1}.1:443" if os.geteuid() == 0 else "127.0.0.1:0"
+    running = StandIn(tmp_path_factory.mktemp("stand-in"), listen)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def sonde(kernel, binary, tmp_path_factory):
+    """One `sonde up` with capture for all tests that do not stop it."""
+    running = Sonde(tmp_path_factory.mktemp("sonde")).start()
+    yield running
+    assert running.stop() == 0, running.err.read_text()
+
+
+@pytest.fixture
+def client(stand_in):
+    """Starts clients, and ends them with the test."""
+    running = []
+
+    def start(kind: Kind, *more: str) -> Client:
+        running.append(Client(kind, stand_in, *more))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.stop()
+
+
+@pytest.fixture
+def up(binary, tmp_path):
+    """Starts further ones, and ends them with the test."""
+    running = []
+
+    def start(*flags: str, **more) -> Sonde:
+        directory = tmp_path / f"sonde-{len(running)}"
+        directory.mkdir()
+        running.append(Sonde(directory, **more))
+        return running[-1].start(*flags)
+
+    yield start
+    for one in running:
+        one.stop()
+
+
+@pytest.fixture
+def watched(sonde, client):
+    """A client whose service is captured: discovered with a first call, then switched on."""
+
+    def start(kind: Kind, *more: str):
+        running = client(kind, *more)
+        running.call(stream=False)
+        key = sonde.service(running.pid)["sonde.workload.key"]
+        sonde.wish(key, "network")
+        return running, key
+
+    return start

@@ -1,0 +1,92 @@
+"""Sums up what the runners of `./dev test` said: what could not run and why, and the last line.
+
+Usage: summary.py DIRECTORY, which holds NAME.log, NAME.code where a runner failed, and NAME.xml
+(JUnit) where it writes one. The last line is `N passed, N failed`; the exit code is 1 when anything
+failed, when a runner ended without a count, or when a test did not run that had to.
+"""
+
+import collections
+import dataclasses
+import os
+import pathlib
+import re
+import sys
+import xml.etree.ElementTree
+
+
+@dataclasses.dataclass
+class Count:
+    """What one runner said."""
+
+    passed: int = 0
+    failed: int = 0
+    # Reasons of tests that did not run, each with how many.
+    not_run: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+
+
+def of_cargo(log: str) -> Count:
+    """Sums the closing lines of all test binaries."""
+    count = Count()
+    pattern = r"^test result: \w+\. (\d+) passed; (\d+) failed"
+    for passed, failed in re.findall(pattern, log, re.MULTILINE):
+        count.passed += int(passed)
+        count.failed += int(failed)
+    for reason in re.findall(r"^test .* \.\.\. ignored(?:, (.*))?$", log, re.MULTILINE):
+        count.not_run[reason or "ignored without a reason"] += 1
+    return count
+
+
+def of_junit(path: pathlib.Path) -> Count:
+    """Reads the cases of a JUnit file."""
+    count = Count()
+    for case in xml.etree.ElementTree.parse(path).getroot().iter("testcase"):
+        skipped = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            count.failed += 1
+        elif skipped is not None:
+            reason = " ".join(skipped.get("message", "skipped").split())
+            count.not_run[reason] += 1
+        else:
+            count.passed += 1
+    return count
+
+
+def of_runner(log: pathlib.Path) -> Count:
+    """What a runner counted; one failure when it failed without counting one."""
+    junit = log.with_suffix(".xml")
+    if junit.exists():
+        count = of_junit(junit)
+    else:
+        count = of_cargo(log.read_text(encoding="utf-8", errors="replace"))
+    has_failed = log.with_suffix(".code").exists()
+    if log.stem == "format":
+        count.passed += not has_failed
+    if (has_failed and not count.failed) or not (count.passed or count.failed or count.not_run):
+        count.failed += 1
+    if os.environ.get("SONDE_REQUIRE_KERNEL"):
+        # Here everything can run, so that a test that did not is a failure.
+        count.failed += count.not_run.total()
+    return count
+
+
+def main() -> int:
+    """Prints the summary."""
+    directory = pathlib.Path(sys.argv[1])
+    total = Count()
+    print("\nWhat ran:")
+    for log in sorted(directory.glob("*.log"), key=lambda log: log.stat().st_mtime):
+        count = of_runner(log)
+        print(f"  {log.stem:8} {count.passed} passed, {count.failed} failed")
+        total.passed += count.passed
+        total.failed += count.failed
+        total.not_run += count.not_run
+    if total.not_run:
+        print("What could not run here, and why:")
+        for reason, times in total.not_run.most_common():
+            print(f"  {times} x {reason[:300]}")
+    print(f"{total.passed} passed, {total.failed} failed")
+    return 1 if total.failed or not total.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""The page in a real browser: a person switches capture on and off, and sees the calls."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from harness import KINDS, ROOT, until
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's Chromium; Playwright downloads nothing."""
+    assert pathlib.Path(CHROMIUM).exists(), "Chromium is missing; `./dev test` installs it"
+    with sync_playwright() as playwright:
+        sandbox = [] if os.geteuid() else ["--no-sandbox"]
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *sandbox])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page that fails the test on any error of a script, and on any request elsewhere."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    opened = context.new_page()
+    faults = []
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+
+    def is_elsewhere(request) -> bool:
+        return not request.url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+
+    opened.on("request", lambda request: is_elsewhere(request) and faults.append(request.url))
+    yield opened
+    context.close()
+    assert faults == []
+
+
+def dial(page, name: str, level: str):
+    """One position of the dial in the row of a service."""
+    row = page.get_by_role("row").filter(has_text=name)
+    return row.get_by_role("radio", name=level)
+
+
+def bpftool_shows(link: int) -> bool:
+    """What the kernel's own tool says of a link."""
+    command = ["/usr/sbin/bpftool", "link", "show", "id", str(link)]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.mark.kernel
+def test_a_person_switches_capture_on_and_off(kernel, up, client, page):
+    kind = KINDS[0]
+    sonde = up()
+    program = client(kind)
+    program.call(stream=False)
+    row = sonde.service(program.pid)
+    name, key = row["service.name"], row["sonde.workload.key"]
+    before = sonde.links()
+
+    page.goto(sonde.login_link())
+    page.goto(f"{sonde.url}/services")
+    expect(dial(page, name, "Off")).to_be_checked(timeout=10_000)
+    dial(page, name, "Network").click()
+    expect(dial(page, name, "Network")).to_be_checked()
+    until("in effect", lambda: sonde.service(program.pid)["sonde.capture.observed"] == "network")
+    added = sonde.links() - before
+    assert added
+    assert all(bpftool_shows(link) for link in added)
+
+    wanted = {"input": 1234, "output": 567}
+    page.goto(f"{sonde.url}/calls")
+    program.call(stream=True, **wanted)
+    line = page.get_by_role("row").filter(has_text="gpt-4o-mini")
+    expect(line.first).to_contain_text("1,234", timeout=5_000)
+    expect(line.first).to_contain_text("567")
+
+    page.goto(f"{sonde.url}/services")
+    dial(page, name, "Off").click()
+    until("off", lambda: sonde.service(program.pid)["sonde.capture.observed"] == "off")
+    assert sonde.links() & added == set()
+    assert not any(bpftool_shows(link) for link in added)
+    count = len(sonde.calls(key))
+    assert program.call(stream=True)[0]["ok"]
+    time.sleep(1.5)
+    assert len(sonde.calls(key)) == count
+
+
+def test_the_page_asks_for_a_login(up, page):
+    sonde = up()
+    page.goto(sonde.url)
+    expect(page.get_by_text("sonde login")).to_be_visible()
+    link = sonde.login_link()
+    page.goto(link)
+    page.goto(f"{sonde.url}/services")
+    expect(page.get_by_role("heading", name="Services")).to_be_visible()
+
+
+def test_a_login_link_works_once(up, browser):
+    sonde = up()
+    link = sonde.login_link()
+    for expected_to_work in (True, False):
+        context = browser.new_context()
+        opened = context.new_page()
+        opened.goto(link)
+        status = opened.request.get(f"{sonde.url}/api/v1/services").status
+        assert (status == 200) is expected_to_work
+        context.close()
+
+
+@pytest.mark.kernel
+def test_the_demo_fills_every_page(kernel, up, browser):
+    """Also makes the pictures of the documents, when SONDE_UPDATE_SCREENSHOTS asks for them."""
+    is_asked = bool(os.environ.get("SONDE_UPDATE_SCREENSHOTS"))
+    place = ROOT / "docs" if is_asked else ROOT / "e2e" / "out"
+    place.mkdir(exist_ok=True)
+    sonde = up()
+    demo = subprocess.Popen([sys.executable, str(ROOT / "e2e" / "demo" / "run.py")])
+    try:
+        for name in ("assistant.py", "digest.py"):
+
+            def named(name=name):
+                rows = [row for row in sonde.services() if row["service.name"] == name]
+                return rows[0]["sonde.workload.key"] if rows else None
+
+            sonde.wish(until(f"{name} is discovered", named, 15), "network")
+        time.sleep(150 if is_asked else 10)
+        for scheme in ("dark", "light"):
+            take_pictures(browser, sonde, scheme, place)
+    finally:
+        demo.terminate()
+        demo.wait()
+
+
+def take_pictures(browser, sonde, scheme: str, place: pathlib.Path) -> None:
+    """A picture of each page, with what the demo made in it."""
+    size = {"width": 1440, "height": 900}
+    context = browser.new_context(viewport=size, color_scheme=scheme)
+    opened = context.new_page()
+    opened.goto(sonde.login_link())
+    for name, shown in (("overview", "gpt-4o"), ("services", "assistant.py"), ("calls", "gpt-4o")):
+        opened.goto(f"{sonde.url}/{name}")
+        expect(opened.get_by_text(shown).first).to_be_visible(timeout=10_000)
+        opened.wait_for_timeout(800)
+        opened.screenshot(path=place / f"screenshot-{name}-{scheme}.png")
+    context.close()
