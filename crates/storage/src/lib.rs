@@ -1,2 +1,35 @@
-//! Placeholder until the first real piece lands.
+//! Keeps what was seen and what is wanted, and answers questions about it.
+//!
+//! [`Store`] is the whole interface. It keeps control state (nodes, workloads, wishes, who may
+//! come in) in `control.db`, and model calls in one file a day, `calls-2026-11-23.db`, so that
+//! forgetting a day is deleting a file. A call is in the file of the day on which it **started**
+//! (UTC); numbers over time count it when it **ended**.
+//!
+//! # Promises
+//!
+//! The conformance suite (`conformance.rs`) holds every engine to these:
+//! - What [`Store::submit`] reported as kept is on disk, whatever happens next.
+//! - A call is known by its trace and span id; sent again, it is kept and counted once.
+//! - Money is added exactly. Percentiles are within 1 % and never averaged.
+//! - Wishes have no expiry; their history is only ever added to.
+//!
+//! No HTTP here, and no clock: `now` is an argument. Methods block; call them from a thread that
+//! may.
 #![forbid(unsafe_code)]
+
+mod store;
+
+mod error;
+mod outcome;
+mod query;
+mod secret;
+mod sketch;
+mod sqlite;
+mod tally;
+
+#[cfg(test)]
+mod conformance;
+
+pub use error::Error;
+pub use query::{BadCursor, CallsQuery, Cursor, Outcome, Span};
+pub use store::{Kept, Store, TokenKind, Wanted};

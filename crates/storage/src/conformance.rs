@@ -1,0 +1,39 @@
+//! What every engine must do, asked through [`Store`] alone. Another engine runs the same tests.
+
+mod calls;
+mod control;
+
+use crate::Store;
+use contract::row::{Call, Money, Time};
+
+/// Noon of a day; the day before and after it are within reach.
+const NOON: u64 = 1_795_435_200_000_000_000;
+const SECOND: u64 = 1_000_000_000;
+
+/// A store in a directory that is gone with the first value.
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("data")).unwrap();
+    (dir, store)
+}
+
+/// A call that went well: `start` in seconds from noon, one second long.
+fn call(number: u64, start: i64) -> Call {
+    Call {
+        time: Time(NOON.checked_add_signed(start * SECOND as i64).unwrap()),
+        trace_id: format!("{number:032x}"),
+        span_id: format!("{number:016x}"),
+        service_name: Some("agent".into()),
+        workload_key: Some("host/process:agent".into()),
+        operation_name: Some("chat".into()),
+        provider_name: Some("openai".into()),
+        request_model: Some("gpt-4o".into()),
+        response_model: Some("gpt-4o-2024-08-06".into()),
+        http_status: Some(200),
+        duration: Some(1.0),
+        input_tokens: Some(10),
+        output_tokens: Some(5),
+        cost: Some(Money { pico_usd: 7 }),
+        ..Call::default()
+    }
+}

@@ -1,0 +1,235 @@
+//! Wishes that are kept, and who may come in.
+
+use super::{NOON, SECOND, call, store};
+use crate::{Error, Store, TokenKind};
+use contract::capture::{Level, State};
+use contract::poll::{Instance, PROTOCOL, Report};
+use contract::row::Time;
+use contract::workload::{Key, Observed, Platform};
+
+const NOW: Time = Time(NOON);
+
+fn report(node: &str, keys: &[&str]) -> Report {
+    Report {
+        protocol: PROTOCOL,
+        instance: Instance {
+            id: node.into(),
+            host_name: format!("host of {node}"),
+            version: "0.1.0".into(),
+            kernel: "6.1".into(),
+            started_unix_nanos: NOON,
+            recorded: false,
+        },
+        generation: 0,
+        wait_seconds: 0,
+        workloads: Some(keys.iter().map(|key| observed(key)).collect()),
+        doctor: Some(Vec::new()),
+        lost: [("ring_full".to_owned(), 3)].into(),
+    }
+}
+
+fn observed(key: &str) -> Observed {
+    Observed {
+        key: Key(key.into()),
+        name: key.into(),
+        platform: Platform::Process,
+        instances: Vec::new(),
+        evidence: Vec::new(),
+        level: Level::Off,
+        state: State::Discovered,
+        reason: "seen".into(),
+        first_seen_unix_nanos: NOON - 60 * SECOND,
+        last_seen_unix_nanos: 0,
+        attributes: [("k8s.namespace.name".to_owned(), "default".to_owned())].into(),
+    }
+}
+
+fn states(store: &Store) -> Vec<(String, Level, State)> {
+    let services = store.services(NOW).unwrap().services;
+    services.into_iter().map(|row| (row.key, row.desired, row.state)).collect()
+}
+
+#[test]
+fn a_wish_reaches_its_node_alone_and_generations_grow() {
+    let (_dir, store) = store();
+    store.report(&report("n1", &["a", "b"]), NOW).unwrap();
+    store.report(&report("n2", &["c"]), NOW).unwrap();
+    assert_eq!(store.wish("n1").unwrap().generation, 0);
+    let first = store.want("a", Level::Network, "page", NOW).unwrap();
+    assert_eq!(first.instances, ["n1"]);
+    let second = store.want("c", Level::Network, "page", NOW).unwrap();
+    assert!(second.generation > first.generation);
+    let wish = store.wish("n1").unwrap();
+    assert_eq!((wish.generation, wish.desired.len()), (first.generation, 1));
+    assert_eq!((wish.desired[0].key.0.as_str(), wish.desired[0].level), ("a", Level::Network));
+    let third = store.want("a", Level::Off, "page", NOW).unwrap();
+    let wish = store.wish("n1").unwrap();
+    assert_eq!((wish.generation, wish.desired[0].level), (third.generation, Level::Off));
+    assert_eq!(store.wish("nobody").unwrap().desired, []);
+}
+
+#[test]
+fn wishes_for_what_is_not_there_are_refused() {
+    let (_dir, store) = store();
+    let mut recording = report("n1", &["a"]);
+    recording.instance.recorded = true;
+    store.report(&recording, NOW).unwrap();
+    let want = |key| store.want(key, Level::Network, "page", NOW).unwrap_err();
+    assert!(matches!(want("b"), Error::UnknownWorkload));
+    assert!(matches!(want("a"), Error::Recorded));
+    assert_eq!(states(&store), [("a".to_owned(), Level::Off, State::Recorded)]);
+}
+
+#[test]
+fn a_wish_outlives_a_restart_and_the_workload() {
+    let (dir, store) = store();
+    store.report(&report("n1", &["a"]), NOW).unwrap();
+    let wanted = store.want("a", Level::Network, "page", NOW).unwrap();
+    store.report(&report("n1", &[]), NOW).unwrap();
+    assert_eq!(states(&store), [("a".to_owned(), Level::Network, State::Stopped)]);
+    drop(store);
+    let store = Store::open(&dir.path().join("data")).unwrap();
+    let year = Time(NOON + 365 * 86_400 * SECOND);
+    store.report(&report("n1", &[]), year).unwrap();
+    assert_eq!(store.wish("n1").unwrap().generation, wanted.generation);
+    assert_eq!(store.wish("n1").unwrap().desired.len(), 1);
+}
+
+#[test]
+fn a_node_that_newly_has_a_wanted_workload_is_told() {
+    let (_dir, store) = store();
+    store.report(&report("n1", &["a"]), NOW).unwrap();
+    store.report(&report("n2", &["b"]), NOW).unwrap();
+    store.want("a", Level::Network, "page", NOW).unwrap();
+    let seen = store.want("b", Level::Network, "page", NOW).unwrap().generation;
+    store.report(&report("n2", &["a", "b"]), NOW).unwrap();
+    let wish = store.wish("n2").unwrap();
+    assert!(wish.generation > seen, "else a poll with {seen} would wait");
+    assert_eq!(wish.desired.len(), 2);
+}
+
+#[test]
+fn a_report_says_whether_it_changed_anything() {
+    let (_dir, store) = store();
+    let mut report = report("n1", &["a"]);
+    assert!(store.report(&report, NOW).unwrap());
+    assert!(!store.report(&report, NOW).unwrap());
+    report.workloads = None;
+    report.doctor = None;
+    let later = Time(NOON + SECOND);
+    assert!(!store.report(&report, later).unwrap());
+    assert_eq!(store.nodes().unwrap()[0].last_poll, later);
+    assert_eq!(states(&store).len(), 1);
+    report.lost.insert("ring_full".into(), 4);
+    assert!(store.report(&report, NOW).unwrap());
+    assert_eq!(store.nodes().unwrap()[0].lost["ring_full"], 4);
+}
+
+#[test]
+fn what_nobody_wants_is_forgotten_after_a_week() {
+    let (_dir, store) = store();
+    store.report(&report("n1", &["a"]), NOW).unwrap();
+    store.report(&report("n1", &[]), NOW).unwrap();
+    assert_eq!(states(&store).len(), 1);
+    let later = Time(NOON + 8 * 86_400 * SECOND);
+    store.report(&report("n1", &[]), later).unwrap();
+    assert_eq!(states(&store), []);
+}
+
+#[test]
+fn the_dial_is_pending_until_the_controller_says_otherwise() {
+    let (_dir, store) = store();
+    let mut report = report("n1", &["a"]);
+    store.report(&report, NOW).unwrap();
+    assert_eq!(states(&store)[0].2, State::Discovered);
+    store.want("a", Level::Network, "page", NOW).unwrap();
+    assert_eq!(states(&store)[0].2, State::Pending);
+    let mut say = |level, state| {
+        let workload = &mut report.workloads.as_mut().unwrap()[0];
+        (workload.level, workload.state) = (level, state);
+        store.report(&report, NOW).unwrap();
+        states(&store)[0].2
+    };
+    assert_eq!(say(Level::Off, State::Failed), State::Failed);
+    assert_eq!(say(Level::Network, State::Capturing), State::Capturing);
+    store.want("a", Level::Off, "page", NOW).unwrap();
+    assert_eq!(say(Level::Network, State::Capturing), State::Pending);
+    assert_eq!(say(Level::Off, State::Discovered), State::Discovered);
+}
+
+#[test]
+fn calls_a_minute_are_of_the_last_five_or_since_the_service_is_known() {
+    let (_dir, store) = store();
+    store.report(&report("n1", &["host/process:agent"]), NOW).unwrap();
+    store.insert((1..=6).map(|number| call(number, -10)).collect()).unwrap();
+    let rate = |now| store.services(now).unwrap().services[0].calls_per_minute;
+    assert_eq!(rate(NOW), 6.0);
+    assert_eq!(rate(Time(NOON + 120 * SECOND)), 2.0);
+    assert_eq!(rate(Time(NOON + 400 * SECOND)), 0.0);
+}
+
+#[test]
+fn a_login_code_is_good_once_and_for_a_while() {
+    let (_dir, store) = store();
+    let (soon, late) = (Time(NOON + SECOND), Time(NOON + 2 * SECOND));
+    let code = store.new_login_code(soon, NOW).unwrap();
+    assert_eq!(store.login("wrong", late, NOW).unwrap(), None);
+    let session = store.login(&code, late, NOW).unwrap().unwrap();
+    assert_eq!(store.login(&code, late, NOW).unwrap(), None, "used");
+    assert!(store.session(&session, NOW).unwrap());
+    assert!(!store.session(&session, late).unwrap(), "over");
+    assert!(!store.session(&code, NOW).unwrap(), "a code is no session");
+    let old = store.new_login_code(soon, NOW).unwrap();
+    assert_eq!(store.login(&old, late, soon).unwrap(), None, "too old");
+    store.logout(&session).unwrap();
+    assert!(!store.session(&session, NOW).unwrap());
+}
+
+#[test]
+fn tokens_are_known_by_kind_and_no_secret_is_on_disk() {
+    let (dir, store) = store();
+    let tokens: Vec<_> = [TokenKind::Join, TokenKind::Ingest, TokenKind::Api]
+        .into_iter()
+        .map(|kind| (kind, store.new_token(kind, "test", NOW).unwrap()))
+        .collect();
+    for (kind, token) in &tokens {
+        assert_eq!(store.token(token).unwrap(), Some(*kind));
+        assert_eq!(store.token(&token.to_uppercase()).unwrap(), None);
+    }
+    assert_eq!(store.token("").unwrap(), None);
+    let code = store.new_login_code(Time(u64::MAX), NOW).unwrap();
+    drop(store);
+    for file in std::fs::read_dir(dir.path().join("data")).unwrap() {
+        let path = file.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        for secret in tokens.iter().map(|(_, token)| token).chain([&code]) {
+            let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!found, "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_second_user_of_the_directory_is_told_who_has_it() {
+    let (dir, store) = store();
+    let path = dir.path().join("data");
+    let error = Store::open(&path).unwrap_err();
+    assert!(matches!(error, Error::InUse { owner: Some(pid), .. } if pid == std::process::id()));
+    drop(store);
+    Store::open(&path).unwrap();
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_an_error_that_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "not a directory").unwrap();
+    let error = Store::open(&file.join("data")).unwrap_err();
+    assert!(matches!(error, Error::Directory { .. }), "{error}");
+    assert!(error.to_string().contains("--data-dir"), "{error}");
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("control.db"), [0xff; 8192]).unwrap();
+    let error = Store::open(&data).unwrap_err();
+    assert!(matches!(error, Error::Directory { .. }), "{error}");
+}

@@ -1,0 +1,71 @@
+//! Secrets: made from the system's random numbers, kept only as keyed hashes.
+//!
+//! They have 256 random bits, so a fast keyed hash is enough: there is nothing to guess. The key
+//! is a file of its own beside the databases; a stolen database alone says nothing.
+
+use crate::error::Error;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// The key of the hashes. Its `Debug` says nothing.
+pub(crate) struct Pepper([u8; 32]);
+
+impl std::fmt::Debug for Pepper {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Pepper(…)")
+    }
+}
+
+impl Pepper {
+    /// Reads the key from `secret.key`, or makes the file, for its owner alone.
+    pub(crate) fn load(data_dir: &Path) -> Result<Self, Error> {
+        let path = data_dir.join("secret.key");
+        let failed = |doing| {
+            let path = path.clone();
+            move |source| Error::Directory { doing, path, source }
+        };
+        let mut key = [0; 32];
+        match std::fs::File::open(&path) {
+            Ok(mut file) => file.read_exact(&mut key).map_err(failed("read"))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                key = random()?;
+                let mut file = OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&path)
+                    .map_err(failed("create"))?;
+                file.write_all(&key).and_then(|()| file.sync_all()).map_err(failed("write"))?;
+            }
+            Err(source) => return Err(failed("read")(source)),
+        }
+        Ok(Self(key))
+    }
+
+    /// The keyed hash of a secret. `purpose` keeps a session from ever being good as a token.
+    pub(crate) fn hash(&self, purpose: &str, secret: &str) -> [u8; 32] {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        mac.update(purpose.as_bytes());
+        mac.update(&[0]);
+        mac.update(secret.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+}
+
+/// A new secret: the prefix and 64 hexadecimal digits.
+pub(crate) fn make(prefix: &str) -> Result<String, Error> {
+    let random: [u8; 32] = random()?;
+    Ok(random.iter().fold(prefix.to_owned(), |text, byte| format!("{text}{byte:02x}")))
+}
+
+fn random() -> Result<[u8; 32], Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::Random(std::io::Error::other(error.to_string())))?;
+    Ok(bytes)
+}

@@ -1,0 +1,470 @@
+//! One day of calls in one file: how a call becomes a row, and a row a call.
+
+use super::migrate::Migration;
+use crate::error::{Doing, Error};
+use crate::outcome::{CLASSES, outcome};
+use crate::query::{CallsQuery, Cursor};
+use contract::row::{Call, Money, Time};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params_from_iter};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+const MIGRATIONS: [Migration; 1] = [Migration { name: "calls", sql: include_str!("calls_1.sql") }];
+
+/// Texts whose numbers are remembered; beyond, the memory starts anew. Real fleets have hundreds.
+const MAX_REMEMBERED: usize = 16_384;
+
+/// Nanoseconds of a day.
+pub(super) const DAY_NANOS: u64 = 86_400_000_000_000;
+
+/// The writing end of a day file.
+#[derive(Debug)]
+pub(super) struct DayWriter {
+    connection: Connection,
+    texts: HashMap<String, i64>,
+    longest: u64,
+}
+
+/// What only a single row shows, with short names because every row repeats them.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Rest {
+    #[serde(rename = "p", skip_serializing_if = "Option::is_none")]
+    parent_span_id: Option<String>,
+    #[serde(rename = "pl", skip_serializing_if = "Option::is_none")]
+    platform: Option<String>,
+    #[serde(rename = "mt", skip_serializing_if = "Option::is_none")]
+    request_max_tokens: Option<u64>,
+    #[serde(rename = "t", skip_serializing_if = "Option::is_none")]
+    request_temperature: Option<f64>,
+    #[serde(rename = "tp", skip_serializing_if = "Option::is_none")]
+    request_top_p: Option<f64>,
+    #[serde(rename = "n", skip_serializing_if = "Option::is_none")]
+    request_choice_count: Option<u64>,
+    #[serde(rename = "s", skip_serializing_if = "Option::is_none")]
+    request_stream: Option<bool>,
+    #[serde(rename = "id", skip_serializing_if = "Option::is_none")]
+    response_id: Option<String>,
+    #[serde(rename = "fr", skip_serializing_if = "Vec::is_empty")]
+    finish_reasons: Vec<String>,
+    #[serde(rename = "c", skip_serializing_if = "Option::is_none")]
+    conversation_id: Option<String>,
+    #[serde(rename = "tc", skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<String>,
+    #[serde(rename = "sa", skip_serializing_if = "Option::is_none")]
+    server_address: Option<String>,
+    #[serde(rename = "sp", skip_serializing_if = "Option::is_none")]
+    server_port: Option<u16>,
+    #[serde(rename = "pt", skip_serializing_if = "Option::is_none")]
+    price_table: Option<String>,
+    #[serde(rename = "ra", skip_serializing_if = "Option::is_none")]
+    retry_after: Option<f64>,
+    #[serde(rename = "rc", skip_serializing_if = "Option::is_none")]
+    resend_count: Option<u64>,
+    #[serde(rename = "cc", skip_serializing_if = "Option::is_none")]
+    chunk_count: Option<u64>,
+    #[serde(rename = "rb", skip_serializing_if = "Option::is_none")]
+    recognised_by: Option<String>,
+    #[serde(rename = "i", skip_serializing_if = "Option::is_none")]
+    incomplete: Option<String>,
+    #[serde(rename = "qs", skip_serializing_if = "Option::is_none")]
+    request_body_size: Option<u64>,
+    #[serde(rename = "rs", skip_serializing_if = "Option::is_none")]
+    response_body_size: Option<u64>,
+    #[serde(rename = "r", skip_serializing_if = "Option::is_none")]
+    recorded: Option<bool>,
+    #[serde(rename = "m", skip_serializing_if = "BTreeMap::is_empty")]
+    more: BTreeMap<String, serde_json::Value>,
+}
+
+impl DayWriter {
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let connection = super::open(path, &MIGRATIONS)?;
+        let longest = longest(&connection)?;
+        Ok(Self { connection, texts: HashMap::new(), longest })
+    }
+
+    /// The longest duration of a call in the file, in nanoseconds.
+    pub(super) fn longest(&self) -> u64 {
+        self.longest
+    }
+
+    /// Writes the calls in one transaction and says of each whether it was new. On an error
+    /// nothing is written.
+    pub(super) fn insert(&mut self, calls: &[&Call]) -> Result<Vec<bool>, Error> {
+        let outcome = self.try_insert(calls);
+        if outcome.is_err() {
+            // Numbers of texts that the transaction added are gone with it.
+            self.texts.clear();
+        }
+        outcome
+    }
+
+    fn try_insert(&mut self, calls: &[&Call]) -> Result<Vec<bool>, Error> {
+        if self.texts.len() > MAX_REMEMBERED {
+            self.texts.clear();
+        }
+        let transaction = self.connection.transaction().doing("begin to write calls")?;
+        let mut new = Vec::with_capacity(calls.len());
+        let mut longest = self.longest;
+        for call in calls {
+            new.push(insert(&transaction, &mut self.texts, call)?);
+            longest = longest.max(nanos(call.duration).unwrap_or(0));
+        }
+        if longest > self.longest {
+            transaction
+                .execute("UPDATE longest SET duration = ?1", [number(Some(longest))])
+                .doing("write calls")?;
+        }
+        transaction.commit().doing("commit calls")?;
+        self.longest = longest;
+        Ok(new)
+    }
+}
+
+/// The longest duration of a call in a day file, in nanoseconds.
+pub(super) fn longest(connection: &Connection) -> Result<u64, Error> {
+    let sql = "SELECT duration FROM longest";
+    let longest: i64 = connection.query_row(sql, [], |row| row.get(0)).doing("read a day")?;
+    Ok(u64::try_from(longest).unwrap_or(0))
+}
+
+/// The day on which a call is kept, in days since 1970.
+pub(super) fn day_of(call: &Call) -> u64 {
+    call.time.0 / DAY_NANOS
+}
+
+/// The id of a call: day, trace, span.
+pub(super) fn id_of(call: &Call) -> String {
+    let (year, month, day) = call.time.date();
+    format!("{year:04}{month:02}{day:02}-{}-{}", call.trace_id, call.span_id)
+}
+
+/// True for ids of whole bytes in lower-case hexadecimal digits, of the lengths of W3C.
+pub(super) fn is_identified(call: &Call) -> bool {
+    let hex = |text: &str, len| {
+        text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    hex(&call.trace_id, 32) && hex(&call.span_id, 16)
+}
+
+fn insert(
+    to: &Transaction<'_>,
+    texts: &mut HashMap<String, i64>,
+    call: &Call,
+) -> Result<bool, Error> {
+    const SQL: &str = "INSERT INTO call (at, moved, trace_id, span_id, duration, first_chunk,
+        first_token, outcome, stream, embedding, class, error_type, http_status, service,
+        workload, host, pid, provider, operation, request_model, response_model, input_tokens,
+        output_tokens, cache_read, cache_write, reasoning, cost)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
+        ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)
+        ON CONFLICT (trace_id, span_id) DO NOTHING";
+    const DOING: &str = "write a call";
+    let mut values = values(to, texts, call)?;
+    let mut statement = to.prepare_cached(SQL).doing(DOING)?;
+    let start = call.time.0;
+    for attempt in 0.. {
+        let moved = moved(&call.span_id, attempt);
+        values[0] = number(start.checked_add(moved));
+        values[1] = number(Some(moved));
+        match statement.execute(params_from_iter(&values)) {
+            Ok(0) => return Ok(false),
+            Ok(_) => break,
+            Err(error) if is_taken(&error) && attempt < 64 => {}
+            Err(source) => return Err(Error::Database { doing: DOING, source }),
+        }
+    }
+    let json = serde_json::to_string(&rest(call)).doing("a call")?;
+    if json != "{}" {
+        to.prepare_cached("INSERT INTO rest (at, json) VALUES (?1, ?2)")
+            .and_then(|mut insert| insert.execute((&values[0], json)))
+            .doing(DOING)?;
+    }
+    Ok(true)
+}
+
+/// How far behind its start a call is kept when its place is taken: next door at first, then
+/// spread by its id, so that even a day of calls with one start finds places soon.
+fn moved(span_id: &str, attempt: u64) -> u64 {
+    if attempt < 4 {
+        return attempt;
+    }
+    let spread = u64::from_str_radix(span_id, 16).unwrap_or(0) ^ attempt.rotate_left(32);
+    // 2^64 by the golden ratio: neighbours go far apart.
+    spread.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 34
+}
+
+fn is_taken(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    matches!(
+        code,
+        Some(rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY | rusqlite::ffi::SQLITE_CONSTRAINT_ROWID)
+    )
+}
+
+/// The columns of a call, in the order of the statement; place and move are set by the caller.
+fn values(
+    to: &Transaction<'_>,
+    texts: &mut HashMap<String, i64>,
+    call: &Call,
+) -> Result<Vec<Value>, Error> {
+    let (how, class) = outcome(call);
+    let class = class.and_then(|class| CLASSES.iter().position(|known| *known == class));
+    let mut text = |text: &Option<String>| intern(to, texts, text.as_deref());
+    Ok(vec![
+        Value::Null,
+        Value::Null,
+        Value::Blob(bytes(&call.trace_id)),
+        Value::Blob(bytes(&call.span_id)),
+        number(nanos(call.duration)),
+        number(nanos(call.time_to_first_chunk)),
+        number(nanos(call.time_to_first_token)),
+        how.number().into(),
+        number(call.request_stream.filter(|stream| *stream).map(u64::from)),
+        i64::from(call.operation_name.as_deref() == Some("embeddings")).into(),
+        number(class.and_then(|class| u64::try_from(class).ok())),
+        text(&call.error_type)?,
+        number(call.http_status.map(u64::from)),
+        text(&call.service_name)?,
+        text(&call.workload_key)?,
+        text(&call.host_name)?,
+        number(call.process_pid.map(u64::from)),
+        text(&call.provider_name)?,
+        text(&call.operation_name)?,
+        text(&call.request_model)?,
+        text(&call.response_model)?,
+        number(call.input_tokens),
+        number(call.output_tokens),
+        number(call.cache_read_tokens),
+        number(call.cache_write_tokens),
+        number(call.reasoning_tokens),
+        number(call.cost.and_then(|cost| u64::try_from(cost.pico_usd).ok())),
+    ])
+}
+
+/// The number of a text; makes one for a new text.
+fn intern(
+    to: &Transaction<'_>,
+    texts: &mut HashMap<String, i64>,
+    text: Option<&str>,
+) -> Result<Value, Error> {
+    let Some(text) = text else { return Ok(Value::Null) };
+    if let Some(id) = texts.get(text) {
+        return Ok(Value::Integer(*id));
+    }
+    // A statement that always answers: the update changes nothing.
+    let sql = "INSERT INTO text (value) VALUES (?1)
+               ON CONFLICT (value) DO UPDATE SET value = excluded.value RETURNING id";
+    let mut statement = to.prepare_cached(sql).doing("write a text")?;
+    let id: i64 = statement.query_row([text], |row| row.get(0)).doing("write a text")?;
+    texts.insert(text.to_owned(), id);
+    Ok(Value::Integer(id))
+}
+
+/// What does not fit the column is not known: `NULL`.
+fn number(value: Option<u64>) -> Value {
+    value.and_then(|value| i64::try_from(value).ok()).map_or(Value::Null, Value::Integer)
+}
+
+fn nanos(seconds: Option<f64>) -> Option<u64> {
+    let nanos = (seconds? * 1e9).round();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range is checked on this line"
+    )]
+    (0.0..9e18).contains(&nanos).then_some(nanos as u64)
+}
+
+fn seconds(nanos: Option<i64>) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "below 104 days a nanosecond is exact")]
+    nanos.map(|nanos| nanos as f64 / 1e9)
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digit = |b: u8| (b as char).to_digit(16).and_then(|d| u8::try_from(d).ok()).unwrap_or(0);
+    hex.as_bytes()
+        .chunks(2)
+        .map(|pair| pair.iter().fold(0, |sum, b| sum << 4 | digit(*b)))
+        .collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+fn rest(call: &Call) -> Rest {
+    Rest {
+        parent_span_id: call.parent_span_id.clone(),
+        platform: call.platform.clone(),
+        request_max_tokens: call.request_max_tokens,
+        request_temperature: call.request_temperature,
+        request_top_p: call.request_top_p,
+        request_choice_count: call.request_choice_count,
+        request_stream: call.request_stream.filter(|stream| !stream),
+        response_id: call.response_id.clone(),
+        finish_reasons: call.finish_reasons.clone(),
+        conversation_id: call.conversation_id.clone(),
+        tool_calls: call.tool_calls.clone(),
+        server_address: call.server_address.clone(),
+        server_port: call.server_port,
+        price_table: call.price_table.clone(),
+        retry_after: call.retry_after,
+        resend_count: call.resend_count,
+        chunk_count: call.chunk_count,
+        recognised_by: call.recognised_by.clone(),
+        incomplete: call.incomplete.clone(),
+        request_body_size: call.request_body_size,
+        response_body_size: call.response_body_size,
+        recorded: call.recorded,
+        more: call.more.clone(),
+    }
+}
+
+/// Columns of a whole call, in the order in which [`call`] reads them.
+const COLUMNS: &str = "call.at, moved, trace_id, span_id, duration, first_chunk, first_token,
+    stream, http_status, pid, input_tokens, output_tokens, cache_read, cache_write, reasoning, cost,
+    (SELECT value FROM text WHERE id = error_type), (SELECT value FROM text WHERE id = service),
+    (SELECT value FROM text WHERE id = workload), (SELECT value FROM text WHERE id = host),
+    (SELECT value FROM text WHERE id = provider), (SELECT value FROM text WHERE id = operation),
+    (SELECT value FROM text WHERE id = request_model),
+    (SELECT value FROM text WHERE id = response_model), json";
+
+/// Reads a row of [`COLUMNS`]; also its place in the file.
+fn call(row: &Row<'_>) -> rusqlite::Result<(i64, Call)> {
+    let at: i64 = row.get(0)?;
+    let start = at - row.get::<_, i64>(1)?;
+    let whole = |index| -> rusqlite::Result<Option<u64>> {
+        Ok(row.get::<_, Option<i64>>(index)?.and_then(|value| u64::try_from(value).ok()))
+    };
+    let json: Option<String> = row.get(24)?;
+    // A rest that cannot be read hides itself, not the call.
+    let rest: Rest = json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
+    let mut call = Call {
+        time: Time(u64::try_from(start).unwrap_or(0)),
+        id: String::new(),
+        trace_id: hex(row.get_ref(2)?.as_blob()?),
+        span_id: hex(row.get_ref(3)?.as_blob()?),
+        duration: seconds(row.get(4)?),
+        time_to_first_chunk: seconds(row.get(5)?),
+        time_to_first_token: seconds(row.get(6)?),
+        request_stream: row.get::<_, Option<bool>>(7)?.or(rest.request_stream),
+        http_status: row.get(8)?,
+        process_pid: row.get(9)?,
+        input_tokens: whole(10)?,
+        output_tokens: whole(11)?,
+        cache_read_tokens: whole(12)?,
+        cache_write_tokens: whole(13)?,
+        reasoning_tokens: whole(14)?,
+        cost: whole(15)?.map(|pico| Money { pico_usd: pico.into() }),
+        error_type: row.get(16)?,
+        service_name: row.get(17)?,
+        workload_key: row.get(18)?,
+        host_name: row.get(19)?,
+        provider_name: row.get(20)?,
+        operation_name: row.get(21)?,
+        request_model: row.get(22)?,
+        response_model: row.get(23)?,
+        parent_span_id: rest.parent_span_id,
+        platform: rest.platform,
+        request_max_tokens: rest.request_max_tokens,
+        request_temperature: rest.request_temperature,
+        request_top_p: rest.request_top_p,
+        request_choice_count: rest.request_choice_count,
+        response_id: rest.response_id,
+        finish_reasons: rest.finish_reasons,
+        conversation_id: rest.conversation_id,
+        tool_calls: rest.tool_calls,
+        server_address: rest.server_address,
+        server_port: rest.server_port,
+        price_table: rest.price_table,
+        retry_after: rest.retry_after,
+        resend_count: rest.resend_count,
+        chunk_count: rest.chunk_count,
+        recognised_by: rest.recognised_by,
+        incomplete: rest.incomplete,
+        request_body_size: rest.request_body_size,
+        response_body_size: rest.response_body_size,
+        recorded: rest.recorded,
+        more: rest.more,
+    };
+    call.id = id_of(&call);
+    Ok((at, call))
+}
+
+/// One call of the day.
+pub(super) fn one(from: &Connection, trace: &str, span: &str) -> Result<Option<Call>, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM call LEFT JOIN rest ON rest.at = call.at
+         WHERE trace_id = ?1 AND span_id = ?2"
+    );
+    let mut statement = from.prepare_cached(&sql).doing("read a call")?;
+    let found = statement.query_row([bytes(trace), bytes(span)], call).optional();
+    Ok(found.doing("read a call")?.map(|(_, call)| call))
+}
+
+/// Calls of the day, newest first, at most `limit`.
+pub(super) fn list(
+    from: &Connection,
+    day: u64,
+    query: &CallsQuery,
+    limit: usize,
+) -> Result<Vec<(Cursor, Call)>, Error> {
+    const DOING: &str = "list calls";
+    let Some((condition, values)) = condition(from, day, query)? else { return Ok(Vec::new()) };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM call LEFT JOIN rest ON rest.at = call.at
+         WHERE {condition} ORDER BY call.at DESC LIMIT {limit}"
+    );
+    let mut statement = from.prepare_cached(&sql).doing(DOING)?;
+    let rows = statement.query_map(params_from_iter(values), call).doing(DOING)?;
+    rows.map(|row| row.map(|(at, call)| (Cursor { day, at }, call)).doing(DOING)).collect()
+}
+
+/// The number of a text in this file; `None` when no call of the day has it.
+pub(super) fn text_id(from: &Connection, text: &str) -> Result<Option<i64>, Error> {
+    let mut statement =
+        from.prepare_cached("SELECT id FROM text WHERE value = ?1").doing("look a text up")?;
+    statement.query_row([text], |row| row.get(0)).optional().doing("look a text up")
+}
+
+/// The query as SQL; `None` when a text of it is nowhere in the file, so that nothing matches.
+fn condition(
+    from: &Connection,
+    day: u64,
+    query: &CallsQuery,
+) -> Result<Option<(String, Vec<Value>)>, Error> {
+    let mut terms = vec!["true".to_owned()];
+    let mut values: Vec<Value> = Vec::new();
+    let mut term = |sql: &str, value: Value| {
+        values.push(value);
+        terms.push(sql.replace('?', &format!("?{}", values.len())));
+    };
+    let texts = [
+        ("(service = ? OR workload = ?)", &query.service),
+        ("(request_model = ? OR response_model = ?)", &query.model),
+        ("provider = ?", &query.provider),
+    ];
+    for (sql, text) in texts {
+        let Some(text) = text else { continue };
+        let Some(id) = text_id(from, text)? else { return Ok(None) };
+        term(sql, Value::Integer(id));
+    }
+    if let Some(outcome) = query.outcome {
+        term("outcome = ?", outcome.number().into());
+    }
+    if let Some(cursor) = query.before.filter(|cursor| cursor.day == day) {
+        term("call.at < ?", Value::Integer(cursor.at));
+    }
+    if let Some(start) = query.from {
+        // The place is never before the start, so the first term lets the index be used.
+        term("call.at >= ? AND call.at - moved >= ?", number(Some(start.0)));
+    }
+    if let Some(end) = query.to {
+        term("call.at - moved < ?", number(Some(end.0)));
+    }
+    Ok(Some((terms.join(" AND "), values)))
+}

@@ -1,0 +1,412 @@
+//! [`Store`], the one public type that does anything.
+
+use crate::error::Error;
+use crate::query::{CallsQuery, Span};
+use crate::sqlite::control::{Control, Found};
+use crate::sqlite::days::Days;
+use crate::sqlite::writer::Writer;
+use contract::capture::{Level, State};
+use contract::poll::{Report, Wish};
+use contract::row::{Call, Calls, Evidence, Instance, Node, Overview, Service, Services, Time};
+use std::collections::HashMap;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Over how long calls a minute are counted.
+const RATE_NANOS: u64 = 5 * MINUTE_NANOS;
+const MINUTE_NANOS: u64 = 60_000_000_000;
+
+/// Everything that the dashboard keeps, in one directory that nobody else may use meanwhile.
+///
+/// Clone-free and shareable: all methods take `&self`. Dropping it writes what is queued.
+#[derive(Debug)]
+pub struct Store {
+    control: Control,
+    // Before `days`, so that it is dropped first and finishes its work.
+    writer: Writer,
+    days: Arc<Days>,
+    data_dir: PathBuf,
+    // Holds the lock on the directory; dropped last.
+    _lock: File,
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Kept {
+    /// Calls that were not known before, with their ids.
+    pub new: Vec<Call>,
+    /// Calls that were known already.
+    pub duplicates: u64,
+    /// Calls without a valid trace or span id.
+    pub refused: u64,
+}
+
+/// What became of a wish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Generation of the wish.
+    pub generation: u64,
+    /// Nodes that it is for.
+    pub instances: Vec<String>,
+}
+
+/// What a token is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenKind {
+    /// A controller: it may poll and send telemetry.
+    Join,
+    /// A sender of telemetry.
+    Ingest,
+    /// A script: it may use the API.
+    Api,
+}
+
+impl TokenKind {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Ingest => "ingest",
+            Self::Api => "api",
+        }
+    }
+
+    /// The kind of a word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::Join, Self::Ingest, Self::Api].into_iter().find(|kind| kind.word() == word)
+    }
+
+    /// What tokens of the kind begin with, so that a scanner for secrets recognises them.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Join => "sonde_join_",
+            Self::Ingest => "sonde_ing_",
+            Self::Api => "sonde_api_",
+        }
+    }
+}
+
+impl Store {
+    /// Opens the data directory, or makes it, and brings its files to the newest schema.
+    ///
+    /// # Errors
+    ///
+    /// Everything that can be wrong with the directory is found here: [`Error::Directory`],
+    /// [`Error::InUse`], [`Error::Newer`], [`Error::Altered`].
+    pub fn open(data_dir: &Path) -> Result<Self, Error> {
+        let failed =
+            |doing| move |source| Error::Directory { doing, path: data_dir.into(), source };
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
+        made.map_err(failed("create"))?;
+        let lock = lock(data_dir)?;
+        let control = Control::open(data_dir)?;
+        let days = Arc::new(Days::open(data_dir)?);
+        let writer = Writer::start(Arc::clone(&days)).map_err(failed("start a thread for"))?;
+        Ok(Self { control, writer, days, data_dir: data_dir.into(), _lock: lock })
+    }
+
+    /// Queues calls for writing and returns at once. `done` is called once they are on disk, or
+    /// could not be written; it runs on the writer's thread and must not block.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] when too much waits; nothing is kept and `done` is never called.
+    pub fn submit(
+        &self,
+        calls: Vec<Call>,
+        done: impl FnOnce(Result<Kept, Error>) + Send + 'static,
+    ) -> Result<(), Error> {
+        self.writer.submit(calls, Box::new(done))
+    }
+
+    /// Writes calls and waits until they are on disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit`](Self::submit), or the database failed.
+    pub fn insert(&self, calls: Vec<Call>) -> Result<Kept, Error> {
+        let (send, receive) = std::sync::mpsc::sync_channel(1);
+        self.submit(calls, move |kept| {
+            // A receiver that is gone no longer wants to know.
+            let _gone = send.send(kept);
+        })?;
+        receive.recv().unwrap_or(Err(Error::Closed))
+    }
+
+    /// Lists calls, newest first.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn calls(&self, query: &CallsQuery) -> Result<Calls, Error> {
+        self.days.list(query)
+    }
+
+    /// One call by its id; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn call(&self, id: &str) -> Result<Option<Call>, Error> {
+        self.days.one(id)
+    }
+
+    /// Adds a span of time up.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn overview(&self, span: &Span) -> Result<Overview, Error> {
+        self.days.overview(span)
+    }
+
+    /// Takes a controller's report over. True when it changed what [`services`](Self::services)
+    /// or [`nodes`](Self::nodes) answer, beyond the time of the poll.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn report(&self, report: &Report, now: Time) -> Result<bool, Error> {
+        self.control.report(report, now)
+    }
+
+    /// What is wanted of a node. Its generation is 0 as long as nothing ever was.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn wish(&self, instance: &str) -> Result<Wish, Error> {
+        self.control.wish(instance)
+    }
+
+    /// Wants a capture level of a workload. `actor` is who wants it, for the history.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownWorkload`], [`Error::Recorded`], or the database failed.
+    pub fn want(&self, key: &str, level: Level, actor: &str, now: Time) -> Result<Wanted, Error> {
+        self.control.want(key, level, actor, now)
+    }
+
+    /// All services, by name.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn services(&self, now: Time) -> Result<Services, Error> {
+        let counts = self.days.counts(Time(now.0.saturating_sub(RATE_NANOS)), now)?;
+        let mut services: Vec<Service> = Vec::new();
+        for found in self.control.workloads()? {
+            let row = service(found, &counts, now);
+            match services.last_mut() {
+                // The same workload on a second node: one row, with the instances of both.
+                Some(last) if last.key == row.key => last.instances.extend(row.instances),
+                _ => services.push(row),
+            }
+        }
+        services.sort_by(|a, b| (&a.name, &a.key).cmp(&(&b.name, &b.key)));
+        Ok(Services { services })
+    }
+
+    /// All controllers that ever reported, by name of the node. Whether a poll waits is not known
+    /// here: [`Node::connected`] is false.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn nodes(&self) -> Result<Vec<Node>, Error> {
+        self.control.nodes()
+    }
+
+    /// Bytes that the data directory takes.
+    pub fn bytes(&self) -> u64 {
+        let Ok(entries) = std::fs::read_dir(&self.data_dir) else { return 0 };
+        let sizes = entries.filter_map(|entry| entry.ok()?.metadata().ok());
+        sizes.filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()
+    }
+
+    /// Makes a token. It is not kept and cannot be shown again, only its keyed hash is.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn new_token(&self, kind: TokenKind, name: &str, now: Time) -> Result<String, Error> {
+        self.control.new_token(kind, name, now)
+    }
+
+    /// What a token is good for; `None` when it is not known.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn token(&self, token: &str) -> Result<Option<TokenKind>, Error> {
+        self.control.token(token)
+    }
+
+    /// Makes a login code that is good once, until `expires`.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn new_login_code(&self, expires: Time, now: Time) -> Result<String, Error> {
+        self.control.new_login_code(expires, now)
+    }
+
+    /// Uses a login code up and begins a session until `expires`; `None` when the code is
+    /// unknown, used or too old.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn login(&self, code: &str, expires: Time, now: Time) -> Result<Option<String>, Error> {
+        self.control.login(code, expires, now)
+    }
+
+    /// True when the session is known and not over.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn session(&self, session: &str, now: Time) -> Result<bool, Error> {
+        self.control.session(session, now)
+    }
+
+    /// Ends a session.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn logout(&self, session: &str) -> Result<(), Error> {
+        self.control.logout(session)
+    }
+}
+
+/// Locks the directory for this process; the system unlocks it when the process ends, however.
+fn lock(data_dir: &Path) -> Result<File, Error> {
+    let path = data_dir.join("lock");
+    let failed = |doing| {
+        let path = path.clone();
+        move |source| Error::Directory { doing, path, source }
+    };
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path);
+    let mut file = opened.map_err(failed("write"))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut owner = String::new();
+            let owner =
+                file.read_to_string(&mut owner).ok().and_then(|_| owner.trim().parse().ok());
+            return Err(Error::InUse { path: data_dir.into(), owner });
+        }
+        Err(TryLockError::Error(source)) => return Err(failed("lock")(source)),
+    }
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(failed("write"))?;
+    Ok(file)
+}
+
+fn service(found: Found, counts: &HashMap<String, u64>, now: Time) -> Service {
+    let Found { observed, desired, instance, present } = found;
+    let (state, reason) = state(&observed, desired, &instance, present);
+    let instances: Vec<Instance> =
+        if present { observed.instances.into_iter().map(row_of).collect() } else { Vec::new() };
+    let first = instances.first();
+    let mut providers: Vec<String> = observed.evidence.iter().map(|e| e.provider.clone()).collect();
+    providers.sort_unstable();
+    providers.dedup();
+    let count = counts.get(&observed.key.0).copied().unwrap_or(0);
+    Service {
+        calls_per_minute: per_minute(count, observed.first_seen_unix_nanos, now),
+        host_name: Some(instance.host_name),
+        process_pid: first.map(|first| first.pid),
+        command_args: first.map(|first| first.command_args.clone()).unwrap_or_default(),
+        runtime_name: first.and_then(|first| first.runtime_name.clone()),
+        runtime_version: first.and_then(|first| first.runtime_version.clone()),
+        tls: instances.iter().find_map(|instance| instance.tls.clone()),
+        instances,
+        name: observed.name,
+        key: observed.key.0,
+        platform: observed.platform,
+        providers,
+        evidence: observed.evidence.into_iter().map(evidence).collect(),
+        desired,
+        observed: if present { observed.level } else { Level::Off },
+        state,
+        reason,
+        first_seen: Time(observed.first_seen_unix_nanos),
+        last_seen: Some(Time(observed.last_seen_unix_nanos)).filter(|time| time.0 > 0),
+        recorded: instance.recorded.then_some(true),
+        more: observed.attributes.into_iter().map(|(key, value)| (key, value.into())).collect(),
+    }
+}
+
+/// The state to show: what the controller said, unless it does not know of the wish yet.
+fn state(
+    observed: &contract::workload::Observed,
+    desired: Level,
+    instance: &contract::poll::Instance,
+    present: bool,
+) -> (State, String) {
+    if instance.recorded {
+        return (State::Recorded, observed.reason.clone());
+    }
+    if !present {
+        return (State::Stopped, "no instance runs; it is listed again when one starts".into());
+    }
+    let settled = observed.level == desired
+        || matches!(
+            observed.state,
+            State::Unsupported | State::Failed | State::Partly | State::Stopped
+        );
+    let known = settled || observed.state == State::Pending;
+    if known && !(desired == Level::Off && observed.level != Level::Off) {
+        return (observed.state, observed.reason.clone());
+    }
+    let reason = format!(
+        "the controller of {} takes the change over with its next poll",
+        instance.host_name
+    );
+    (State::Pending, reason)
+}
+
+fn row_of(instance: contract::workload::Instance) -> Instance {
+    let (runtime_name, runtime_version) =
+        instance.runtime.map_or((None, None), |runtime| (Some(runtime.name), runtime.version));
+    Instance {
+        pid: instance.pid,
+        started: Time(instance.started_unix_nanos),
+        executable: instance.executable,
+        command_args: instance.arguments,
+        owner: instance.user,
+        runtime_name,
+        runtime_version,
+        tls: instance.tls,
+    }
+}
+
+fn evidence(evidence: contract::workload::Evidence) -> Evidence {
+    Evidence {
+        provider: evidence.provider,
+        by: evidence.by,
+        seen: evidence.seen,
+        last_seen: Time(evidence.last_seen_unix_nanos),
+    }
+}
+
+/// Over the last five minutes, or since the workload is known, at least a minute; to two places.
+fn per_minute(count: u64, first_seen: u64, now: Time) -> f64 {
+    let span = now.0.saturating_sub(first_seen).clamp(MINUTE_NANOS, RATE_NANOS);
+    #[expect(clippy::cast_precision_loss, reason = "shown with two places")]
+    let rate = count as f64 * MINUTE_NANOS as f64 / span as f64;
+    (rate * 100.0).round() / 100.0
+}
