@@ -1,0 +1,115 @@
+"""What the documents say is so: their commands run, their lists are complete."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from harness import ROOT, SONDE, until
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Commands that run until they are stopped.
+ENDLESS = ("sonde up", "sonde dashboard", "sonde controller", "sonde calls --follow")
+
+
+def commands(program: str) -> list[str]:
+    """Lines of `sh` blocks that start with this program, each once."""
+    found = []
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            lines = (line for line in block.splitlines() if line.startswith(f"{program} "))
+            found += [line for line in lines if line not in found]
+    return found
+
+
+def test_commands_of_dev_exist():
+    usage = subprocess.run([ROOT / "dev", "help"], capture_output=True, text=True).stdout
+    known = re.findall(r"^  (\w+)", usage, re.MULTILINE)
+    assert commands("./dev")
+    for line in commands("./dev"):
+        assert line.split()[1] in known, line
+
+
+@pytest.mark.kernel
+def test_commands_of_sonde_work(kernel, up):
+    sonde = up()
+    demo = subprocess.Popen([sys.executable, str(ROOT / "e2e" / "demo" / "run.py")])
+    try:
+        until("the demo is discovered", lambda: len(sonde.services()) >= 2, 15)
+        environment = os.environ | {"SONDE_DATA_DIR": str(sonde.data)}
+        lines = [line for line in commands("sonde") if not line.startswith(ENDLESS)]
+        assert lines
+        for line in lines:
+            command = [str(SONDE), *line.split()[1:]]
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=60, env=environment
+            )
+            assert done.returncode == 0, f"{line}: {done.stderr}"
+    finally:
+        demo.terminate()
+        demo.wait()
+
+
+def help_text() -> str:
+    """The page of the command line, made from what the binary itself says."""
+    environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
+    for name in [name for name in environment if name.startswith("SONDE_")]:
+        del environment[name]
+
+    def said(*command: str) -> str:
+        done = subprocess.run(
+            [SONDE, *command, "--help"], capture_output=True, text=True, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def subcommands(*command: str) -> list[tuple[str, ...]]:
+        part = said(*command).partition("\nCommands:\n")[2].partition("\n\n")[0]
+        names = re.findall(r"^  (\w[\w-]*)", part, re.MULTILINE)
+        return [(*command, name) for name in names if name != "help"]
+
+    page = "# The command line\n\n"
+    page += "Made from the command's own help by `e2e/test_documents.py`; not edited by hand.\n\n"
+    page += "Data goes to standard output, everything else to standard error.\n"
+    page += "Exit codes: 0 done, 1 failed, 64 usage or configuration, 77 missing privilege or "
+    page += "kernel feature.\n"
+    queue = [(), *subcommands()]
+    while queue:
+        command = queue.pop(0)
+        title = " ".join(["sonde", *command])
+        text = "\n".join(line.rstrip() for line in said(*command).splitlines())
+        page += f"\n## {title}\n\n```text\n{text.strip()}\n```\n"
+        queue = (subcommands(*command) if command else []) + queue
+    return page
+
+
+def test_the_page_of_the_command_line_is_current():
+    page = ROOT / "docs" / "cli.md"
+    if os.environ.get("SONDE_UPDATE_DOCS"):
+        page.write_text(help_text(), encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == help_text(), "SONDE_UPDATE_DOCS=1 writes it anew"
+
+
+def test_every_setting_is_documented(tmp_path):
+    file = tmp_path / "sonde.toml"
+    file.write_text("zzzzzzzzzzzz = 1\n")
+    done = subprocess.run([SONDE, "--config", file, "version"], capture_output=True, text=True)
+    known = done.stderr.partition("the settings are ")[2].split(",")
+    known = {name.strip() for name in known}
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    assert documented == known
+
+
+def test_every_example_of_the_configuration_file_is_read(tmp_path):
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        file = tmp_path / "sonde.toml"
+        file.write_text(block)
+        done = subprocess.run([SONDE, "--config", file, "version"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
