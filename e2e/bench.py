@@ -1,0 +1,143 @@
+"""Measures what Sonde costs, and writes the numbers into docs/budgets.md (`./dev bench`).
+
+Three numbers: what a probe adds to a TLS call (the bench of `capture`), how fast traffic is read
+(the bench of `genai`, on the fixtures), and how long after the last byte of an answer its row is
+with an open page (measured here, against the stand-in's clock).
+"""
+
+import json
+import os
+import pathlib
+import platform
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from harness import KINDS, ROOT, Client, Sonde, StandIn, until
+
+CALLS = 200
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+
+class Events:
+    """Rows of calls as an open page gets them, with the time at which each arrived."""
+
+    def __init__(self, path: pathlib.Path):
+        self.arrived: dict[str, int] = {}
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(str(path))
+        request = (
+            b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
+        )
+        self.socket.sendall(request)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        name = ""
+        for line in self.socket.makefile("r", encoding="utf-8"):
+            now = time.monotonic_ns()
+            if line.startswith("event:"):
+                name = line[6:].strip()
+            elif line.startswith("data:") and name == "call":
+                row = json.loads(line[5:])
+                self.arrived[row.get("gen_ai.response.id", "")] = now
+
+
+def latency(directory: pathlib.Path) -> list[float]:
+    """Milliseconds from the last byte that the stand-in sent to the row on the page, sorted."""
+    (directory / "stand-in").mkdir()
+    stand_in = StandIn(directory / "stand-in", "127.77.251.1:443")
+    sonde = Sonde(directory).start()
+    client = Client(KINDS[0], stand_in)
+    try:
+        client.call(stream=False)
+        sonde.wish(sonde.service(client.pid)["sonde.workload.key"], "network")
+        events = Events(sonde.data / "sonde.sock")
+        time.sleep(0.5)
+        found = []
+        for _ in range(CALLS):
+            _, answer = client.call(stream=True, words=12, pause=0.001)
+            name = answer["id"]
+            until(f"{name} arrives", lambda name=name: name in events.arrived, 10, 0.005)
+            found.append((events.arrived[name] - answer["last_at"]) / 1e6)
+        return sorted(found)
+    finally:
+        client.stop()
+        sonde.stop()
+        stand_in.stop()
+
+
+def cargo_bench(crate: str) -> str:
+    """What the benches of a crate print."""
+    command = ["cargo", "bench", "--locked", "-p", crate, "--benches"]
+    print("==>", *command, file=sys.stderr)
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    print(done.stdout, file=sys.stderr)
+    if done.returncode != 0:
+        sys.exit(f"bench: `{' '.join(command)}` failed")
+    return done.stdout
+
+
+def throughput(text: str) -> list[tuple[str, str]]:
+    """Name and middle throughput of each of criterion's benches."""
+    found = []
+    name = ""
+    for line in text.splitlines():
+        if match := re.match(r"^(\S.*?)\s+time:", line):
+            name = match[1]
+        elif re.match(r"^\S+$", line):
+            name = line.strip()
+        elif match := re.search(r"thrpt:\s+\[\S+ \S+ (\S+ \S+) \S+ \S+\]", line):
+            found.append((name, match[1]))
+    return found
+
+
+def machine() -> str:
+    """Where the numbers are from."""
+    info = pathlib.Path("/proc/cpuinfo").read_text()
+    model = re.search(r"^model name\s*: (.*)$", info, re.MULTILINE)
+    name = model[1] if model else platform.machine()
+    commit = subprocess.run(
+        ["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    return (
+        f"Measured on {day} at commit {commit or 'unknown'}: {name}, {os.cpu_count()} cores, "
+        f"Linux {platform.release()}."
+    )
+
+
+def main() -> None:
+    """Runs all three and writes the page."""
+    if os.geteuid() != 0:
+        sys.exit("bench: needs root, because it measures probes in the kernel")
+    overhead = cargo_bench("capture")
+    decode = throughput(cargo_bench("genai"))
+    with tempfile.TemporaryDirectory(prefix="sonde-bench-") as directory:
+        times = latency(pathlib.Path(directory))
+    lines = [machine(), ""]
+    lines += ["## Added time for a TLS call", "", "```text", overhead.strip(), "```", ""]
+    lines += ["## Reading traffic (`wire` and `genai`, one core)", ""]
+    lines += ["| fixture | throughput |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in decode]
+    p95, p99 = statistics.quantiles(times, n=100)[94], statistics.quantiles(times, n=100)[98]
+    lines += ["", "## From the last byte of an answer to its row on an open page", ""]
+    lines += [
+        f"Median {statistics.median(times):.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, longest "
+        f"{times[-1]:.1f} ms, of {CALLS} streamed calls of the OpenAI Python SDK."
+    ]
+    page = ROOT / "docs" / "budgets.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    text = "\n".join(lines)
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
