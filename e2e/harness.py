@@ -243,17 +243,17 @@ class Client:
     def _next(self, seconds: float = 40) -> dict:
         return self.lines.get(timeout=seconds)
 
-    def ask(self, stream: bool, **wanted) -> None:
-        """Sends one call off, without waiting for its end."""
+    def ask(self, stream: bool, more: dict | None = None, **wanted) -> None:
+        """Sends one call off, without waiting for its end; `more` goes beside what is wanted."""
         call = {"stream": stream, "model": self.kind.model, "wanted": wanted}
-        call["provider"] = self.kind.provider
+        call |= {"provider": self.kind.provider} | (more or {})
         self.process.stdin.write(json.dumps(call) + "\n")
         self.process.stdin.flush()
 
-    def call(self, stream: bool, **wanted) -> tuple[dict, dict]:
+    def call(self, stream: bool, more: dict | None = None, **wanted) -> tuple[dict, dict]:
         """Makes one call; gives the client's word and the stand-in's."""
         before = len(self.stand_in.answers())
-        self.ask(stream, **wanted)
+        self.ask(stream, more, **wanted)
         said = self._next()
         log = until("the stand-in wrote its log", lambda: self.stand_in.answers()[before:], 5)
         return said, log[-1]

@@ -89,6 +89,52 @@ def test_a_large_compressed_answer_is_read_to_its_end(sonde, watched):
         assert "sonde.incomplete" not in call
 
 
+def test_calls_at_once_are_told_apart(sonde, watched):
+    program, key = watched(KINDS[1])
+    before = len(sonde.calls(key))
+    program.call(stream=True, more={"parallel": 20}, output=500, words=30, pause=0.005)
+    until("20 calls", lambda: len(sonde.calls(key)) >= before + 20, 10)
+    calls = sonde.calls(key)[before:]
+    assert sorted(call["gen_ai.usage.output_tokens"] for call in calls) == list(range(500, 520))
+    assert len({call["gen_ai.response.id"] for call in calls}) == 20
+    assert not [call for call in calls if "sonde.incomplete" in call or "error.type" in call]
+
+
+def test_a_host_that_nobody_knows_is_recognised_by_its_shape(sonde, watched):
+    program, key = watched(KINDS[0])
+    _, answer = program.call(stream=True, more={"host": "models.example.com"}, input=3, output=4)
+    call = sonde.call(key, answer["id"])
+    assert call["server.address"] == "models.example.com"
+    assert call["sonde.recognised_by"] == "shape"
+    assert call["gen_ai.usage.output_tokens"] == 4
+
+
+def test_a_long_prompt_is_no_obstacle(sonde, watched):
+    program, key = watched(KINDS[2])
+    _, answer = program.call(stream=True, more={"prompt": "long " * 800_000}, input=900_000)
+    call = sonde.call(key, answer["id"])
+    assert call["gen_ai.request.model"] == KINDS[2].model
+    assert call["gen_ai.usage.input_tokens"] == 900_000
+    assert call["http.request.body.size"] > 4_000_000
+
+
+def test_what_a_person_typed_is_kept_nowhere(kernel, up, client):
+    secret = "the-unlikely-words-of-a-person"
+    sonde = up("--log", "trace")
+    program = client(KINDS[0])
+    program.call(stream=False)
+    key = sonde.service(program.pid)["sonde.workload.key"]
+    sonde.wish(key, "network")
+    _, answer = program.call(stream=True, more={"prompt": secret})
+    sonde.call(key, answer["id"])
+    sonde.stop()
+    for file in [sonde.out, sonde.err, *sonde.data.rglob("*")]:
+        if file.is_file():
+            content = file.read_bytes()
+            assert secret.encode() not in content, file
+            assert b"sk-test" not in content, file
+
+
 def test_an_unknown_model_has_tokens_and_no_price(sonde, watched):
     program, key = watched(KINDS[0])
     _, answer = program.call(stream=True, model="house-model-7b", input=5, output=6)

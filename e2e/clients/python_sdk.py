@@ -2,8 +2,10 @@
 
 Usage: python_sdk.py openai|openai-async|anthropic|anthropic-async
 
-A line is JSON: `stream`, `model`, `wanted` (see `stand_in.py`). The answer is a line of JSON on
-standard output: `ok`, and `status` or `error` where it is not.
+A line is JSON: `stream`, `model`, `wanted` (see `stand_in.py`), and where not the usual: `prompt`,
+`host`, and `parallel`, the number of calls that an asynchronous client makes at once, each with one
+output token more. The answer is a line of JSON on standard output: `ok`, and `status` or `error`
+where it is not.
 """
 
 import asyncio
@@ -14,14 +16,15 @@ import sys
 import anthropic
 import openai
 
-PROMPT = [{"role": "user", "content": "Say something about probes."}]
+PROMPT = "Say something about probes."
 # One attempt a call: a retry would be a second call, and tests count.
 COMMON = {"api_key": "sk-test", "max_retries": 0, "timeout": 30}
 
 
 def arguments(kind: str, call: dict) -> dict:
     """What the SDK is asked."""
-    asked = {"model": call["model"], "messages": PROMPT, "stream": call["stream"]}
+    messages = [{"role": "user", "content": call.get("prompt", PROMPT)}]
+    asked = {"model": call["model"], "messages": messages, "stream": call["stream"]}
     asked["extra_headers"] = {"x-stand-in": json.dumps(call.get("wanted", {}))}
     if kind.startswith("anthropic"):
         asked["max_tokens"] = 300
@@ -30,8 +33,16 @@ def arguments(kind: str, call: dict) -> dict:
     return asked
 
 
+def at_host(client, call: dict):
+    """The client, pointed elsewhere where the call says so."""
+    if "host" not in call:
+        return client
+    return client.with_options(base_url=f"https://{call['host']}/v1")
+
+
 def call_sync(client, kind: str, call: dict) -> dict:
     """One call of a blocking client."""
+    client = at_host(client, call)
     make = client.chat.completions.create if kind == "openai" else client.messages.create
     answer = make(**arguments(kind, call))
     return {"ok": True, "events": sum(1 for _ in answer) if call["stream"] else 1}
@@ -48,6 +59,16 @@ async def call_async(client, kind: str, call: dict) -> dict:
     async for _ in answer:
         events += 1
     return {"ok": True, "events": events}
+
+
+async def call_parallel(client, kind: str, call: dict) -> dict:
+    """Several calls at once, on as many connections as the client opens."""
+    calls = []
+    for number in range(call["parallel"]):
+        wanted = call["wanted"] | {"output": call["wanted"].get("output", 100) + number}
+        calls.append(call_async(client, kind, call | {"wanted": wanted}))
+    await asyncio.gather(*calls)
+    return {"ok": True}
 
 
 def outcome(error: Exception) -> dict:
@@ -71,7 +92,8 @@ def main() -> None:
         call = json.loads(line)
         try:
             if kind.endswith("-async"):
-                answer = loop.run_until_complete(call_async(client, kind, call))
+                make = call_parallel if "parallel" in call else call_async
+                answer = loop.run_until_complete(make(client, kind, call))
             else:
                 answer = call_sync(client, kind, call)
         except (openai.OpenAIError, anthropic.AnthropicError) as error:
