@@ -1,0 +1,72 @@
+// One stream of server-sent events for the whole page.
+import type { Call } from "./rows";
+
+export interface Happening {
+  /** A call was received. */
+  call?: (row: Call) => void;
+  /** The list of services changed. */
+  services?: () => void;
+  /** Something about the dashboard or a node changed. */
+  status?: () => void;
+  /** The stream is open again after a break: rows may have been missed. */
+  reopened?: () => void;
+}
+
+const listeners = new Set<Happening>();
+let source: EventSource | undefined;
+let broken = false;
+let retry: ReturnType<typeof setTimeout> | undefined;
+
+// Node's and the dashboard's restarts take a few seconds.
+const RETRY_MS = 3000;
+
+function open() {
+  source = new EventSource("/api/v1/events");
+  source.onopen = () => {
+    if (broken) for (const one of listeners) one.reopened?.();
+    broken = false;
+  };
+  source.onerror = () => {
+    broken = true;
+    // The browser tries again by itself, except after an answer that is not a stream.
+    if (source?.readyState === EventSource.CLOSED) {
+      clearTimeout(retry);
+      retry = setTimeout(() => listeners.size > 0 && open(), RETRY_MS);
+    }
+  };
+  source.addEventListener("call", (event) => {
+    const row = parse(event.data);
+    if (row !== undefined) for (const one of listeners) one.call?.(row);
+  });
+  source.addEventListener("services", () => {
+    for (const one of listeners) one.services?.();
+  });
+  source.addEventListener("status", () => {
+    for (const one of listeners) one.status?.();
+  });
+}
+
+function parse(data: string): Call | undefined {
+  try {
+    const row = JSON.parse(data) as Partial<Call>;
+    return typeof row.time === "string" && typeof row["sonde.call.id"] === "string"
+      ? (row as Call)
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Listens until the answer is called; the stream is open while anyone listens. */
+export function listen(happening: Happening): () => void {
+  listeners.add(happening);
+  if (source === undefined || source.readyState === EventSource.CLOSED) open();
+  return () => {
+    listeners.delete(happening);
+    if (listeners.size === 0) {
+      source?.close();
+      source = undefined;
+      clearTimeout(retry);
+    }
+  };
+}

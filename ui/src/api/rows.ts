@@ -1,0 +1,201 @@
+// Rows of the dashboard's API, one flat object each. Keys are the attribute names of
+// `crates/contract/src/attribute.rs`; a value that is not known has no key.
+
+/** RFC 3339 in UTC with nanoseconds. */
+export type Time = string;
+/** US dollars, an exact decimal string. */
+export type Money = string;
+
+export type Level = "off" | "network";
+export type CaptureState =
+  | "discovered"
+  | "pending"
+  | "capturing"
+  | "partly"
+  | "unsupported"
+  | "failed"
+  | "stopped"
+  | "recorded";
+
+export interface Call {
+  time: Time;
+  "sonde.call.id": string;
+  trace_id: string;
+  span_id: string;
+  parent_span_id?: string;
+  "service.name"?: string;
+  "sonde.workload.key"?: string;
+  "sonde.platform"?: string;
+  "host.name"?: string;
+  "process.pid"?: number;
+  "gen_ai.operation.name"?: string;
+  "gen_ai.provider.name"?: string;
+  "gen_ai.request.model"?: string;
+  "gen_ai.response.model"?: string;
+  "gen_ai.request.stream"?: boolean;
+  "gen_ai.request.max_tokens"?: number;
+  "gen_ai.request.temperature"?: number;
+  "gen_ai.request.top_p"?: number;
+  "gen_ai.request.choice.count"?: number;
+  "gen_ai.response.id"?: string;
+  "gen_ai.response.finish_reasons"?: string[];
+  "gen_ai.response.time_to_first_chunk"?: number;
+  "sonde.time_to_first_token"?: number;
+  "gen_ai.usage.input_tokens"?: number;
+  "gen_ai.usage.output_tokens"?: number;
+  "gen_ai.usage.cache_read.input_tokens"?: number;
+  "gen_ai.usage.cache_write.input_tokens"?: number;
+  "gen_ai.usage.reasoning.output_tokens"?: number;
+  "gen_ai.conversation.id"?: string;
+  "sonde.tool_calls"?: string[];
+  "server.address"?: string;
+  "server.port"?: number;
+  "http.response.status_code"?: number;
+  "error.type"?: string;
+  "sonde.duration"?: number;
+  "sonde.cost"?: Money;
+  "sonde.price_table"?: string;
+  "sonde.retry_after"?: number;
+  "http.request.resend_count"?: number;
+  "sonde.chunk_count"?: number;
+  "sonde.recognised_by"?: string;
+  "sonde.incomplete"?: string;
+  "http.request.body.size"?: number;
+  "http.response.body.size"?: number;
+  "sonde.recorded"?: boolean;
+  /** Further attributes of the resource, by name. */
+  [attribute: string]: unknown;
+}
+
+export interface Calls {
+  calls: Call[];
+  /** Where the next, older page begins. Absent on the last page. */
+  next?: string;
+}
+
+export interface Instance {
+  "process.pid": number;
+  "process.creation.time"?: Time;
+  "process.executable.path"?: string;
+  "process.command_args"?: string[];
+  "process.owner"?: string;
+  "process.runtime.name"?: string;
+  "process.runtime.version"?: string;
+  "sonde.tls"?: string;
+}
+
+export interface Evidence {
+  provider: string;
+  /** `call`, `sni`, `host`, `dns`, `address`; strongest first. */
+  by: string;
+  seen: string;
+  last_seen: Time;
+}
+
+export interface Service {
+  "service.name": string;
+  "sonde.workload.key": string;
+  "sonde.platform": string;
+  "host.name"?: string;
+  "process.pid"?: number;
+  "process.command_args"?: string[];
+  "process.runtime.name"?: string;
+  "process.runtime.version"?: string;
+  "sonde.instances"?: Instance[];
+  "sonde.providers"?: string[];
+  "sonde.evidence"?: Evidence[];
+  "sonde.tls"?: string;
+  "sonde.capture.desired": Level;
+  "sonde.capture.observed": Level;
+  "sonde.capture.state": CaptureState;
+  "sonde.capture.reason": string;
+  "sonde.calls_per_minute"?: number;
+  "sonde.first_seen"?: Time;
+  "sonde.last_seen"?: Time;
+  "sonde.recorded"?: boolean;
+  [attribute: string]: unknown;
+}
+
+export interface Distribution {
+  count: number;
+  p50: number;
+  p95: number;
+  p99: number;
+}
+
+/** Numbers of a set of calls. A count is 0 when there were none; anything else unknown is absent. */
+export interface Stats {
+  calls: number;
+  embeddings: number;
+  errors: number;
+  cancelled: number;
+  error_classes: Record<string, number>;
+  duration?: Distribution;
+  time_to_first_chunk?: Distribution;
+  cost?: Money;
+  unpriced_calls: number;
+  input_tokens?: number;
+  output_tokens?: number;
+  cache_read_tokens?: number;
+  cache_write_tokens?: number;
+  reasoning_tokens?: number;
+}
+
+export interface Bucket extends Stats {
+  time: Time;
+  /** Known prices by model; absent from a dashboard that does not split its buckets. */
+  cost_by_model?: Record<string, Money>;
+}
+
+export interface ByModel extends Stats {
+  "gen_ai.provider.name"?: string;
+  "gen_ai.request.model"?: string;
+}
+
+export interface ServiceModel extends ByModel {
+  "service.name"?: string;
+  "sonde.workload.key"?: string;
+}
+
+export interface Overview {
+  from: Time;
+  to: Time;
+  step_seconds: number;
+  totals: Stats;
+  previous: Stats;
+  series: Bucket[];
+  by_model: ByModel[];
+  services: ServiceModel[];
+  truncated?: boolean;
+}
+
+export interface Fact {
+  name: string;
+  standing: "good" | "limited" | "missing";
+  found: string;
+  remedy?: string;
+}
+
+export interface Node {
+  id: string;
+  host_name: string;
+  version: string;
+  kernel: string;
+  started?: Time;
+  recorded?: boolean;
+  last_poll: Time;
+  connected?: boolean;
+  generation: number;
+  desired_generation?: number;
+  doctor?: Fact[];
+  lost?: Record<string, number>;
+}
+
+export interface Status {
+  version: string;
+  time?: Time;
+  recorded: boolean;
+  instances: Node[];
+  received?: Record<string, number>;
+  storage_bytes?: number;
+}

@@ -1,0 +1,74 @@
+import { describe, expect, test } from "vitest";
+import type { Call } from "../api/rows";
+import { finish, firstToken, merge, passes, readCallSearch, readFilter, unpriced } from "./call";
+
+const row = (more: Partial<Call> = {}): Call => ({
+  time: "2026-11-23T20:00:00.000000000Z",
+  "sonde.call.id": "1",
+  trace_id: "t",
+  span_id: "s",
+  ...more,
+});
+
+describe("how a call ended", () => {
+  test.each<[Partial<Call>, string, string]>([
+    [{ "gen_ai.response.finish_reasons": ["stop"], "http.response.status_code": 200 }, "stop", "plain"],
+    [{ "gen_ai.response.finish_reasons": ["stop", "stop"] }, "stop", "plain"],
+    [{ "gen_ai.response.finish_reasons": ["length"] }, "length", "warn"],
+    [{ "error.type": "rate_limit", "http.response.status_code": 429 }, "429 rate limit", "bad"],
+    [{ "error.type": "429", "http.response.status_code": 429 }, "429", "bad"],
+    [{ "error.type": "stream_broken", "http.response.status_code": 200 }, "stream broken", "bad"],
+    [{ "error.type": "cancelled" }, "cancelled", "warn"],
+    [{ "sonde.incomplete": "gap" }, "seen in part", "warn"],
+    [{ "http.response.status_code": 200 }, "200", "plain"],
+    [{}, "not seen", "plain"],
+  ])("%j", (more, text, tone) => expect(finish(row(more))).toEqual({ text, tone }));
+});
+
+test("a price is missing only where there could be one", () => {
+  expect(unpriced(row({ "gen_ai.usage.input_tokens": 5 }))).toBe(true);
+  expect(unpriced(row({ "gen_ai.usage.input_tokens": 5, "sonde.cost": "0" }))).toBe(false);
+  expect(unpriced(row({ "error.type": "rate_limit" }))).toBe(false);
+});
+
+test("the first token is better than the first chunk", () => {
+  expect(
+    firstToken(row({ "gen_ai.response.time_to_first_chunk": 0.1, "sonde.time_to_first_token": 0.2 })),
+  ).toBe(0.2);
+  expect(firstToken(row({ "gen_ai.response.time_to_first_chunk": 0.1 }))).toBe(0.1);
+  expect(firstToken(row())).toBeUndefined();
+});
+
+test("arriving rows are chosen as the API chooses", () => {
+  const call = row({ "service.name": "a", "sonde.workload.key": "h/process:1", "gen_ai.request.model": "m" });
+  expect(passes(call, { service: "a", model: "m", status: "ok" })).toBe(true);
+  expect(passes(call, { service: "h/process:1" })).toBe(true);
+  expect(passes(call, { service: "b" })).toBe(false);
+  expect(passes(call, { status: "error" })).toBe(false);
+  expect(passes(call, { provider: "openai" })).toBe(false);
+});
+
+test("rows are merged newest first, each once", () => {
+  const older = [row({ "sonde.call.id": "2", time: "2026-11-23T20:00:02.000000001Z" }), row()];
+  const fresh = [
+    row({ "sonde.call.id": "3", time: "2026-11-23T20:00:01.000000000Z" }),
+    row({ "sonde.call.id": "2", time: "2026-11-23T20:00:02.000000001Z" }),
+  ];
+  expect(merge(fresh, older).map((one) => one["sonde.call.id"])).toEqual(["2", "3", "1"]);
+});
+
+test("the filter line", () => {
+  expect(readFilter("model:gpt-4.1:free status:error nonsense cost:>1 status:maybe")).toEqual({
+    filter: { model: "gpt-4.1:free", status: "error" },
+    unknown: ["nonsense", "cost:>1", "status:maybe"],
+  });
+});
+
+test("nonsense in the URL is ignored", () => {
+  expect(readCallSearch({ status: "x", model: { a: 1 }, call: "" })).toEqual({});
+  expect(readCallSearch({ status: "error", model: 4, provider: "openai" })).toEqual({
+    status: "error",
+    model: "4",
+    provider: "openai",
+  });
+});

@@ -1,0 +1,123 @@
+// What a row of the calls says in words.
+import type { Call } from "../api/rows";
+
+export interface Finish {
+  text: string;
+  tone: "plain" | "bad" | "warn";
+}
+
+/** How the call ended: the error with its status, or the finish reasons, or what is missing. */
+export function finish(row: Call): Finish {
+  const status = row["http.response.status_code"];
+  const error = row["error.type"];
+  if (error === "cancelled") return { text: "cancelled", tone: "warn" };
+  if (error !== undefined) {
+    const code =
+      status !== undefined && status >= 400 && !error.startsWith(String(status)) ? `${status} ` : "";
+    return { text: `${code}${error.replaceAll("_", " ")}`, tone: "bad" };
+  }
+  const reasons = row["gen_ai.response.finish_reasons"] ?? [];
+  if (reasons.length > 0) {
+    const each = [...new Set(reasons)].join(", ");
+    return {
+      text: each,
+      tone: reasons.includes("length") || reasons.includes("content_filter") ? "warn" : "plain",
+    };
+  }
+  if (row["sonde.incomplete"] !== undefined) return { text: "seen in part", tone: "warn" };
+  return status === undefined ? { text: "not seen", tone: "plain" } : { text: String(status), tone: "plain" };
+}
+
+/** The model as asked for, else as answered. */
+export function model(row: Call): string | undefined {
+  return row["gen_ai.request.model"] ?? row["gen_ai.response.model"];
+}
+
+/** Time to the first token where it is known, else to the first chunk. */
+export function firstToken(row: Call): number | undefined {
+  return row["sonde.time_to_first_token"] ?? row["gen_ai.response.time_to_first_chunk"];
+}
+
+/** A price that could be known, and is not. */
+export function unpriced(row: Call): boolean {
+  return (
+    row["sonde.cost"] === undefined &&
+    row["error.type"] === undefined &&
+    row["gen_ai.usage.input_tokens"] !== undefined
+  );
+}
+
+/** What the calls page shows of all calls. */
+export interface Filter {
+  service?: string;
+  model?: string;
+  provider?: string;
+  status?: "ok" | "error";
+}
+
+/** The same choice as the API makes, for rows that arrive by themselves. */
+export function passes(row: Call, filter: Filter): boolean {
+  const { service, model: wanted, provider, status } = filter;
+  if (service !== undefined && row["service.name"] !== service && row["sonde.workload.key"] !== service)
+    return false;
+  if (
+    wanted !== undefined &&
+    row["gen_ai.request.model"] !== wanted &&
+    row["gen_ai.response.model"] !== wanted
+  )
+    return false;
+  if (provider !== undefined && row["gen_ai.provider.name"] !== provider) return false;
+  if (status !== undefined && (row["error.type"] !== undefined) !== (status === "error")) return false;
+  return true;
+}
+
+/** Newest first, each call once. RFC 3339 with nine digits sorts as text. */
+export function merge(fresh: Call[], older: Call[]): Call[] {
+  const seen = new Set<string>();
+  const all: Call[] = [];
+  for (const row of [...fresh, ...older]) {
+    if (seen.has(row["sonde.call.id"])) continue;
+    seen.add(row["sonde.call.id"]);
+    all.push(row);
+  }
+  return all.sort((a, b) =>
+    a.time < b.time ? 1 : a.time > b.time ? -1 : a["sonde.call.id"] < b["sonde.call.id"] ? 1 : -1,
+  );
+}
+
+const FILTERS = ["model", "provider", "status"] as const;
+
+/** Words of the filter line: `model:x`, `provider:x`, `status:error`, `service:x`; others are refused by name. */
+export function readFilter(text: string): { filter: Filter; unknown: string[] } {
+  const filter: Filter = {};
+  const unknown: string[] = [];
+  for (const word of text.split(/\s+/).filter((one) => one !== "")) {
+    const [field, value] = split(word);
+    if (value === "") unknown.push(word);
+    else if (field === "status" && (value === "ok" || value === "error")) filter.status = value;
+    else if (field === "model" || field === "provider" || field === "service") filter[field] = value;
+    else unknown.push(word);
+  }
+  return { filter, unknown };
+}
+
+function split(word: string): [string, string] {
+  const colon = word.indexOf(":");
+  return colon < 1 ? ["", word] : [word.slice(0, colon), word.slice(colon + 1)];
+}
+
+/** Takes only what makes sense out of a URL. */
+export function readCallSearch(search: Record<string, unknown>): Filter & { call?: string } {
+  const text = (value: unknown) =>
+    typeof value === "string" && value !== "" ? value : typeof value === "number" ? String(value) : undefined;
+  const found: Filter & { call?: string } = {};
+  for (const name of FILTERS) {
+    const value = text(search[name]);
+    if (value === undefined) continue;
+    if (name !== "status") found[name] = value;
+    else if (value === "ok" || value === "error") found.status = value;
+  }
+  const call = text(search.call);
+  if (call !== undefined) found.call = call;
+  return found;
+}

@@ -1,0 +1,88 @@
+import { describe, expect, test } from "vitest";
+import type { Service } from "../api/rows";
+import { dial, matches, place, runtime, sentence, strongest, where } from "./service";
+
+const row = (more: Partial<Service> = {}): Service => ({
+  "service.name": "chat.py",
+  "sonde.workload.key": "host-4c/process:9f3a",
+  "sonde.platform": "process",
+  "sonde.capture.desired": "off",
+  "sonde.capture.observed": "off",
+  "sonde.capture.state": "discovered",
+  "sonde.capture.reason": "",
+  ...more,
+});
+
+describe("the dial", () => {
+  const wanted = (state: Service["sonde.capture.state"]) =>
+    dial(row({ "sonde.capture.desired": "network", "sonde.capture.state": state }));
+  test("moves at once, as pending", () => {
+    expect(dial(row(), { level: "network" })).toEqual({ level: "network", pending: true });
+  });
+  test("is pending until the node has done it", () => {
+    expect(wanted("pending")).toEqual({ level: "network", pending: true });
+    expect(wanted("discovered")).toEqual({ level: "network", pending: true });
+  });
+  test("snaps back when it failed or cannot be", () => {
+    expect(wanted("failed")).toEqual({ level: "off", pending: false });
+    expect(wanted("unsupported")).toEqual({ level: "off", pending: false });
+  });
+  test("snaps back when the dashboard refused, and says why", () => {
+    const wish = { level: "network" as const, refused: "cannot switch a recording" };
+    expect(dial(row(), wish)).toEqual({ level: "off", pending: false });
+    expect(sentence(row(), wish)).toEqual({ tone: "bad", text: "cannot switch a recording" });
+  });
+  test("keeps a wish for a program that does not run", () => {
+    expect(wanted("stopped")).toEqual({ level: "network", pending: false });
+  });
+  test("switching off is pending while probes are attached", () => {
+    const capturing = row({ "sonde.capture.observed": "network", "sonde.capture.state": "capturing" });
+    expect(dial(capturing)).toEqual({ level: "off", pending: true });
+  });
+  test("is locked for a recording", () => {
+    expect(dial(row({ "sonde.recorded": true })).locked).toBeDefined();
+  });
+});
+
+test("the state says its cause", () => {
+  const evidence = [
+    { provider: "openai", by: "dns", seen: "api.openai.com", last_seen: "" },
+    { provider: "openai", by: "sni", seen: "api.openai.com", last_seen: "" },
+  ];
+  expect(strongest(row({ "sonde.evidence": evidence }))?.by).toBe("sni");
+  expect(sentence(row({ "sonde.evidence": evidence })).text).toBe("discovered · SNI api.openai.com");
+  expect(sentence(row({ "sonde.capture.reason": "probes are not allowed here" })).text).toBe(
+    "probes are not allowed here",
+  );
+  const unknown = sentence(row({ "sonde.capture.state": "constructor" as never }));
+  expect(unknown).toEqual({ tone: "calm", text: "constructor" });
+});
+
+test("unknown ways of recognition come last", () => {
+  const evidence = [
+    { provider: "openai", by: "magic", seen: "?", last_seen: "" },
+    { provider: "openai", by: "address", seen: "1.2.3.4", last_seen: "" },
+  ];
+  expect(strongest(row({ "sonde.evidence": evidence }))?.by).toBe("address");
+});
+
+test("where it runs", () => {
+  expect(place("host-4c/systemd:a/b.service")).toEqual({ kind: "systemd", name: "a/b.service" });
+  expect(where(row({ "sonde.platform": "systemd", "sonde.workload.key": "h/systemd:agent.service" }))).toBe(
+    "systemd agent.service",
+  );
+  expect(where(row({ "host.name": "laptop" }))).toBe("process · laptop");
+  const pod = { "k8s.namespace.name": "shop", "k8s.deployment.name": "cart" };
+  expect(where(row({ "sonde.platform": "kubernetes", ...pod }))).toBe("shop / deployment");
+  expect(runtime({ "process.runtime.name": "cpython", "process.runtime.version": "3.11" })).toBe(
+    "Python 3.11",
+  );
+});
+
+test("the filter looks at words and fields", () => {
+  const service = row({ "sonde.providers": ["openai"], "process.runtime.name": "cpython" });
+  expect(matches(service, "  chat  python")).toBe(true);
+  expect(matches(service, "provider:openai")).toBe(true);
+  expect(matches(service, "platform:openai")).toBe(false);
+  expect(matches(service, "constructor:x")).toBe(false);
+});

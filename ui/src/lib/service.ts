@@ -1,0 +1,174 @@
+// What a row of the services says in words, and where its dial stands.
+import type { Evidence, Level, Service } from "../api/rows";
+
+export const LEVELS: { level: Level; name: string }[] = [
+  { level: "off", name: "Off" },
+  { level: "network", name: "Network" },
+];
+
+/** A wish of this page that the list does not show yet. */
+export interface Wish {
+  level: Level;
+  /** Set when it was refused: the dial is back where it was, and this says why. */
+  refused?: string;
+}
+
+export interface Dial {
+  /** Level that is shown as chosen. */
+  level: Level;
+  /** Chosen and not yet in effect: hatched. */
+  pending: boolean;
+  /** Why nothing can be chosen; absent when it can. */
+  locked?: string;
+}
+
+/** Where the dial stands. A wish that failed snaps back to what is in effect. */
+export function dial(row: Service, wish?: Wish): Dial {
+  const observed = row["sonde.capture.observed"];
+  const desired = row["sonde.capture.desired"];
+  const state = row["sonde.capture.state"];
+  if (row["sonde.recorded"] === true || state === "recorded") {
+    return { level: observed, pending: false, locked: "Played from a recording: nothing can be switched." };
+  }
+  if (wish !== undefined && wish.refused === undefined && wish.level !== desired)
+    return { level: wish.level, pending: true };
+  if (desired === observed) return { level: desired, pending: state === "pending" };
+  if (state === "failed" || state === "unsupported") return { level: observed, pending: false };
+  // Nothing runs, or a part of it is read: the wish stands, and nothing is under way.
+  if (state === "stopped" || state === "partly") return { level: desired, pending: false };
+  return { level: desired, pending: true };
+}
+
+export type Tone = "good" | "warn" | "bad" | "calm" | "pending";
+
+export interface Sentence {
+  tone: Tone;
+  text: string;
+}
+
+/** The state column: a dot and a sentence in plain words, with the cause. */
+export function sentence(row: Service, wish?: Wish): Sentence {
+  const state = row["sonde.capture.state"];
+  const reason = row["sonde.capture.reason"].trim();
+  if (wish?.refused !== undefined) return { tone: "bad", text: wish.refused };
+  if (dial(row, wish).pending)
+    return {
+      tone: "pending",
+      text: reason !== "" && state === "pending" ? reason : "pending: waits for the node",
+    };
+  const words: Record<string, Sentence> = {
+    discovered: { tone: "calm", text: `discovered${recognised(row)}` },
+    capturing: { tone: "good", text: "capturing" },
+    partly: { tone: "warn", text: "capturing in part" },
+    unsupported: { tone: "warn", text: "cannot be captured here" },
+    failed: { tone: "bad", text: "failed, will be tried again" },
+    stopped: { tone: "calm", text: "stopped" },
+    recorded: { tone: "calm", text: "played from a recording" },
+    pending: { tone: "pending", text: "pending" },
+  };
+  // A newer node may know more states than this page.
+  const known = Object.hasOwn(words, state) ? words[state] : undefined;
+  const word = known ?? { tone: "calm" as const, text: String(state) };
+  return { tone: word.tone, text: reason === "" ? word.text : reason };
+}
+
+const BY: Record<string, string> = {
+  call: "a call was read",
+  sni: "SNI",
+  host: "Host header",
+  dns: "DNS answer",
+  address: "address only, a hint",
+};
+
+/** How a piece of evidence was come by, in words. */
+export function by(evidence: Evidence): string {
+  return (Object.hasOwn(BY, evidence.by) ? BY[evidence.by] : undefined) ?? evidence.by;
+}
+
+const STRENGTH = ["call", "sni", "host", "dns", "address"];
+
+/** The strongest evidence. */
+export function strongest(row: Service): Evidence | undefined {
+  const rank = (one: Evidence) => (STRENGTH.indexOf(one.by) + STRENGTH.length + 1) % (STRENGTH.length + 1);
+  return [...(row["sonde.evidence"] ?? [])].sort((a, b) => rank(a) - rank(b))[0];
+}
+
+function recognised(row: Service): string {
+  const best = strongest(row);
+  return best === undefined ? "" : ` · ${by(best)} ${best.seen}`;
+}
+
+/** The key without its scope: `systemd:agent.service` of `host-4c…/systemd:agent.service`. */
+export function place(key: string): { kind: string; name: string } {
+  const local = /^[^/]*\/([a-z0-9]+):(.*)$/s.exec(key) ?? /^([a-z0-9]+):(.*)$/s.exec(key);
+  return { kind: local?.[1] ?? "", name: local?.[2] ?? key };
+}
+
+/** Where a service runs, in a few words. */
+export function where(row: Service): string {
+  const platform = row["sonde.platform"];
+  const host = row["host.name"] ?? "";
+  const text = (name: string) => (typeof row[name] === "string" ? (row[name] as string) : undefined);
+  if (platform === "kubernetes") {
+    const namespace = text("k8s.namespace.name");
+    const kind = ["deployment", "statefulset", "daemonset", "cronjob", "job"].find(
+      (one) => text(`k8s.${one}.name`) !== undefined,
+    );
+    if (namespace !== undefined) return kind === undefined ? namespace : `${namespace} / ${kind}`;
+  }
+  if (platform === "process") return host === "" ? "process" : `process · ${host}`;
+  const { name } = place(row["sonde.workload.key"]);
+  return `${platform} ${name}`;
+}
+
+const RUNTIMES: Record<string, string> = {
+  cpython: "Python",
+  pypy: "PyPy",
+  nodejs: "Node",
+  node: "Node",
+  jvm: "Java",
+  dotnet: ".NET",
+  go: "Go",
+  bun: "Bun",
+  deno: "Deno",
+  ruby: "Ruby",
+  rust: "Rust",
+};
+
+/** A runtime as people say it: `Python 3.11`. */
+export function runtime(row: {
+  "process.runtime.name"?: string;
+  "process.runtime.version"?: string;
+}): string {
+  const name = row["process.runtime.name"];
+  if (name === undefined) return "";
+  const shown = (Object.hasOwn(RUNTIMES, name) ? RUNTIMES[name] : undefined) ?? name;
+  const version = row["process.runtime.version"];
+  return version === undefined ? shown : `${shown} ${version}`;
+}
+
+/** True when every word of the filter is somewhere in the row. `provider:x`, `platform:x`, `state:x` look in one place. */
+export function matches(row: Service, filter: string): boolean {
+  const fields: Record<string, string> = {
+    name: row["service.name"],
+    key: row["sonde.workload.key"],
+    platform: row["sonde.platform"],
+    provider: (row["sonde.providers"] ?? []).join(" "),
+    runtime: runtime(row),
+    state: row["sonde.capture.state"],
+    capture: row["sonde.capture.desired"],
+    host: row["host.name"] ?? "",
+  };
+  const all = Object.values(fields).join("\n").toLowerCase();
+  return filter
+    .toLowerCase()
+    .split(/\s+/)
+    .filter((word) => word !== "")
+    .every((word) => {
+      const colon = word.indexOf(":");
+      const field = colon > 0 ? word.slice(0, colon) : "";
+      return Object.hasOwn(fields, field)
+        ? (fields[field] ?? "").toLowerCase().includes(word.slice(colon + 1))
+        : all.includes(word);
+    });
+}

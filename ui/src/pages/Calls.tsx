@@ -1,0 +1,365 @@
+// The live list of calls.
+import { useNavigate, useSearch } from "@tanstack/react-router";
+import { useVirtualizer } from "@tanstack/react-virtual";
+import { type RefObject, useEffect, useRef, useState } from "react";
+import type { Call } from "../api/rows";
+import { useKeys } from "../frame/keys";
+import { useLive, useNow, useServices, useStatus } from "../frame/live";
+import { type Filter, finish, firstToken, model, readFilter, unpriced } from "../lib/call";
+import { clock, day, duration, money, NONE, plural, whole } from "../lib/format";
+import { type Span, spanName } from "../lib/range";
+import { Empty, Failed, NoCalls } from "../parts/Empty";
+import { Num } from "../parts/Num";
+import { CallPeek } from "./CallPeek";
+import { type CallList, useCalls } from "./useCalls";
+
+type Search = Span & Filter & { call?: string };
+
+// Below this many pixels the list counts as being at its top.
+const TOP = 12;
+
+export function Calls() {
+  const search = useSearch({ strict: false }) as Search;
+  const navigate = useNavigate();
+  const { live } = useLive();
+  const [scrolled, setScrolled] = useState(false);
+  const scroller = useRef<HTMLDivElement>(null);
+  const { range, from, to, service, model: wanted, provider, status } = search;
+  const filter: Filter = { service, model: wanted, provider, status };
+  const list = useCalls({ range, from, to }, filter, live, scrolled || search.call !== undefined);
+  const put = (change: Partial<Search>) =>
+    void navigate({
+      to: ".",
+      replace: true,
+      search: (old: object) => ({ ...old, ...change }) as never,
+    });
+
+  const [cursor, setCursor] = useState<string>();
+  const current = search.call ?? cursor;
+  const rows = list.rows ?? [];
+  const walk = (by: number) => {
+    const index = rows.findIndex((row) => row["sonde.call.id"] === current);
+    const next = index < 0 ? 0 : Math.max(0, Math.min(rows.length - 1, index + by));
+    const id = rows[next]?.["sonde.call.id"];
+    if (id === undefined) return;
+    setCursor(id);
+    if (search.call !== undefined) put({ call: id });
+    if (next > rows.length - 5 && list.more && !list.loading) list.older();
+  };
+  const field = useRef<HTMLInputElement>(null);
+  useKeys({
+    j: () => walk(1),
+    k: () => walk(-1),
+    Enter: () => current !== undefined && put({ call: current }),
+    Escape: (event) => {
+      if (event.target === field.current) field.current?.blur();
+      else if (search.call !== undefined) {
+        setCursor(search.call);
+        put({ call: undefined });
+      } else setCursor(undefined);
+    },
+    "/": () => field.current?.focus(),
+  });
+  const release = () => {
+    list.release();
+    scroller.current?.scrollTo({ top: 0 });
+  };
+  const filtered = [service, wanted, provider, status].some((one) => one !== undefined);
+  return (
+    <>
+      <div className="line">
+        <FilterLine field={field} filter={filter} onPut={put} />
+        <span className="dim" data-testid="call-count">
+          {list.rows === undefined
+            ? ""
+            : `${whole(rows.length)}${list.more ? "+" : ""} ${rows.length === 1 && !list.more ? "call" : "calls"}`}
+        </span>
+        {list.waiting > 0 ? (
+          <button type="button" className="control on" onClick={release} data-testid="new-calls">
+            <span className="dot good" /> {whole(list.waiting)} new
+          </button>
+        ) : null}
+      </div>
+      <div
+        className={`panel split fill ${list.stale ? "stale" : ""} ${search.call === undefined ? "" : "peeking"}`}
+      >
+        <div
+          className="list"
+          ref={scroller}
+          onScroll={(event) => setScrolled(event.currentTarget.scrollTop > TOP)}
+        >
+          {list.error !== null && list.rows === undefined ? (
+            <Failed error={list.error} retry={list.retry} />
+          ) : list.rows !== undefined && rows.length === 0 ? (
+            <None
+              filtered={filtered}
+              span={search}
+              onClear={() =>
+                put({ service: undefined, model: undefined, provider: undefined, status: undefined })
+              }
+            />
+          ) : (
+            <List list={list} scroller={scroller} current={current} onOpen={(id) => put({ call: id })} />
+          )}
+        </div>
+        {search.call === undefined ? null : (
+          <CallPeek
+            id={search.call}
+            known={rows.find((row) => row["sonde.call.id"] === search.call)}
+            onClose={() => {
+              setCursor(search.call);
+              put({ call: undefined });
+            }}
+            onFilter={put}
+          />
+        )}
+      </div>
+    </>
+  );
+}
+
+function None({ filtered, span, onClear }: { filtered: boolean; span: Span; onClear: () => void }) {
+  const services = useServices();
+  const status = useStatus();
+  if (!filtered) return <NoCalls services={services.data ?? []} status={status.data} span={spanName(span)} />;
+  return (
+    <Empty title="No call matches.">
+      <p>Looked for calls of {spanName(span).toLowerCase()} that match all of the filters above.</p>
+      <div>
+        <button type="button" className="control" onClick={onClear}>
+          Clear the filters
+        </button>
+      </div>
+    </Empty>
+  );
+}
+
+interface FilterLineProps {
+  field: RefObject<HTMLInputElement | null>;
+  filter: Filter;
+  onPut: (change: Partial<Search>) => void;
+}
+
+function FilterLine({ field, filter, onPut }: FilterLineProps) {
+  const [text, setText] = useState("");
+  const [refused, setRefused] = useState<string[]>([]);
+  const take = () => {
+    const { filter: found, unknown } = readFilter(text);
+    setRefused(unknown);
+    setText(unknown.join(" "));
+    onPut(found);
+  };
+  const chips = (["service", "model", "provider", "status"] as const).filter(
+    (name) => filter[name] !== undefined,
+  );
+  return (
+    <div className="filter">
+      <span className="slash">/</span>
+      {chips.map((name) => (
+        <span className="chip" key={name}>
+          <span className="faint">{name}:</span>
+          <span className="clip">{filter[name]}</span>
+          <button
+            type="button"
+            aria-label={`Remove the filter ${name}`}
+            onClick={() => onPut({ [name]: undefined })}
+          >
+            ×
+          </button>
+        </span>
+      ))}
+      <input
+        ref={field}
+        aria-label="Filter calls"
+        aria-invalid={refused.length > 0}
+        placeholder="model:, provider:, service:, status:ok, status:error"
+        value={text}
+        onChange={(event) => {
+          setText(event.target.value);
+          setRefused([]);
+        }}
+        onKeyDown={(event) => event.key === "Enter" && take()}
+      />
+      {refused.length > 0 ? <span className="warn clip">not a filter: {refused.join(" ")}</span> : null}
+    </div>
+  );
+}
+
+interface ListProps {
+  list: CallList;
+  scroller: RefObject<HTMLDivElement | null>;
+  current: string | undefined;
+  onOpen: (id: string) => void;
+}
+
+const small = matchMedia("(max-width: 720px)");
+
+function useRowHeight(): number {
+  const [isSmall, set] = useState(small.matches);
+  useEffect(() => {
+    const change = () => set(small.matches);
+    small.addEventListener("change", change);
+    return () => small.removeEventListener("change", change);
+  }, []);
+  return isSmall ? 52 : 33;
+}
+
+function List({ list, scroller, current, onOpen }: ListProps) {
+  const now = useNow(60_000);
+  const height = useRowHeight();
+  const rows = list.rows;
+  const virtual = useVirtualizer({
+    count: rows?.length ?? 12,
+    getScrollElement: () => scroller.current,
+    estimateSize: () => height,
+    overscan: 12,
+    getItemKey: (index) => rows?.[index]?.["sonde.call.id"] ?? index,
+  });
+  // biome-ignore lint/correctness/useExhaustiveDependencies: rows have one height each, all the same
+  useEffect(() => virtual.measure(), [height]);
+  const index = rows?.findIndex((row) => row["sonde.call.id"] === current) ?? -1;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: follows the selection, not the rows above it
+  useEffect(() => {
+    if (index >= 0) virtual.scrollToIndex(index, { align: "auto" });
+  }, [current]);
+  return (
+    <div role="table" aria-label="Calls" aria-rowcount={(rows?.length ?? 0) + 1}>
+      <div role="row" aria-rowindex={1} className="calls-head">
+        <span role="columnheader">Time</span>
+        <span role="columnheader">Service</span>
+        <span role="columnheader">Model</span>
+        <span role="columnheader">Finish</span>
+        <span role="columnheader" className="num">
+          Duration
+        </span>
+        <span
+          role="columnheader"
+          className="num"
+          title="Time to the first token, where the answer is a stream"
+        >
+          TTFT
+        </span>
+        <span role="columnheader" className="num wide">
+          In
+        </span>
+        <span role="columnheader" className="num wide">
+          Out
+        </span>
+        <span role="columnheader" className="num">
+          Cost
+        </span>
+      </div>
+      <div className="calls-body" role="rowgroup" style={{ height: virtual.getTotalSize() }}>
+        {virtual.getVirtualItems().map((item) => {
+          const row = rows?.[item.index];
+          const id = row?.["sonde.call.id"];
+          return (
+            <div
+              key={item.key}
+              role="row"
+              aria-rowindex={item.index + 2}
+              aria-selected={id !== undefined && id === current}
+              className="call-row"
+              data-testid={row === undefined ? undefined : "call-row"}
+              data-id={id}
+              data-fresh={id !== undefined && list.fresh.has(id)}
+              style={{ transform: `translateY(${item.start}px)` }}
+              onClick={() => id !== undefined && onOpen(id)}
+            >
+              {row === undefined ? <Bones /> : <Cells row={row} now={now} />}
+            </div>
+          );
+        })}
+      </div>
+      {list.more ? (
+        <div className="list-end">
+          <button type="button" className="control" disabled={list.loading} onClick={list.older}>
+            {list.loading ? "Loading older calls" : "Load older calls"}
+          </button>
+        </div>
+      ) : rows === undefined || rows.length < 20 ? null : (
+        <div className="list-end">
+          {plural(rows.length, "call")}; the first of this span of time is above.
+        </div>
+      )}
+    </div>
+  );
+}
+
+function Bones() {
+  return [60, 90, 110, 40, 40, 40, 30, 30, 40].map((width, i) => (
+    <span key={i} className={i === 1 ? "keep" : ""}>
+      <span className="bone" style={{ width }} />
+    </span>
+  ));
+}
+
+function Cells({ row, now }: { row: Call; now: number }) {
+  const end = finish(row);
+  const first = firstToken(row);
+  const seconds = row["sonde.duration"];
+  const cost = row["sonde.cost"];
+  const date = day(row.time, now);
+  const name = row["service.name"] ?? row["sonde.workload.key"] ?? "not known";
+  return (
+    <>
+      <span
+        role="cell"
+        className="time clip"
+        title={`${row.time}${row["sonde.recorded"] === true ? " (recorded)" : ""}`}
+      >
+        {date === "" ? clock(row.time) : `${date} ${clock(row.time).slice(0, 8)}`}
+      </span>
+      <span role="cell" className="clip keep c-service" title={name}>
+        {name}
+        {row["sonde.recorded"] === true ? (
+          <>
+            {" "}
+            <span className="tag" title="Played from a recording">
+              rec<span className="sr">orded</span>
+            </span>
+          </>
+        ) : null}
+      </span>
+      <span role="cell" className="clip mono dim keep c-model" title={model(row)}>
+        {model(row) ?? <span className="faint">not seen</span>}
+      </span>
+      <span
+        role="cell"
+        className={`clip keep c-finish ${end.tone === "plain" ? "dim" : end.tone}`}
+        title={row["sonde.incomplete"] ?? end.text}
+      >
+        {end.text}
+      </span>
+      <span role="cell" className="num keep c-duration">
+        <Num
+          of={seconds === undefined ? undefined : duration(seconds)}
+          exact={seconds === undefined ? undefined : `${seconds} s`}
+        />
+      </span>
+      <span role="cell" className="num dim">
+        <Num
+          of={first === undefined ? undefined : duration(first)}
+          exact={first === undefined ? undefined : `${first} s`}
+        />
+      </span>
+      <Tokens of={row["gen_ai.usage.input_tokens"]} />
+      <Tokens of={row["gen_ai.usage.output_tokens"]} />
+      <span role="cell" className="num keep c-cost" title={cost === undefined ? undefined : `$${cost}`}>
+        {cost !== undefined ? (
+          money(cost)
+        ) : (
+          <span className="faint">{unpriced(row) ? "unpriced" : NONE}</span>
+        )}
+      </span>
+    </>
+  );
+}
+
+function Tokens({ of }: { of: number | undefined }) {
+  return (
+    <span role="cell" className="num wide">
+      {of === undefined ? <span className="faint">{NONE}</span> : whole(of)}
+    </span>
+  );
+}

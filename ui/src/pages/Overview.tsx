@@ -1,0 +1,506 @@
+// Is it healthy, what does it cost, what changed.
+import { keepPreviousData, useQuery } from "@tanstack/react-query";
+import { Link, useNavigate, useSearch } from "@tanstack/react-router";
+import { useMemo, useState } from "react";
+import { api } from "../api/client";
+import type { Overview as Answer, ServiceModel } from "../api/rows";
+import { spanOf } from "../frame/keys";
+import { useLive, useNow, useServices, useStatus } from "../frame/live";
+import { MAX_NOTICES, notices } from "../lib/attention";
+import {
+  at,
+  count,
+  duration,
+  money,
+  NONE,
+  percent,
+  plain,
+  plural,
+  type Quantity,
+  step,
+  sumMoney,
+  three,
+  whole,
+} from "../lib/format";
+import { query, rangeSeconds, type Span, spanName } from "../lib/range";
+import { type Change, change, costs, errorRate, errors, percentiles, tokens } from "../lib/series";
+import { Chart } from "../parts/Chart";
+import { Failed, NoCalls } from "../parts/Empty";
+import { Num } from "../parts/Num";
+import { Sparkline } from "../parts/Sparkline";
+
+type Search = Span & { service?: string };
+
+export function Overview() {
+  const search = useSearch({ strict: false }) as Search;
+  const { live } = useLive();
+  const { range, from, to, service } = search;
+  const services = useServices();
+  const status = useStatus();
+  const overview = useQuery({
+    queryKey: ["overview", range, from, to, service],
+    queryFn: () => api.overview({ ...query({ range, from, to }, Date.now()), service }),
+    placeholderData: keepPreviousData,
+    refetchInterval: live && to === undefined ? 15_000 : false,
+  });
+  const data = overview.data;
+  const nothing = data !== undefined && data.totals.calls + data.totals.embeddings === 0;
+  if (overview.error !== null && data === undefined) {
+    return (
+      <div className="panel">
+        <Failed error={overview.error} retry={() => void overview.refetch()} />
+      </div>
+    );
+  }
+  return (
+    <div
+      className={overview.isPlaceholderData ? "overview stale" : "overview"}
+      style={{ display: "contents" }}
+    >
+      <Tiles data={data} span={search} />
+      {nothing ? (
+        <div className="panel">
+          <NoCalls services={services.data ?? []} status={status.data} span={spanName(search)} />
+        </div>
+      ) : (
+        <>
+          <Charts data={data} />
+          <div className="lower">
+            <div className="panel scroll">
+              <Table data={data} />
+            </div>
+            <div className="side">
+              <Attention data={data} />
+            </div>
+          </div>
+        </>
+      )}
+      {nothing ? <Attention data={data} /> : null}
+    </div>
+  );
+}
+
+interface TileProps {
+  name: string;
+  value: Quantity | undefined;
+  /** Said instead of a value that is not known. */
+  none?: string;
+  exact?: string | undefined;
+  change: Change;
+  against: string;
+  note?: string;
+  line: (number | null)[];
+  colour: string;
+}
+
+function Tile({ name, value, none = NONE, exact, change: moved, against, note, line, colour }: TileProps) {
+  const tone = moved.verdict === "better" ? "good" : moved.verdict === "worse" ? "bad" : "";
+  return (
+    <div className="tile" data-testid="tile" data-name={name}>
+      <div className="tile-label">{name}</div>
+      <div className="tile-value" title={exact}>
+        {value === undefined ? <span className="faint">{none}</span> : value.value}
+        {value === undefined || value.unit === "" ? null : <span className="unit">{value.unit}</span>}
+      </div>
+      <div className="tile-change" title={moved.text === "" ? undefined : `against ${against}`}>
+        <span className={tone}>{moved.text}</span>
+        {moved.text !== "" && note === undefined ? ` vs ${against}` : ""}
+        {note === undefined ? "" : `${moved.text === "" ? "" : " · "}${note}`}
+      </div>
+      <Sparkline values={line} colour={colour} />
+    </div>
+  );
+}
+
+function Tiles({ data, span }: { data: Answer | undefined; span: Search }) {
+  if (data === undefined) return <BoneTiles />;
+  const { totals, previous, series } = data;
+  const enough = Math.min(totals.calls, previous.calls);
+  const seconds = rangeSeconds(span);
+  const against = `previous ${step(seconds % 60 === 0 ? seconds : Math.round(seconds))}`;
+  const rate = errorRate(totals);
+  const before = errorRate(previous);
+  const output = totals.output_tokens;
+  const cost = totals.cost;
+  const point =
+    rate === undefined || before === undefined ? { text: "" } : change(rate, before, enough, "down");
+  const shift =
+    rate === undefined || before === undefined
+      ? ""
+      : `${rate < before ? "−" : "+"}${three(Math.abs(rate - before) * 100)} pt`;
+  return (
+    <section className="panel tiles" aria-label="Numbers of this span of time">
+      <Tile
+        name="Calls"
+        value={count(totals.calls)}
+        exact={whole(totals.calls)}
+        change={change(totals.calls, previous.calls, enough, "none")}
+        against={against}
+        line={series.map((bucket) => bucket.calls)}
+        colour="s1"
+      />
+      <Tile
+        name="Error rate"
+        value={rate === undefined ? undefined : percent(rate)}
+        exact={`${plural(totals.errors, "error")}, ${whole(totals.cancelled)} cancelled by the client`}
+        change={{ ...point, text: point.text === "" || shift === "" ? "" : shift }}
+        against={against}
+        line={series.map((bucket) => errorRate(bucket) ?? null)}
+        colour="bad"
+      />
+      <Tile
+        name="Duration p95"
+        value={totals.duration && duration(totals.duration.p95)}
+        exact={totals.duration && `${totals.duration.p95} s, n = ${totals.duration.count}`}
+        change={change(totals.duration?.p95, previous.duration?.p95, enough, "down")}
+        against={against}
+        line={series.map((bucket) => bucket.duration?.p95 ?? null)}
+        colour="s1"
+      />
+      <Tile
+        name="Time to first chunk p95"
+        value={totals.time_to_first_chunk && duration(totals.time_to_first_chunk.p95)}
+        exact={
+          totals.time_to_first_chunk &&
+          `${totals.time_to_first_chunk.p95} s, n = ${totals.time_to_first_chunk.count}`
+        }
+        change={change(totals.time_to_first_chunk?.p95, previous.time_to_first_chunk?.p95, enough, "down")}
+        against={against}
+        {...(totals.time_to_first_chunk === undefined && totals.calls > 0
+          ? { note: `no stream among ${plural(totals.calls, "call")}` }
+          : {})}
+        line={series.map((bucket) => bucket.time_to_first_chunk?.p95 ?? null)}
+        colour="s1"
+      />
+      <Tile
+        name="Cost"
+        value={cost === undefined ? undefined : { value: money(cost), unit: "" }}
+        none={totals.calls === 0 ? NONE : "unpriced"}
+        exact={cost === undefined ? undefined : `$${cost}`}
+        change={change(sumMoney([cost]), sumMoney([previous.cost]), enough, "none")}
+        against={against}
+        {...(totals.unpriced_calls > 0 ? { note: `${whole(totals.unpriced_calls)} unpriced` } : {})}
+        line={series.map((bucket) => (bucket.cost === undefined ? null : Number(bucket.cost)))}
+        colour="s2"
+      />
+      <Tile
+        name="Tokens in / out"
+        value={
+          totals.input_tokens === undefined && output === undefined
+            ? undefined
+            : { value: `${short(totals.input_tokens)} / ${short(output)}`, unit: "" }
+        }
+        exact={`${totals.input_tokens === undefined ? "input not seen" : whole(totals.input_tokens)} in, ${output === undefined ? "output not seen" : whole(output)} out`}
+        change={change(output, previous.output_tokens, enough, "none")}
+        against={against}
+        line={series.map((bucket) => bucket.output_tokens ?? 0)}
+        colour="s6"
+      />
+    </section>
+  );
+}
+
+const short = (value: number | undefined) =>
+  value === undefined ? NONE : plain(count(value)).replace(" ", "\u200a");
+
+function BoneTiles() {
+  return (
+    <section className="panel tiles" aria-busy="true">
+      {Array.from({ length: 6 }, (_, i) => (
+        <div className="tile" key={i}>
+          <div className="tile-label">
+            <span className="bone" style={{ width: 70 }} />
+          </div>
+          <div className="tile-value">
+            <span className="bone" style={{ width: 90, height: 16 }} />
+          </div>
+          <div className="tile-change" />
+          <svg aria-hidden="true" />
+        </div>
+      ))}
+    </section>
+  );
+}
+
+function Charts({ data }: { data: Answer | undefined }) {
+  const navigate = useNavigate();
+  const shaped = useMemo(
+    () =>
+      data && {
+        cost: costs(data),
+        duration: percentiles(data, "duration"),
+        errors: errors(data),
+        tokens: tokens(data),
+        few: data.series.map((bucket) => (bucket.duration?.count ?? 0) < 20),
+      },
+    [data],
+  );
+  if (data === undefined || shaped === undefined) {
+    return (
+      <div className="charts" aria-busy="true">
+        {["a", "b", "c"].map((one) => (
+          <div key={one} className="panel" style={{ height: 238 }} />
+        ))}
+      </div>
+    );
+  }
+  const zoom = (from: number, to: number) =>
+    void navigate({
+      to: ".",
+      search: (old: object) => ({ ...old, range: undefined, from, to }) as never,
+    });
+  const calls =
+    (more: Record<string, unknown> = {}) =>
+    (from?: number, to?: number) =>
+      void navigate({
+        to: "/calls",
+        search: (old: Record<string, unknown>) =>
+          ({
+            ...spanOf(old),
+            ...(from === undefined ? {} : { range: undefined, from, to }),
+            ...more,
+          }) as never,
+      });
+  const every = step(data.step_seconds);
+  const { totals } = data;
+  const both = {
+    step: data.step_seconds,
+    from: (at(data.from) ?? 0) / 1000,
+    to: (at(data.to) ?? 0) / 1000,
+    onZoom: zoom,
+  };
+  return (
+    <div className="charts">
+      <Chart
+        {...both}
+        title="Cost by model"
+        what={`US$ per ${every}`}
+        columns={shaped.cost}
+        kind="stack"
+        format={(value) => money(String(value))}
+        empty={
+          totals.unpriced_calls > 0
+            ? `${plural(totals.unpriced_calls, "call")}, none with a known price`
+            : "No call cost anything."
+        }
+        onCalls={calls()}
+      />
+      <Chart
+        {...both}
+        title="Duration"
+        what={`seconds, n = ${whole(totals.duration?.count ?? 0)}`}
+        columns={shaped.duration}
+        few={shaped.few}
+        kind="line"
+        format={(value) => plain(duration(value))}
+        empty="No call went well."
+        onCalls={calls()}
+      />
+      <Chart
+        {...both}
+        title="Errors by class"
+        what={`per ${every}`}
+        columns={shaped.errors}
+        kind="stack"
+        format={(value) => three(value)}
+        empty={`No errors in ${plural(totals.calls, "call")}.`}
+        onCalls={calls({ status: "error" })}
+      />
+      <div className="tokens-chart">
+        <Chart
+          {...both}
+          title="Tokens"
+          what={`per ${every}`}
+          columns={shaped.tokens}
+          kind="stack"
+          format={(value) => plain(count(value))}
+          empty="No provider sent usage."
+          onCalls={calls()}
+        />
+      </div>
+    </div>
+  );
+}
+
+type Column = { name: string; of: (row: ServiceModel) => number | string | undefined; num?: boolean };
+
+const COLUMNS: Column[] = [
+  { name: "Service", of: (row) => row["service.name"] },
+  { name: "Model", of: (row) => row["gen_ai.request.model"] },
+  { name: "Calls", of: (row) => row.calls + row.embeddings, num: true },
+  { name: "Errors", of: errorRate, num: true },
+  { name: "p95", of: (row) => row.duration?.p95, num: true },
+  { name: "TTFC p95", of: (row) => row.time_to_first_chunk?.p95, num: true },
+  { name: "Tokens in", of: (row) => row.input_tokens, num: true },
+  { name: "out", of: (row) => row.output_tokens, num: true },
+  { name: "Cached", of: cached, num: true },
+  { name: "Cost", of: (row) => (row.cost === undefined ? undefined : Number(row.cost)), num: true },
+];
+
+function cached(row: ServiceModel): number | undefined {
+  const { cache_read_tokens: read, input_tokens: input } = row;
+  return read === undefined || input === undefined || input === 0 ? undefined : read / input;
+}
+
+function Table({ data }: { data: Answer | undefined }) {
+  const [sort, setSort] = useState({ name: "Cost", down: true });
+  const column = COLUMNS.find((one) => one.name === sort.name) ?? COLUMNS[0];
+  const rows = useMemo(() => {
+    const value = (row: ServiceModel) => column?.of(row);
+    return [...(data?.services ?? [])].sort((a, b) => {
+      const [x, y] = [value(a), value(b)];
+      // What is not known is last, whichever way.
+      if (x === undefined || y === undefined)
+        return Number(x === undefined) - Number(y === undefined) || b.calls - a.calls;
+      const order = x < y ? -1 : x > y ? 1 : 0;
+      return sort.down ? -order : order;
+    });
+  }, [data, column, sort.down]);
+  return (
+    <table className="overview-table">
+      <thead>
+        <tr>
+          {COLUMNS.map((one) => (
+            <th
+              key={one.name}
+              className={one.num ? "num" : ""}
+              aria-sort={sort.name === one.name ? (sort.down ? "descending" : "ascending") : "none"}
+            >
+              <button
+                type="button"
+                onClick={() =>
+                  setSort({ name: one.name, down: sort.name === one.name ? !sort.down : one.num === true })
+                }
+              >
+                {one.name}
+                {sort.name === one.name ? (sort.down ? " ▾" : " ▴") : ""}
+              </button>
+            </th>
+          ))}
+        </tr>
+      </thead>
+      <tbody>
+        {data === undefined
+          ? Array.from({ length: 5 }, (_, i) => (
+              <tr key={i}>
+                <td colSpan={10}>
+                  <span className="bone" style={{ width: "60%" }} />
+                </td>
+              </tr>
+            ))
+          : rows.map((row, i) => <Row key={i} row={row} />)}
+        {data?.truncated === true ? (
+          <tr>
+            <td colSpan={10} className="faint">
+              There are more; only those with the most calls are listed.
+            </td>
+          </tr>
+        ) : null}
+      </tbody>
+    </table>
+  );
+}
+
+function Row({ row }: { row: ServiceModel }) {
+  const service = row["service.name"] ?? row["sonde.workload.key"];
+  const model = row["gen_ai.request.model"];
+  const rate = errorRate(row);
+  const calls = row.calls + row.embeddings;
+  const hit = cached(row);
+  const to = (more: Record<string, unknown>) => (old: Record<string, unknown>) =>
+    ({ ...spanOf(old), service, model, ...more }) as never;
+  const tokens = (value: number | undefined) => (
+    <Num
+      of={value === undefined ? undefined : count(value)}
+      exact={value === undefined ? undefined : whole(value)}
+    />
+  );
+  return (
+    <tr className="row" data-testid="overview-row">
+      <td className="keep clip">
+        <Link to="/calls" search={to({ model: undefined })}>
+          {service ?? <span className="faint">not known</span>}
+        </Link>
+      </td>
+      <td className="mono dim clip">
+        <Link to="/calls" search={to({})}>
+          {model ?? <span className="faint">not seen</span>}
+        </Link>
+      </td>
+      <td className="num">
+        <Link to="/calls" search={to({})}>
+          {whole(calls)}
+        </Link>
+      </td>
+      <td className={rate !== undefined && rate >= 0.02 ? "num bad" : "num"}>
+        <Link to="/calls" search={to({ status: "error" })}>
+          <Num of={rate === undefined ? undefined : percent(rate)} exact={plural(row.errors, "error")} />
+        </Link>
+      </td>
+      <td className="num">
+        <Num
+          of={row.duration && duration(row.duration.p95)}
+          exact={row.duration && `${row.duration.p95} s, n = ${row.duration.count}`}
+        />
+      </td>
+      <td className="num">
+        <Num
+          of={row.time_to_first_chunk && duration(row.time_to_first_chunk.p95)}
+          exact={row.time_to_first_chunk && `n = ${row.time_to_first_chunk.count}`}
+        />
+      </td>
+      <td className="num">{tokens(row.input_tokens)}</td>
+      <td className="num">{tokens(row.output_tokens)}</td>
+      <td className="num">
+        <Num
+          of={hit === undefined ? undefined : percent(hit)}
+          exact={
+            row.cache_read_tokens === undefined
+              ? undefined
+              : `${whole(row.cache_read_tokens)} read from the cache`
+          }
+        />
+      </td>
+      <td className="num keep" title={row.cost === undefined ? undefined : `$${row.cost}`}>
+        {row.cost === undefined ? (
+          <span className="faint">{row.unpriced_calls > 0 ? "unpriced" : NONE}</span>
+        ) : (
+          money(row.cost)
+        )}
+      </td>
+    </tr>
+  );
+}
+
+function Attention({ data }: { data: Answer | undefined }) {
+  const services = useServices();
+  const status = useStatus();
+  const now = useNow();
+  const all = notices(data, services.data ?? [], status.data, now);
+  return (
+    <section className="panel attention" aria-label="Attention" data-testid="attention">
+      <h2>
+        Attention <span className="faint">{all.length}</span>
+      </h2>
+      {all.length === 0 ? (
+        <p className="faint">Nothing failed, nothing was lost, every call has a price.</p>
+      ) : null}
+      <ul>
+        {all.slice(0, MAX_NOTICES).map((one, i) => (
+          <li key={i}>
+            <span className={`dot ${one.tone}`} />
+            <Link
+              to={one.to}
+              search={(old: Record<string, unknown>) => ({ ...spanOf(old), ...one.search }) as never}
+            >
+              <span className="sr">{one.tone === "bad" ? "Problem: " : "Notice: "}</span>
+              <b className="strong">{one.subject}</b> {one.text}
+            </Link>
+            <span className="more">{one.more}</span>
+          </li>
+        ))}
+      </ul>
+      {all.length > MAX_NOTICES ? <p className="faint">and {all.length - MAX_NOTICES} more</p> : null}
+    </section>
+  );
+}

@@ -1,0 +1,142 @@
+// One service in full: its key, its processes, and how it was recognised.
+import { Link } from "@tanstack/react-router";
+import type { Instance, Service, Status } from "../api/rows";
+import { spanOf } from "../frame/keys";
+import { useNow } from "../frame/live";
+import { ago, plural, three } from "../lib/format";
+import { by, dial, runtime, sentence, type Wish, where } from "../lib/service";
+import { Dial } from "../parts/Dial";
+import { Details, Facts, Peek } from "../parts/Peek";
+import { State } from "../parts/State";
+
+interface Props {
+  row: Service;
+  status: Status | undefined;
+  wish: Wish | undefined;
+  onWish: (wish: Wish | undefined) => void;
+  onClose: () => void;
+}
+
+// Attributes that stand elsewhere in the panel.
+const SHOWN = /^(service\.name|host\.name|process\..*|sonde\..*)$/;
+
+export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
+  const now = useNow();
+  const instances = row["sonde.instances"] ?? [];
+  const evidence = row["sonde.evidence"] ?? [];
+  const rate = row["sonde.calls_per_minute"];
+  const node = status?.instances.find((one) => one.host_name === row["host.name"]);
+  const waits = dial(row, wish).pending && node !== undefined;
+  return (
+    <Peek
+      label="Service"
+      onClose={onClose}
+      title={
+        <>
+          {row["service.name"]}{" "}
+          {row["sonde.recorded"] === true ? <span className="tag">recorded</span> : null}
+        </>
+      }
+      sub={where(row)}
+    >
+      <Facts
+        of={[
+          { name: "Calls/min", value: rate === undefined ? "–" : three(rate) },
+          { name: "Instances", value: instances.length === 0 ? "–" : instances.length },
+          {
+            name: "First seen",
+            value: <span title={row["sonde.first_seen"]}>{ago(row["sonde.first_seen"], now)}</span>,
+          },
+          {
+            name: "Last seen",
+            value: <span title={row["sonde.last_seen"]}>{ago(row["sonde.last_seen"], now)}</span>,
+          },
+        ]}
+      />
+      <div className="line">
+        <Dial row={row} wish={wish} onWish={onWish} />
+        <Link
+          className="control"
+          to="/calls"
+          search={(old: Record<string, unknown>) =>
+            ({ ...spanOf(old), service: row["service.name"] }) as never
+          }
+        >
+          Its calls
+        </Link>
+      </div>
+      <p className="section">
+        <State of={{ ...sentence(row, wish) }} />
+      </p>
+      <p className="dim">{sentence(row, wish).text.length > 40 ? sentence(row, wish).text : ""}</p>
+      {waits ? (
+        <p className="faint">
+          {node.connected === true
+            ? `The controller on ${node.host_name} is connected.`
+            : `The controller on ${node.host_name} last asked ${ago(node.last_poll, now)} ago.`}
+        </p>
+      ) : null}
+      <Details
+        of={[
+          { name: "key", value: row["sonde.workload.key"], mono: true },
+          { name: "platform", value: row["sonde.platform"] },
+          { name: "node", value: row["host.name"] },
+          { name: "runtime", value: runtime(row) },
+          { name: "TLS library", value: row["sonde.tls"], how: "where its traffic is read" },
+          { name: "providers", value: (row["sonde.providers"] ?? []).join(", ") },
+          {
+            name: "capture",
+            value: `${row["sonde.capture.observed"]} in effect, ${row["sonde.capture.desired"]} wanted`,
+          },
+          ...Object.entries(row)
+            .filter(
+              ([name, value]) =>
+                !SHOWN.test(name) && (typeof value === "string" || typeof value === "number"),
+            )
+            .map(([name, value]) => ({ name, value: String(value), mono: true })),
+        ]}
+      />
+      <h3 className="section">
+        <b>How it was recognised</b>
+      </h3>
+      {evidence.length === 0 ? <p className="faint">Nothing is recorded about it.</p> : null}
+      <ul>
+        {evidence.map((one, i) => (
+          <li key={i}>
+            {one.provider} <span className="dim">by {by(one)}</span> <span className="mono">{one.seen}</span>{" "}
+            <span className="faint" title={one.last_seen}>
+              {ago(one.last_seen, now)}
+            </span>
+          </li>
+        ))}
+      </ul>
+      <h3 className="section">
+        <b>Instances</b>{" "}
+        {instances.length === 0 ? "none is running" : plural(instances.length, "process", "processes")}
+      </h3>
+      {instances.map((one) => (
+        <Process key={one["process.pid"]} of={one} now={now} />
+      ))}
+    </Peek>
+  );
+}
+
+function Process({ of, now }: { of: Instance; now: number }) {
+  const started = of["process.creation.time"];
+  return (
+    <Details
+      of={[
+        {
+          name: "pid",
+          value: of["process.pid"],
+          how: started === undefined ? "" : `started ${ago(started, now)} ago`,
+        },
+        { name: "arguments", value: of["process.command_args"]?.join(" "), mono: true },
+        { name: "executable", value: of["process.executable.path"], mono: true },
+        { name: "user", value: of["process.owner"] },
+        { name: "runtime", value: runtime(of) },
+        { name: "TLS library", value: of["sonde.tls"] },
+      ]}
+    />
+  );
+}

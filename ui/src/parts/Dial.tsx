@@ -1,0 +1,83 @@
+// Off · Network: one segmented control in the row of a service.
+import { useMutation, useQueryClient } from "@tanstack/react-query";
+import { type KeyboardEvent, useEffect, useRef } from "react";
+import { api } from "../api/client";
+import type { Level, Service } from "../api/rows";
+import { dial, LEVELS, type Wish } from "../lib/service";
+
+interface Props {
+  row: Service;
+  wish: Wish | undefined;
+  onWish: (wish: Wish | undefined) => void;
+}
+
+export function Dial({ row, wish, onWish }: Props) {
+  const key = row["sonde.workload.key"];
+  const client = useQueryClient();
+  const stand = dial(row, wish);
+  const group = useRef<HTMLDivElement>(null);
+  const set = useMutation({
+    mutationFn: (level: Level) => api.setCapture(key, level),
+    onMutate: (level) => onWish({ level }),
+    onError: (error, level) => onWish({ level, refused: error.message }),
+    onSettled: () => client.invalidateQueries({ queryKey: ["services"] }),
+  });
+
+  // The list shows the wish: from here on it knows better than this page.
+  const seen =
+    wish !== undefined && wish.refused === undefined && row["sonde.capture.desired"] === wish.level;
+  useEffect(() => {
+    if (seen && !set.isPending) onWish(undefined);
+  }, [seen, set.isPending, onWish]);
+
+  const choose = (level: Level) => {
+    if (stand.locked === undefined && level !== stand.level) set.mutate(level);
+  };
+  const move = (event: KeyboardEvent) => {
+    const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (by === undefined) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const buttons = [...(group.current?.querySelectorAll("button") ?? [])];
+    const next =
+      buttons[(buttons.indexOf(event.target as HTMLButtonElement) + by + buttons.length) % buttons.length];
+    next?.focus();
+    const level = LEVELS.find((one) => one.level === next?.dataset.level)?.level;
+    if (level !== undefined) choose(level);
+  };
+
+  return (
+    <div
+      ref={group}
+      className="dial"
+      role="radiogroup"
+      aria-label={`Capture of ${row["service.name"]}`}
+      data-testid="dial"
+      data-key={key}
+      title={stand.locked}
+      onKeyDown={move}
+    >
+      {LEVELS.map(({ level, name }) => {
+        const chosen = stand.level === level;
+        return (
+          <button
+            key={level}
+            type="button"
+            role="radio"
+            aria-checked={chosen}
+            data-level={level}
+            data-pending={chosen && stand.pending}
+            tabIndex={chosen ? 0 : -1}
+            disabled={stand.locked !== undefined}
+            onClick={(event) => {
+              event.stopPropagation();
+              choose(level);
+            }}
+          >
+            {name}
+          </button>
+        );
+      })}
+    </div>
+  );
+}
