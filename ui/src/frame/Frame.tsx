@@ -129,6 +129,8 @@ function RailFoot({ status }: { status: Status | undefined }) {
 }
 
 function Bar({ title, times }: { title: string; times: number }) {
+  // A control is there only where it has an effect.
+  const timed = title === "Overview" || title === "Calls";
   const search = useSearch({ strict: false }) as Span & { service?: string };
   const navigate = useNavigate();
   const services = useServices();
@@ -142,48 +144,53 @@ function Bar({ title, times }: { title: string; times: number }) {
   const names = [...new Set(services.data?.map((row) => row["service.name"]) ?? [])].sort();
   if (search.service !== undefined && !names.includes(search.service)) names.unshift(search.service);
   const fixed = search.from !== undefined;
+  const moving = live && !(fixed && timed);
   return (
     <header className="bar">
       <h1>{title}</h1>
-      <Menu
-        label="Service"
-        value={search.service ?? ""}
-        choices={[{ value: "", name: "all" }, ...names.map((name) => ({ value: name, name }))]}
-        onChoose={(value) => put({ service: value === "" ? undefined : value })}
-      >
-        Service <b>{search.service ?? "all"}</b>
-      </Menu>
+      {timed || title === "Services" ? (
+        <Menu
+          label="Service"
+          value={search.service ?? ""}
+          choices={[{ value: "", name: "all" }, ...names.map((name) => ({ value: name, name }))]}
+          onChoose={(value) => put({ service: value === "" ? undefined : value })}
+        >
+          <span className="hint">Service</span> <b>{search.service ?? "all"}</b>
+        </Menu>
+      ) : null}
       <span className="bar-gap" />
-      <Menu
-        label="Time range"
-        right
-        opened={times}
-        value={fixed ? "" : (search.range ?? DEFAULT_RANGE)}
-        choices={RANGES.map((value) => ({ value, name: rangeName(value) }))}
-        onChoose={(value) =>
-          put({
-            from: undefined,
-            to: undefined,
-            range: isRange(value) && value !== DEFAULT_RANGE ? value : undefined,
-          })
-        }
-      >
-        <b>{spanName(search)}</b>
-      </Menu>
+      {timed ? (
+        <Menu
+          label="Time range"
+          right
+          opened={times}
+          value={fixed ? "" : (search.range ?? DEFAULT_RANGE)}
+          choices={RANGES.map((value) => ({ value, name: rangeName(value) }))}
+          onChoose={(value) =>
+            put({
+              from: undefined,
+              to: undefined,
+              range: isRange(value) && value !== DEFAULT_RANGE ? value : undefined,
+            })
+          }
+        >
+          <b>{spanName(search)}</b>
+        </Menu>
+      ) : null}
       <button
         type="button"
-        className={live && !fixed ? "control on" : "control"}
+        className={moving ? "control on" : "control"}
         aria-pressed={live}
         title={
-          fixed
+          fixed && timed
             ? "A fixed span of time does not move. Choose a range that ends now."
             : "New calls appear by themselves (l)"
         }
-        disabled={fixed}
+        disabled={fixed && timed}
         onClick={() => setLive(!live)}
       >
-        <span className={live && !fixed ? "dot good" : "dot"} />
-        {live && !fixed ? "Live" : "Paused"}
+        <span className={moving ? "dot good" : "dot"} />
+        {moving ? "Live" : "Paused"}
       </button>
       <Menu
         label="Theme"

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import {
   ago,
+  axisMoney,
   bytes,
   clock,
   count,
@@ -69,7 +70,9 @@ describe("money", () => {
     ["0", "$0"],
     ["0.0395", "$0.0395"],
     ["0.00012345", "$0.000123"],
-    ["0.5", "$0.50"],
+    ["0.5", "$0.500"],
+    ["0.018", "$0.0180"],
+    ["0.09996", "$0.100"],
     ["0.1107", "$0.111"],
     ["0.0000001", "<$0.000001"],
     ["0.999", "$1.00"],
@@ -79,6 +82,8 @@ describe("money", () => {
     ["", "–"],
     ["abc", "–"],
   ])("%s reads %s", (amount, text) => expect(money(amount)).toBe(text));
+  test("on an axis", () =>
+    expect([0.4, 0.25, 0.005, 10].map(axisMoney)).toEqual(["$0.40", "$0.25", "$0.005", "$10.00"]));
   test("a sum of nothing known is not zero", () => {
     expect(sumMoney([undefined, undefined])).toBeUndefined();
     expect(sumMoney(["0.1", undefined, "0.25"])).toBeCloseTo(0.35, 12);

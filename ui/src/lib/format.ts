@@ -79,12 +79,17 @@ export function money(amount: string): string {
   if (value === 0) return "$0";
   if (value < 0.0000005) return "<$0.000001";
   if (value < 0.995) {
-    const text = value.toFixed(Math.max(2, 2 - Math.floor(Math.log10(value))));
-    return `$${text.replace(/(\.\d\d\d*?)0+$/, "$1")}`;
+    // Rounding may add a digit before the first significant one: 0.09996 is 0.100.
+    return `$${three(value)}`;
   }
   if (value < 100_000) return `$${group(value.toFixed(2))}`;
   const short = count(value);
   return `$${short.value} ${short.unit}`;
+}
+
+/** A round amount on an axis: without the zeros behind the cents. */
+export function axisMoney(value: number): string {
+  return money(String(value)).replace(/(\.\d\d)(\d*?)0+$/, "$1$2");
 }
 
 /** Adds decimal strings exactly enough for a chart or a sum on screen; unknown stays unknown. */

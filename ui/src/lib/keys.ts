@@ -15,7 +15,7 @@ export const KEYS = [
   { keys: "g c", what: "Calls", group: "Go to", to: "/calls" },
   { keys: "g f", what: "Fleet", group: "Go to", to: "/fleet" },
   { keys: "/", what: "Filter", group: "On every page" },
-  { keys: "t", what: "Time range", group: "On every page" },
+  { keys: "t", what: "Time range (Overview, Calls)", group: "On every page" },
   { keys: "l", what: "Live on or off", group: "On every page" },
   { keys: "?", what: "This help", group: "On every page" },
   { keys: "j", what: "Next row", group: "In a list" },

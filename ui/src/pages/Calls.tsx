@@ -305,7 +305,7 @@ function Cells({ row, now }: { row: Call; now: number }) {
     <>
       <span
         role="cell"
-        className="time clip"
+        className="time clip keep c-time"
         title={`${row.time}${row["sonde.recorded"] === true ? " (recorded)" : ""}`}
       >
         {date === "" ? clock(row.time) : `${date} ${clock(row.time).slice(0, 8)}`}

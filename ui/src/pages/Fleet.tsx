@@ -45,7 +45,7 @@ export function Fleet() {
         <p className="dim">
           {received.length === 0
             ? "No telemetry was received since it started."
-            : `Received since it started: ${received.map(([what, value]) => `${whole(value)} ${what.replaceAll("_", " ")}`).join(" · ")}`}
+            : `Received since it started: ${received.map(([what, value]) => `${whole(value)} ${kinds(what)}`).join(" · ")}`}
         </p>
       </section>
     </>
@@ -114,4 +114,17 @@ function OneNode({ node, now }: { node: Node; now: number }) {
       )}
     </section>
   );
+}
+
+const KINDS: Record<string, string> = {
+  call: "calls",
+  duplicate: "calls twice",
+  not_a_call: "spans that are no calls",
+  rejected: "refused",
+  metric: "metrics",
+  log: "logs",
+};
+
+function kinds(what: string): string {
+  return (Object.hasOwn(KINDS, what) ? KINDS[what] : undefined) ?? what.replaceAll("_", " ");
 }

@@ -1,7 +1,7 @@
 // Is it healthy, what does it cost, what changed.
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
-import { useMemo, useState } from "react";
+import { type ReactNode, useMemo, useState } from "react";
 import { api } from "../api/client";
 import type { Overview as Answer, ServiceModel } from "../api/rows";
 import { spanOf } from "../frame/keys";
@@ -9,6 +9,7 @@ import { useLive, useNow, useServices, useStatus } from "../frame/live";
 import { MAX_NOTICES, notices } from "../lib/attention";
 import {
   at,
+  axisMoney,
   count,
   duration,
   money,
@@ -19,7 +20,6 @@ import {
   type Quantity,
   step,
   sumMoney,
-  three,
   whole,
 } from "../lib/format";
 import { query, rangeSeconds, type Span, spanName } from "../lib/range";
@@ -82,7 +82,7 @@ export function Overview() {
 
 interface TileProps {
   name: string;
-  value: Quantity | undefined;
+  value: ReactNode;
   /** Said instead of a value that is not known. */
   none?: string;
   exact?: string | undefined;
@@ -99,8 +99,7 @@ function Tile({ name, value, none = NONE, exact, change: moved, against, note, l
     <div className="tile" data-testid="tile" data-name={name}>
       <div className="tile-label">{name}</div>
       <div className="tile-value" title={exact}>
-        {value === undefined ? <span className="faint">{none}</span> : value.value}
-        {value === undefined || value.unit === "" ? null : <span className="unit">{value.unit}</span>}
+        {value ?? <span className="faint">{none}</span>}
       </div>
       <div className="tile-change" title={moved.text === "" ? undefined : `against ${against}`}>
         <span className={tone}>{moved.text}</span>
@@ -127,12 +126,12 @@ function Tiles({ data, span }: { data: Answer | undefined; span: Search }) {
   const shift =
     rate === undefined || before === undefined
       ? ""
-      : `${rate < before ? "−" : "+"}${three(Math.abs(rate - before) * 100)} pt`;
+      : `${rate < before ? "−" : "+"}${(Math.abs(rate - before) * 100).toFixed(1)} pt`;
   return (
     <section className="panel tiles" aria-label="Numbers of this span of time">
       <Tile
         name="Calls"
-        value={count(totals.calls)}
+        value={<Big of={count(totals.calls)} />}
         exact={whole(totals.calls)}
         change={change(totals.calls, previous.calls, enough, "none")}
         against={against}
@@ -141,7 +140,7 @@ function Tiles({ data, span }: { data: Answer | undefined; span: Search }) {
       />
       <Tile
         name="Error rate"
-        value={rate === undefined ? undefined : percent(rate)}
+        value={rate === undefined ? undefined : <Big of={percent(rate)} />}
         exact={`${plural(totals.errors, "error")}, ${whole(totals.cancelled)} cancelled by the client`}
         change={{ ...point, text: point.text === "" || shift === "" ? "" : shift }}
         against={against}
@@ -150,7 +149,7 @@ function Tiles({ data, span }: { data: Answer | undefined; span: Search }) {
       />
       <Tile
         name="Duration p95"
-        value={totals.duration && duration(totals.duration.p95)}
+        value={totals.duration && <Big of={duration(totals.duration.p95)} />}
         exact={totals.duration && `${totals.duration.p95} s, n = ${totals.duration.count}`}
         change={change(totals.duration?.p95, previous.duration?.p95, enough, "down")}
         against={against}
@@ -159,7 +158,7 @@ function Tiles({ data, span }: { data: Answer | undefined; span: Search }) {
       />
       <Tile
         name="Time to first chunk p95"
-        value={totals.time_to_first_chunk && duration(totals.time_to_first_chunk.p95)}
+        value={totals.time_to_first_chunk && <Big of={duration(totals.time_to_first_chunk.p95)} />}
         exact={
           totals.time_to_first_chunk &&
           `${totals.time_to_first_chunk.p95} s, n = ${totals.time_to_first_chunk.count}`
@@ -174,7 +173,7 @@ function Tiles({ data, span }: { data: Answer | undefined; span: Search }) {
       />
       <Tile
         name="Cost"
-        value={cost === undefined ? undefined : { value: money(cost), unit: "" }}
+        value={cost === undefined ? undefined : money(cost)}
         none={totals.calls === 0 ? NONE : "unpriced"}
         exact={cost === undefined ? undefined : `$${cost}`}
         change={change(sumMoney([cost]), sumMoney([previous.cost]), enough, "none")}
@@ -186,9 +185,12 @@ function Tiles({ data, span }: { data: Answer | undefined; span: Search }) {
       <Tile
         name="Tokens in / out"
         value={
-          totals.input_tokens === undefined && output === undefined
-            ? undefined
-            : { value: `${short(totals.input_tokens)} / ${short(output)}`, unit: "" }
+          totals.input_tokens === undefined && output === undefined ? undefined : (
+            <>
+              <Big of={tokenCount(totals.input_tokens)} /> <span className="faint">/</span>{" "}
+              <Big of={tokenCount(output)} />
+            </>
+          )
         }
         exact={`${totals.input_tokens === undefined ? "input not seen" : whole(totals.input_tokens)} in, ${output === undefined ? "output not seen" : whole(output)} out`}
         change={change(output, previous.output_tokens, enough, "none")}
@@ -200,8 +202,17 @@ function Tiles({ data, span }: { data: Answer | undefined; span: Search }) {
   );
 }
 
-const short = (value: number | undefined) =>
-  value === undefined ? NONE : plain(count(value)).replace(" ", "\u200a");
+const tokenCount = (value: number | undefined) =>
+  value === undefined ? { value: NONE, unit: "" } : count(value);
+
+function Big({ of }: { of: Quantity }) {
+  return (
+    <>
+      {of.value}
+      {of.unit === "" ? null : <span className="unit">{of.unit}</span>}
+    </>
+  );
+}
 
 function BoneTiles() {
   return (
@@ -238,7 +249,7 @@ function Charts({ data }: { data: Answer | undefined }) {
   if (data === undefined || shaped === undefined) {
     return (
       <div className="charts" aria-busy="true">
-        {["a", "b", "c"].map((one) => (
+        {["a", "b", "c", "d"].map((one) => (
           <div key={one} className="panel" style={{ height: 238 }} />
         ))}
       </div>
@@ -263,6 +274,7 @@ function Charts({ data }: { data: Answer | undefined }) {
       });
   const every = step(data.step_seconds);
   const { totals } = data;
+  const split = data.series.some((bucket) => bucket.cost_by_model !== undefined);
   const both = {
     step: data.step_seconds,
     from: (at(data.from) ?? 0) / 1000,
@@ -273,11 +285,11 @@ function Charts({ data }: { data: Answer | undefined }) {
     <div className="charts">
       <Chart
         {...both}
-        title="Cost by model"
+        title={split ? "Cost by model" : "Cost"}
         what={`US$ per ${every}`}
         columns={shaped.cost}
         kind="stack"
-        format={(value) => money(String(value))}
+        format={axisMoney}
         empty={
           totals.unpriced_calls > 0
             ? `${plural(totals.unpriced_calls, "call")}, none with a known price`
@@ -302,22 +314,21 @@ function Charts({ data }: { data: Answer | undefined }) {
         what={`per ${every}`}
         columns={shaped.errors}
         kind="stack"
-        format={(value) => three(value)}
+        format={whole}
+        counts
         empty={`No errors in ${plural(totals.calls, "call")}.`}
         onCalls={calls({ status: "error" })}
       />
-      <div className="tokens-chart">
-        <Chart
-          {...both}
-          title="Tokens"
-          what={`per ${every}`}
-          columns={shaped.tokens}
-          kind="stack"
-          format={(value) => plain(count(value))}
-          empty="No provider sent usage."
-          onCalls={calls()}
-        />
-      </div>
+      <Chart
+        {...both}
+        title="Tokens"
+        what={`per ${every}`}
+        columns={shaped.tokens}
+        kind="stack"
+        format={(value) => plain(count(value))}
+        empty="No provider sent usage."
+        onCalls={calls()}
+      />
     </div>
   );
 }

@@ -65,10 +65,9 @@ export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
           Its calls
         </Link>
       </div>
-      <p className="section">
-        <State of={{ ...sentence(row, wish) }} />
-      </p>
-      <p className="dim">{sentence(row, wish).text.length > 40 ? sentence(row, wish).text : ""}</p>
+      <div className="peek-state">
+        <State of={sentence(row, wish)} />
+      </div>
       {waits ? (
         <p className="faint">
           {node.connected === true

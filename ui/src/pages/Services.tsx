@@ -150,25 +150,25 @@ interface TableProps {
 function Table({ rows, open, wishes, onWish, onOpen, narrow }: TableProps) {
   const now = useNow();
   return (
-    <table className="service-table">
+    <table className={narrow ? "service-table narrow" : "service-table"}>
       <thead>
         <tr>
-          <th>Service</th>
+          <th className="w-name">Service</th>
           {narrow ? null : (
             <>
-              <th>Where</th>
-              <th>Runtime</th>
-              <th>Calls to</th>
-              <th>Recognised by</th>
+              <th className="w-where">Where</th>
+              <th className="w-runtime">Runtime</th>
+              <th className="w-to">Calls to</th>
+              <th className="w-by">Recognised by</th>
             </>
           )}
-          <th>Capture</th>
-          <th>State</th>
+          <th className="w-dial">Capture</th>
+          <th className="w-state">State</th>
           {narrow ? null : (
             <>
-              <th className="num">Instances</th>
-              <th className="num">Calls/min</th>
-              <th className="num">Seen</th>
+              <th className="num w-n">Instances</th>
+              <th className="num w-n">Calls/min</th>
+              <th className="num w-seen">Seen</th>
             </>
           )}
         </tr>
@@ -239,7 +239,9 @@ function Row({ row, now, selected, wish, onWish, onOpen, narrow }: RowProps) {
           <td className="clip dim" title={where(row)}>
             {where(row)}
           </td>
-          <td className="dim">{runtime(row)}</td>
+          <td className="clip dim" title={runtime(row)}>
+            {runtime(row)}
+          </td>
           <td className="clip dim">{(row["sonde.providers"] ?? []).join(", ")}</td>
           <td className="clip dim" title={recognised}>
             {recognised}

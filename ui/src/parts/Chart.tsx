@@ -17,6 +17,8 @@ interface Props {
   from: number;
   to: number;
   format: (value: number) => string;
+  /** Values are counts: the axis has whole numbers only. */
+  counts?: boolean;
   /** Shown instead of a blank chart. */
   empty: string;
   /** Buckets with few values, drawn as dots. */
@@ -48,11 +50,11 @@ export function Chart(props: Props) {
         <h2>{title}</h2>
         <span className="what">{at === undefined ? what : time(at, props.step)}</span>
         <span className="links">
-          <button type="button" onClick={() => props.onCalls()}>
-            view calls
+          <button type="button" title="View the calls behind it" onClick={() => props.onCalls()}>
+            calls
           </button>{" "}
           ·{" "}
-          <button type="button" onClick={download} disabled={blank}>
+          <button type="button" title="All of its numbers as CSV" onClick={download} disabled={blank}>
             csv
           </button>
         </span>
@@ -159,15 +161,13 @@ function options(latest: Latest, width: number): uPlot.Options {
       bind: { click: (self) => click(self, latest) },
     },
     hooks: {
-      drawClear: [(self) => grid(self, colour("line"), () => {})],
+      drawClear: [(self) => grid(self, latest.current.counts === true, colour("line"))],
       draw: [
         (self) => {
+          const { counts, format } = latest.current;
           edges(self, latest.current, colour("panel"));
-          grid(
-            self,
-            "",
-            (text, x, y) => label(self, text, x, y, colour("faint"), colour("panel")),
-            latest.current.format,
+          grid(self, counts === true, "", (value, x, y) =>
+            label(self, format(value), x, y, colour("faint"), colour("panel")),
           );
         },
       ],
@@ -203,7 +203,7 @@ function line(stroke: string, kind: "stack" | "line", latest: Latest): uPlot.Ser
     spanGaps: false,
     points: {
       show: true,
-      size: 4,
+      size: 3,
       width: 0,
       fill: stroke,
       // Few values behind a point, or no neighbour to draw a line to.
@@ -235,33 +235,36 @@ function tick(seconds: number, { step, columns }: Props): string {
 }
 
 /** Three round values over the height. */
-function marks(max: number): number[] {
-  const rough = max / 3;
+function marks(max: number, counts: boolean): number[] {
+  const rough = Math.max(max / 3, counts ? 1 : 0);
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 2.5, 5, 10].map((one) => one * power).find((one) => one >= rough * 0.999) ?? rough;
+  const step =
+    [1, 2, ...(counts && power < 10 ? [] : [2.5]), 5, 10]
+      .map((one) => one * power)
+      .find((one) => one >= rough * 0.999) ?? rough;
   return [1, 2, 3].map((one) => one * step).filter((one) => one <= max * 1.001);
 }
 
 function grid(
   self: uPlot,
+  counts: boolean,
   stroke: string,
-  text: (value: string, x: number, y: number) => void,
-  format?: (value: number) => string,
+  text?: (value: number, x: number, y: number) => void,
 ) {
   const max = self.scales.y?.max ?? 0;
   if (!(max > 0)) return;
   const { ctx, bbox } = self;
   ctx.save();
-  for (const value of marks(max)) {
+  for (const value of marks(max, counts)) {
     const y = Math.round(self.valToPos(value, "y", true)) + 0.5;
-    if (format === undefined) {
+    if (text === undefined) {
       ctx.strokeStyle = stroke;
       ctx.lineWidth = 1;
       ctx.beginPath();
       ctx.moveTo(bbox.left, y);
       ctx.lineTo(bbox.left + bbox.width, y);
       ctx.stroke();
-    } else text(format(value), bbox.left + bbox.width, y);
+    } else text(value, bbox.left + bbox.width, y);
   }
   ctx.restore();
 }
