@@ -1,4 +1,4 @@
-"""The cluster itself: that it runs what a real one runs, dies as a real one dies, and leaves nothing.
+"""The cluster itself: runs what a real one runs, dies as a real one dies, and leaves nothing.
 
 The tests build on each other, in the order they stand in.
 """
@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import Cluster, eventually
+from one_node import Cluster, eventually
 
 PYTHON = "sonde.test/python:1"
 PODS = ipaddress.ip_network("10.244.0.0/24")
@@ -101,11 +101,12 @@ def places() -> set[str]:
 
 
 def processes_with(file: str, text: str) -> list[int]:
-    """Processes whose file in /proc holds the text."""
+    """Living processes whose file in /proc holds the text."""
     found = []
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            if text in (process / file).read_text(errors="replace"):
+            state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+            if state not in "ZX" and text in (process / file).read_text(errors="replace"):
                 found.append(int(process.name))
         except OSError:
             continue  # It ended meanwhile.
