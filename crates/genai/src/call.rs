@@ -67,6 +67,49 @@ pub struct ModelCall {
     pub incomplete: Option<Incomplete>,
 }
 
+impl ModelCall {
+    /// A call of which nothing is known but who was asked for what.
+    pub(crate) fn begun(
+        provider: &str,
+        operation: &'static str,
+        recognised_by: RecognisedBy,
+        started: Moment,
+    ) -> Self {
+        Self {
+            provider: provider.to_owned(),
+            operation,
+            recognised_by,
+            server_address: None,
+            server_port: None,
+            request_model: None,
+            stream: false,
+            max_tokens: None,
+            temperature: None,
+            top_p: None,
+            choice_count: None,
+            resend_count: None,
+            traceparent: None,
+            status: None,
+            response_id: None,
+            response_model: None,
+            finish_reasons: Vec::new(),
+            tool_calls: Vec::new(),
+            usage: Usage::default(),
+            cost: None,
+            error: None,
+            retry_after_seconds: None,
+            started,
+            first_chunk: None,
+            first_token: None,
+            ended: started,
+            chunk_count: 0,
+            request_bytes: 0,
+            response_bytes: 0,
+            incomplete: None,
+        }
+    }
+}
+
 /// Tokens of a call, by the rules of the semantic conventions: totals include their parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
@@ -109,6 +152,6 @@ pub enum Incomplete {
     Cut,
     /// The capture started in the middle of the exchange.
     LateStart,
-    /// A limit of the decoder was reached.
+    /// A limit of the decoder was reached, or the body was coded in a way that it cannot read.
     Limit,
 }

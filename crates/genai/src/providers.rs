@@ -1,0 +1,169 @@
+//! Who serves models: hosts, and the families they speak.
+//!
+//! A new provider that speaks a known family is one line in [`HOSTS`]. A new
+//! family is one file, and one line in [`FAMILIES`].
+
+mod anthropic;
+mod openai;
+
+use crate::family::Family;
+
+/// Every family, in order of precedence.
+pub(crate) static FAMILIES: [Family; 2] = [openai::FAMILY, anthropic::FAMILY];
+
+/// Hosts and their providers, by the names of the semantic conventions where they have one.
+/// A pattern that begins with a dot stands for every host that ends with it.
+const HOSTS: &[(&str, &str)] = &[
+    ("api.openai.com", "openai"),
+    (".api.openai.com", "openai"),
+    ("api.anthropic.com", "anthropic"),
+    (".openai.azure.com", "azure.ai.openai"),
+    (".openai.azure.us", "azure.ai.openai"),
+    (".openai.azure.cn", "azure.ai.openai"),
+    (".cognitiveservices.azure.com", "azure.ai.openai"),
+    (".services.ai.azure.com", "azure.ai.inference"),
+    (".models.ai.azure.com", "azure.ai.inference"),
+    ("models.inference.ai.azure.com", "azure.ai.inference"),
+    ("models.github.ai", "azure.ai.inference"),
+    ("api.groq.com", "groq"),
+    ("api.deepseek.com", "deepseek"),
+    ("api.x.ai", "x_ai"),
+    (".api.x.ai", "x_ai"),
+    ("api.perplexity.ai", "perplexity"),
+    ("api.mistral.ai", "mistral_ai"),
+    ("codestral.mistral.ai", "mistral_ai"),
+    ("api.together.ai", "together_ai"),
+    ("api.together.xyz", "together_ai"),
+    ("api.fireworks.ai", "fireworks_ai"),
+    ("openrouter.ai", "openrouter"),
+    ("api.cerebras.ai", "cerebras"),
+    ("api.sambanova.ai", "sambanova"),
+    ("integrate.api.nvidia.com", "nvidia_nim"),
+    ("ai.api.nvidia.com", "nvidia_nim"),
+    ("router.huggingface.co", "hugging_face"),
+    ("api-inference.huggingface.co", "hugging_face"),
+    (".endpoints.huggingface.cloud", "hugging_face"),
+    ("api.ai21.com", "ai21"),
+    ("api.moonshot.ai", "moonshot_ai"),
+    ("api.moonshot.cn", "moonshot_ai"),
+    ("dashscope.aliyuncs.com", "alibaba_cloud"),
+    ("dashscope-intl.aliyuncs.com", "alibaba_cloud"),
+    ("dashscope-us.aliyuncs.com", "alibaba_cloud"),
+    ("api.z.ai", "zhipu_ai"),
+    ("open.bigmodel.cn", "zhipu_ai"),
+    ("api.minimax.io", "minimax"),
+    ("api.deepinfra.com", "deepinfra"),
+    ("api.novita.ai", "novita"),
+    (".nebius.com", "nebius"),
+    ("api.lambda.ai", "lambda"),
+    ("inference.baseten.co", "baseten"),
+    ("api.scaleway.ai", "scaleway"),
+    ("ai-gateway.vercel.sh", "vercel"),
+    ("gateway.ai.cloudflare.com", "cloudflare"),
+    ("api.githubcopilot.com", "github_copilot"),
+    ("api.cohere.com", "cohere"),
+    ("api.cohere.ai", "cohere"),
+    ("generativelanguage.googleapis.com", "gcp.gemini"),
+    ("aiplatform.googleapis.com", "gcp.vertex_ai"),
+];
+
+/// The provider behind a host name, which may have a port: `api.openai.com` is `openai`.
+///
+/// This is the list that discovery goes by; a host that is not in it may still serve models.
+pub fn provider_of_host(host: &str) -> Option<&'static str> {
+    let (host, _) = split_port(host);
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let matches = |pattern: &str| match pattern.strip_prefix('.') {
+        Some(domain) => {
+            host.strip_suffix(domain).is_some_and(|label| label.len() > 1 && label.ends_with('.'))
+        }
+        None => host == pattern,
+    };
+    HOSTS.iter().find(|(pattern, _)| matches(pattern)).map(|(_, provider)| *provider)
+}
+
+/// Host and port of an authority: `h`, `h:1`, `[::1]:1`.
+pub(crate) fn split_port(authority: &str) -> (&str, Option<u16>) {
+    if let Some((host, port)) = authority.rsplit_once(':')
+        && (!host.contains(':') || host.ends_with(']'))
+        && let Ok(port) = port.parse()
+    {
+        return (host, Some(port));
+    }
+    (authority, None)
+}
+
+/// The family and operation that a path belongs to, by its end.
+pub(crate) fn route(path: &str) -> Option<(&'static Family, &'static str)> {
+    let path = path.trim_end_matches('/');
+    let routes =
+        FAMILIES.iter().flat_map(|family| family.routes.iter().map(move |route| (family, route)));
+    routes
+        .filter(|(_, (end, _))| path.ends_with(end))
+        .map(|(family, (_, operation))| (family, *operation))
+        .next()
+}
+
+/// The family that a provider is known for.
+pub(crate) fn family_of(provider: &str) -> &'static Family {
+    let mut families = FAMILIES.iter();
+    let own = families.find(|family| family.provider == provider);
+    own.unwrap_or(const { &openai::FAMILY })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{provider_of_host, route, split_port};
+
+    #[test]
+    fn hosts_are_recognised_however_they_are_written() {
+        for (host, provider) in [
+            ("api.openai.com", Some("openai")),
+            ("API.OpenAI.com.:443", Some("openai")),
+            ("eu.api.openai.com", Some("openai")),
+            ("api.anthropic.com", Some("anthropic")),
+            ("team.openai.azure.com", Some("azure.ai.openai")),
+            (".openai.azure.com", None),
+            ("openai.azure.com", None),
+            ("api.openai.com.evil.example", None),
+            ("notapi.openai.com", None),
+            ("xapi.openai.com", None),
+            ("localhost:8000", None),
+            ("", None),
+        ] {
+            assert_eq!(provider_of_host(host), provider, "{host}");
+        }
+    }
+
+    #[test]
+    fn ports_are_split_off() {
+        for (authority, expected) in [
+            ("h", ("h", None)),
+            ("h:80", ("h", Some(80))),
+            ("[::1]:8000", ("[::1]", Some(8000))),
+            ("::1", ("::1", None)),
+            ("h:x", ("h:x", None)),
+            ("h:99999", ("h:99999", None)),
+        ] {
+            assert_eq!(split_port(authority), expected);
+        }
+    }
+
+    #[test]
+    fn only_paths_of_inference_are_routes() {
+        for (path, operation) in [
+            ("/v1/chat/completions", Some("chat")),
+            ("/proxy/llm/v1/chat/completions/", Some("chat")),
+            ("/v1/completions", Some("text_completion")),
+            ("/v1/messages", Some("chat")),
+            ("/v1/messages/count_tokens", None),
+            ("/v1/messages/batches", None),
+            ("/v1/models", None),
+            ("/v1/files", None),
+            ("/api/chat.postMessage", None),
+            ("/_search", None),
+        ] {
+            assert_eq!(route(path).map(|(_, operation)| operation), operation, "{path}");
+        }
+    }
+}

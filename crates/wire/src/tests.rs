@@ -1,0 +1,1 @@
+//! Golden tests through the public interface.
