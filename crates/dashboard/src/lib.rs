@@ -1,2 +1,31 @@
-//! Placeholder until the first real piece lands.
+//! The server side: it answers controllers, receives OTLP, and shows it all to people.
+//!
+//! [`Dashboard::start`] is the way in; everything that can fail fails there. Inside, `app.rs`
+//! builds the router, `guard.rs` says who may pass, `api.rs` answers the page and the command
+//! line, `poll.rs` answers controllers, `otlp.rs` reads telemetry, `page.rs` serves the page.
+//!
+//! No SQL here: what is kept and how is `storage`'s.
 #![forbid(unsafe_code)]
+
+mod config;
+mod dashboard;
+
+mod app;
+mod guard;
+
+mod api;
+mod otlp;
+mod page;
+mod poll;
+
+mod clock;
+mod error;
+mod hub;
+mod serve;
+mod socket;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::Config;
+pub use dashboard::{Dashboard, Error};

@@ -32,4 +32,4 @@ mod conformance;
 
 pub use error::Error;
 pub use query::{BadCursor, CallsQuery, Cursor, Outcome, Span};
-pub use store::{Kept, Store, TokenKind, Wanted};
+pub use store::{Kept, Store, Token, TokenKind, Wanted};

@@ -64,6 +64,19 @@ pub enum TokenKind {
     Api,
 }
 
+/// A token, as far as it can be told after it was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Number of the token.
+    pub id: u64,
+    /// What it is good for.
+    pub kind: TokenKind,
+    /// What it was made for, in the words of who made it.
+    pub name: String,
+    /// When it was made.
+    pub created: Time,
+}
+
 impl TokenKind {
     /// The word for it.
     pub fn word(self) -> &'static str {
@@ -244,6 +257,24 @@ impl Store {
     /// The database failed.
     pub fn token(&self, token: &str) -> Result<Option<TokenKind>, Error> {
         self.control.token(token)
+    }
+
+    /// All tokens, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn tokens(&self) -> Result<Vec<Token>, Error> {
+        self.control.tokens()
+    }
+
+    /// Makes a token worthless; false when there is none of this id.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn revoke(&self, id: u64) -> Result<bool, Error> {
+        self.control.revoke(id)
     }
 
     /// Makes a login code that is good once, until `expires`.

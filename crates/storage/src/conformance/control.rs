@@ -197,6 +197,11 @@ fn tokens_are_known_by_kind_and_no_secret_is_on_disk() {
         assert_eq!(store.token(&token.to_uppercase()).unwrap(), None);
     }
     assert_eq!(store.token("").unwrap(), None);
+    let listed = store.tokens().unwrap();
+    assert_eq!(listed.len(), 3);
+    assert!(store.revoke(listed[0].id).unwrap());
+    assert!(!store.revoke(listed[0].id).unwrap());
+    assert_eq!(store.token(&tokens[0].1).unwrap(), None, "revoked");
     let code = store.new_login_code(Time(u64::MAX), NOW).unwrap();
     drop(store);
     for file in std::fs::read_dir(dir.path().join("data")).unwrap() {

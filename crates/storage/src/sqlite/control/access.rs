@@ -1,9 +1,9 @@
 //! Who may come in: tokens, one-time login codes, sessions. Only keyed hashes are kept.
 
-use super::{Control, signed};
+use super::{Control, signed, unsigned};
 use crate::error::{Doing, Error};
 use crate::secret;
-use crate::store::TokenKind;
+use crate::store::{Token, TokenKind};
 use contract::row::Time;
 use rusqlite::{OptionalExtension, params};
 
@@ -40,6 +40,31 @@ impl Control {
         let kind: Option<String> =
             statement.query_row([hash], |row| row.get(0)).optional().doing("look a token up")?;
         Ok(kind.and_then(|kind| TokenKind::of_word(&kind)))
+    }
+
+    /// All tokens, oldest first.
+    pub(crate) fn tokens(&self) -> Result<Vec<Token>, Error> {
+        const DOING: &str = "list tokens";
+        let connection = self.lock();
+        let sql = "SELECT id, kind, name, created FROM token ORDER BY id";
+        let mut statement = connection.prepare_cached(sql).doing(DOING)?;
+        let rows = statement.query_map([], |row| {
+            let kind: String = row.get(1)?;
+            Ok((row.get(0)?, kind, row.get(2)?, row.get(3)?))
+        });
+        let rows: Vec<(i64, String, String, i64)> =
+            rows.and_then(Iterator::collect).doing(DOING)?;
+        let token = |(id, kind, name, created): (i64, String, String, i64)| {
+            let kind = TokenKind::of_word(&kind)?;
+            Some(Token { id: unsigned(id), kind, name, created: Time(unsigned(created)) })
+        };
+        Ok(rows.into_iter().filter_map(token).collect())
+    }
+
+    /// Makes a token worthless; false when there is none of this id.
+    pub(crate) fn revoke(&self, id: u64) -> Result<bool, Error> {
+        let sql = "DELETE FROM token WHERE id = ?1";
+        self.lock().execute(sql, [signed(id)]).map(|rows| rows > 0).doing("revoke a token")
     }
 
     pub(crate) fn new_login_code(&self, expires: Time, now: Time) -> Result<String, Error> {

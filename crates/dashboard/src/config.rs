@@ -1,0 +1,23 @@
+//! What a dashboard can be told.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// How to run a dashboard.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where everything is kept. One dashboard at a time.
+    pub data_dir: PathBuf,
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Names under which browsers may reach it, beside `localhost` and addresses of this machine,
+    /// when it listens on a loopback address. Protects against DNS rebinding.
+    pub allowed_hosts: Vec<String>,
+}
+
+impl Config {
+    /// A dashboard that keeps its data there and listens here.
+    pub fn new(data_dir: &Path, listen: SocketAddr) -> Self {
+        Self { data_dir: data_dir.into(), listen, allowed_hosts: Vec::new() }
+    }
+}

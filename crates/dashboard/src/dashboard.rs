@@ -1,0 +1,210 @@
+//! [`Dashboard`]: starts everything, and stops it.
+
+use crate::app::{App, Shared, app};
+use crate::clock;
+use crate::config::Config;
+use crate::guard::{Door, Hosts};
+use crate::serve::serve;
+use crate::socket::{self, SocketFile};
+use contract::row::Time;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use storage::{Store, TokenKind};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+/// How long the end of the runtime may take once nothing is served any more.
+const LAST_WAIT: Duration = Duration::from_millis(500);
+
+/// Why a dashboard does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data directory, or something in it, cannot be used.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// The address is taken.
+    #[error(
+        "cannot listen on {address}; another program uses the port: stop it, or name another with --listen"
+    )]
+    Taken {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}; name an address of this machine with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of the data directory cannot be made.
+    #[error(
+        "cannot make `{}`; give the directory to the user that runs sonde, or name another with --data-dir",
+        path.display()
+    )]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The runtime of the server cannot start.
+    #[error("cannot start the threads of the server")]
+    Runtime(#[source] io::Error),
+}
+
+/// A running dashboard. It listens until [`stop`](Self::stop), or until it is dropped.
+#[derive(Debug)]
+pub struct Dashboard {
+    state: App,
+    address: SocketAddr,
+    controller_token: String,
+    stopping: watch::Sender<bool>,
+    doors: Vec<tokio::task::JoinHandle<()>>,
+    runtime: Option<Runtime>,
+    _socket: SocketFile,
+}
+
+impl Dashboard {
+    /// Opens the data directory and listens. When this returns, requests are answered.
+    ///
+    /// # Errors
+    ///
+    /// Everything that can be wrong with the configuration, each with what to do.
+    pub fn start(config: Config) -> Result<Self, Error> {
+        // The port first: it is what is most often wrong, and nothing was touched yet.
+        let listener = listen(config.listen)?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| Error::Listen { address: config.listen, source })?;
+        let store = Store::open(&config.data_dir)?;
+        let controller_token = controller_token(&store, &config.data_dir)?;
+        let (socket, socket_file) = socket::bind(&config.data_dir)
+            .map_err(|source| Error::File { path: config.data_dir.join("sonde.sock"), source })?;
+        let (stopping, stopped) = watch::channel(false);
+        let hosts = if address.ip().is_loopback() {
+            Hosts::Loopback(config.allowed_hosts)
+        } else {
+            Hosts::Any
+        };
+        // Cookies of a host are shared by all its ports; the name keeps two dashboards apart.
+        let cookie = format!("sonde_session_{}", address.port());
+        let state = Arc::new(Shared::new(store, hosts, url(address), cookie, stopped.clone()));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("dashboard")
+            .enable_all()
+            .build()
+            .map_err(Error::Runtime)?;
+        let guard = runtime.enter();
+        let tcp = tokio::net::TcpListener::from_std(listener).map_err(Error::Runtime)?;
+        let unix = tokio::net::UnixListener::from_std(socket).map_err(Error::Runtime)?;
+        let doors = vec![
+            runtime.spawn(serve(tcp, app(&state, Door::Tcp), stopped.clone())),
+            runtime.spawn(serve(unix, app(&state, Door::Socket), stopped)),
+        ];
+        drop(guard);
+        let runtime = Some(runtime);
+        Ok(Self {
+            state,
+            address,
+            controller_token,
+            stopping,
+            doors,
+            runtime,
+            _socket: socket_file,
+        })
+    }
+
+    /// Address that it listens on, with the port that it got.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// URL of the page.
+    pub fn url(&self) -> String {
+        self.state.url.clone()
+    }
+
+    /// A new link that logs one browser in, once, within 15 minutes. When the store fails it is
+    /// the plain URL, and the log says why.
+    pub fn login_link(&self) -> String {
+        let now = (self.state.clock)();
+        let expires = Time(now.0 + crate::api::LINK_NANOS);
+        match self.state.store.new_login_code(expires, now) {
+            Ok(code) => format!("{}/login?code={code}", self.state.url),
+            Err(error) => {
+                tracing::error!(%error, "cannot make a login link");
+                self.url()
+            }
+        }
+    }
+
+    /// The token of a controller: for polls and telemetry. It is the same after a restart, and in
+    /// `controller.token` of the data directory.
+    pub fn controller_token(&self) -> &str {
+        &self.controller_token
+    }
+
+    /// Stops: waiting polls and listeners are answered at once, other answers may finish for a
+    /// moment, what was received is written. Takes less than two seconds.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Dashboard {
+    fn drop(&mut self) {
+        self.stopping.send_replace(true);
+        let Some(runtime) = self.runtime.take() else { return };
+        for door in self.doors.drain(..) {
+            if let Err(error) = runtime.block_on(door) {
+                tracing::error!(%error, "the server ended early");
+            }
+        }
+        runtime.shutdown_timeout(LAST_WAIT);
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Error> {
+    let listener = std::net::TcpListener::bind(address).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => Error::Taken { address },
+        _ => Error::Listen { address, source },
+    })?;
+    listener.set_nonblocking(true).map_err(|source| Error::Listen { address, source })?;
+    Ok(listener)
+}
+
+/// The URL that a browser on this machine opens.
+fn url(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("http://localhost:{}", address.port())
+    } else {
+        format!("http://{address}")
+    }
+}
+
+/// The token that the file holds, if it is still good; else a new one in a new file.
+fn controller_token(store: &Store, data_dir: &Path) -> Result<String, Error> {
+    let path = data_dir.join("controller.token");
+    let failed = |source| Error::File { path: path.clone(), source };
+    match std::fs::read_to_string(&path) {
+        Ok(token) if store.token(token.trim())? == Some(TokenKind::Join) => {
+            return Ok(token.trim().to_owned());
+        }
+        Ok(_) => std::fs::remove_file(&path).map_err(failed)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let token = store.new_token(TokenKind::Join, "made at the first start", clock::system())?;
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+    writeln!(file, "{token}").and_then(|()| file.sync_all()).map_err(failed)?;
+    Ok(token)
+}

@@ -1,0 +1,287 @@
+//! Who may pass: host names, tokens, sessions, and the headers that every answer carries.
+
+use crate::app::App;
+use crate::error::{ApiError, Cause};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, RequestExt as _};
+use std::net::IpAddr;
+use storage::TokenKind;
+
+/// Which way a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// The network.
+    Tcp,
+    /// The unix socket of the owner; whoever came through it is the owner or root.
+    Socket,
+}
+
+/// What it takes to pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// A session, or an API token.
+    Api,
+    /// A session.
+    Owner,
+    /// A join token.
+    Poll,
+    /// A join or ingest token.
+    Ingest,
+}
+
+/// Who passed; for the history of wishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    Socket,
+    Session,
+    Token(TokenKind),
+}
+
+/// The names under which this dashboard may be asked.
+#[derive(Debug, Clone)]
+pub(crate) enum Hosts {
+    /// Any: it listens to the network, under names that only its network knows.
+    Any,
+    /// Loopback names and addresses, and these.
+    Loopback(Vec<String>),
+}
+
+impl Caller {
+    /// The word for the history.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Socket => "command line",
+            Self::Session => "page",
+            Self::Token(_) => "api token",
+        }
+    }
+}
+
+impl Hosts {
+    fn allow(&self, host: &str) -> bool {
+        let Self::Loopback(names) = self else { return true };
+        let name = host_name(host);
+        let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        name.eq_ignore_ascii_case("localhost")
+            || address.is_ok_and(|address| address.is_loopback())
+            || names.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+}
+
+/// The host of `host:port`, the brackets of an IPv6 address included.
+fn host_name(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.is_empty() => name,
+        _ => host,
+    }
+}
+
+/// Refuses requests under a name that is not ours: a page elsewhere that made its own name point
+/// here (DNS rebinding) would else read this one with the browser's help.
+pub(crate) async fn hosts(
+    State(state): State<App>,
+    Extension(door): Extension<Door>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    // HTTP/1.1 asks for a Host header; only the owner's socket may go without.
+    if door == Door::Socket || host.is_some_and(|host| state.hosts.allow(host)) {
+        return next.run(request).await;
+    }
+    let message = "cannot answer under this host name; use localhost or 127.0.0.1, or start the \
+                   dashboard with --allowed-host NAME";
+    ApiError::new(StatusCode::MISDIRECTED_REQUEST, message).into_response()
+}
+
+/// Lets a request pass that shows what it takes, and notes who it was.
+pub(crate) async fn check(
+    State((state, pass)): State<(App, Pass)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match caller(&state, pass, &mut request).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(error) => {
+            let form = match pass {
+                Pass::Ingest => crate::otlp::form(request.headers()),
+                Pass::Api | Pass::Owner | Pass::Poll => crate::error::Form::Api,
+            };
+            error.with_form(form).into_response()
+        }
+    }
+}
+
+async fn caller(state: &App, pass: Pass, request: &mut Request) -> Result<Caller, ApiError> {
+    let door = request.extract_parts::<Extension<Door>>().await.map(|Extension(door)| door);
+    if matches!(door, Ok(Door::Socket)) {
+        return Ok(Caller::Socket);
+    }
+    if let Some(token) = bearer(request.headers()) {
+        return by_token(state, pass, token).await;
+    }
+    if matches!(pass, Pass::Api | Pass::Owner)
+        && let Some(session) = session(request.headers(), &state.cookie)
+    {
+        let session = session.to_owned();
+        let now = (state.clock)();
+        if state.ask(move |store| store.session(&session, now)).await? {
+            same_origin(request.method(), request.headers())?;
+            return Ok(Caller::Session);
+        }
+    }
+    let message = match pass {
+        Pass::Api | Pass::Owner => {
+            "cannot answer without a login; open the link that `sonde login` prints, or send a \
+             token of `sonde tokens create --kind api`"
+        }
+        Pass::Poll | Pass::Ingest => {
+            "cannot take this without a token; send `Authorization: Bearer` with a token of \
+             `sonde tokens create`"
+        }
+    };
+    Err(ApiError::new(StatusCode::UNAUTHORIZED, message))
+}
+
+async fn by_token(state: &App, pass: Pass, token: &str) -> Result<Caller, ApiError> {
+    let token = token.to_owned();
+    let Some(kind) = state.ask(move |store| store.token(&token)).await? else {
+        let message = "cannot accept this token; it is unknown or revoked, make another with \
+                       `sonde tokens create`";
+        return Err(ApiError::new(StatusCode::UNAUTHORIZED, message));
+    };
+    let good = match pass {
+        Pass::Api => kind == TokenKind::Api,
+        Pass::Owner => false,
+        Pass::Poll => kind == TokenKind::Join,
+        Pass::Ingest => matches!(kind, TokenKind::Join | TokenKind::Ingest),
+    };
+    if good {
+        return Ok(Caller::Token(kind));
+    }
+    let wanted = match pass {
+        Pass::Api => "an `api` token is needed",
+        Pass::Owner => "a login is needed, or the command line on the dashboard's machine",
+        Pass::Poll => "a `join` token is needed",
+        Pass::Ingest => "an `ingest` or `join` token is needed",
+    };
+    let message = format!("cannot do this with a token of kind `{}`; {wanted}", kind.word());
+    Err(ApiError::new(StatusCode::FORBIDDEN, message))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// The session in the cookies of a request.
+pub(crate) fn session<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
+    let mut pairs =
+        cookies.flat_map(|line| line.split(';')).filter_map(|c| c.trim().split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+/// A change through a session must come from our own page: the browser says from which page a
+/// request came, and no page can make it lie.
+fn same_origin(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
+    if matches!(*method, Method::GET | Method::HEAD) {
+        return Ok(());
+    }
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let origin = text(header::ORIGIN).and_then(|origin| origin.split_once("://"));
+    let same = match origin {
+        Some((_, host)) => text(header::HOST).is_some_and(|own| own.eq_ignore_ascii_case(host)),
+        None => text(HeaderName::from_static("sec-fetch-site")) == Some("same-origin"),
+    };
+    if same {
+        return Ok(());
+    }
+    let message = "cannot change anything for a page of another origin; use the page of this \
+                   dashboard, or a token";
+    Err(ApiError::new(StatusCode::FORBIDDEN, message))
+}
+
+/// Headers of every answer, and the log of those that failed.
+pub(crate) async fn headers(request: Request, next: Next) -> Response {
+    const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+        font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; \
+        form-action 'self'; frame-ancestors 'none'";
+    let mut response = next.run(request).await;
+    if let Some(cause) = response.extensions_mut().remove::<Cause>() {
+        tracing::error!(id = %cause.id, cause = %cause.text, "a request failed");
+    }
+    let headers = response.headers_mut();
+    for (name, value) in [
+        ("content-security-policy", POLICY),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("permissions-policy", "camera=(), geolocation=(), microphone=()"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Hosts, same_origin};
+    use axum::http::{HeaderMap, Method};
+
+    #[test]
+    fn only_loopback_and_configured_names_are_ours() {
+        let hosts = Hosts::Loopback(vec!["sonde.test".into()]);
+        for good in [
+            "localhost",
+            "LocalHost:8080",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:80",
+            "[::1]",
+            "sonde.test",
+            "SONDE.test:99",
+        ] {
+            assert!(hosts.allow(good), "{good}");
+        }
+        for bad in [
+            "",
+            "evil.test",
+            "localhost.evil.test",
+            "127.0.0.1.evil.test:80",
+            "10.0.0.1",
+            "::1.evil",
+            ":80",
+            "[::2]:80",
+        ] {
+            assert!(!hosts.allow(bad), "{bad}");
+        }
+        assert!(Hosts::Any.allow("anything"));
+    }
+
+    #[test]
+    fn a_change_must_come_from_our_own_page() {
+        let headers = |pairs: &[(&'static str, &'static str)]| -> HeaderMap {
+            pairs.iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).collect()
+        };
+        let host = ("host", "localhost:8080");
+        let ask = |method, pairs: &[_]| same_origin(&method, &headers(pairs)).is_ok();
+        assert!(ask(Method::GET, &[host, ("origin", "http://evil.test")]));
+        assert!(ask(Method::PUT, &[host, ("origin", "http://localhost:8080")]));
+        assert!(ask(Method::PUT, &[host, ("sec-fetch-site", "same-origin")]));
+        assert!(!ask(Method::PUT, &[host, ("sec-fetch-site", "same-site")]));
+        assert!(!ask(Method::PUT, &[host, ("origin", "http://localhost:8081")]));
+        assert!(!ask(Method::PUT, &[host, ("origin", "null")]));
+        assert!(!ask(Method::POST, &[host]));
+    }
+}
