@@ -73,7 +73,7 @@ def test_all_mistakes_of_a_configuration_file_are_told(tmp_path):
 
 def test_nobody_to_ask_says_how_to_start(tmp_path):
     done = run("services", "--data-dir", tmp_path)
-    refused(done, 1, "sonde up")
+    refused(done, 64, "sonde up")
 
 
 def test_a_wrong_token_is_refused(up):
@@ -102,10 +102,12 @@ def test_doctor_says_each_thing_with_its_remedy():
     done = run("doctor", "--output", "json")
     assert done.returncode in (0, 77), done.stderr
     facts = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {"btf"} <= {fact["name"] for fact in facts}
-    missing = [fact for fact in facts if fact["standing"] == "missing"]
+    assert "btf" in {fact["sonde.doctor.name"] for fact in facts}
+    missing = [fact for fact in facts if fact["sonde.doctor.standing"] == "missing"]
     assert bool(missing) == (done.returncode == 77)
-    assert all(fact.get("remedy") for fact in facts if fact["standing"] != "good")
+    assert all(
+        fact.get("sonde.doctor.remedy") for fact in facts if fact["sonde.doctor.standing"] != "good"
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -180,6 +182,10 @@ def test_without_privilege_it_runs_and_says_what_is_missing(up, tmp_path_factory
     assert doctor.returncode == 77, doctor.stdout
     sonde = up(binary=binary, prefix=AS_NOBODY)
     assert sonde.services() == [] or all("sonde.capture.observed" in r for r in sonde.services())
-    facts = sonde.rows("doctor")
-    assert any(fact["standing"] == "missing" and fact["remedy"] for fact in facts)
+    told = sonde.cli("doctor", "--output", "json", check=False)
+    assert told.returncode == 77
+    facts = [json.loads(line) for line in told.stdout.splitlines()]
+    assert any(
+        fact["sonde.doctor.standing"] == "missing" and fact["sonde.doctor.remedy"] for fact in facts
+    )
     assert sonde.stop() == 0
