@@ -55,6 +55,8 @@ pub(crate) struct Answer {
     pub(crate) terminated: bool,
     /// The current event carries something that was generated.
     pub(crate) token: bool,
+    /// The call is charged by more than its tokens at their list price.
+    pub(crate) extra_charge: bool,
     choice: Option<Choice>,
     /// Position in the current list of choices.
     position: u64,
@@ -143,6 +145,11 @@ impl Answer {
             Field::Error => self.error.seen |= value == Value::Open || text(value).is_some(),
             Field::ErrorCode => code(&mut self.error.code, value),
             Field::ErrorType => code(&mut self.error.class, value),
+            Field::Tier => {
+                let standard = ["default", "standard", "auto", "not_available", "global"];
+                self.extra_charge |= text(value).is_some_and(|tier| !standard.contains(&tier));
+            }
+            Field::Charged => self.extra_charge |= count(value).is_some_and(|count| count > 0),
             _ => self.counts.take(field, value),
         }
     }

@@ -247,8 +247,11 @@ impl Exchange {
         call.finish_reasons = finish_reasons(family, answer.choices, &outcome);
         call.tool_calls = answer.tools.into_iter().filter_map(|tool| tool.name).collect();
         call.usage = (family.usage)(&answer.counts);
-        let models = [call.response_model.as_deref(), call.request_model.as_deref()];
-        call.cost = prices::cost(&call.provider, models, &call.usage);
+        let model = call.response_model.as_ref().or(call.request_model.as_ref());
+        // The table has the prices of the standard tier, and of tokens only.
+        call.cost = model
+            .filter(|_| !answer.extra_charge)
+            .and_then(|model| prices::cost(&call.provider, model, &call.usage));
         call.error = outcome.error;
         call.incomplete = outcome.incomplete;
         call.response_bytes = body_bytes;

@@ -52,4 +52,8 @@ pub(crate) enum Field {
     CacheWrite1h,
     Reasoning,
     Total,
+    /// Tier or speed that the call was served with.
+    Tier,
+    /// A count of something that is charged beside tokens.
+    Charged,
 }

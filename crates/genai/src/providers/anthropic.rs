@@ -80,6 +80,10 @@ const INPUT: &[Node] = &[
         "cache_creation",
         &[Node::value("ephemeral_1h_input_tokens", Field::CacheWrite1h)],
     ),
+    Node::value("service_tier", Field::Tier),
+    Node::value("speed", Field::Tier),
+    Node::value("inference_geo", Field::Tier),
+    Node::inside("server_tool_use", &[Node::value("web_search_requests", Field::Charged)]),
 ];
 
 const USAGE: &[Node] = &[
@@ -92,6 +96,10 @@ const USAGE: &[Node] = &[
         &[Node::value("ephemeral_1h_input_tokens", Field::CacheWrite1h)],
     ),
     Node::inside("output_tokens_details", &[Node::value("thinking_tokens", Field::Reasoning)]),
+    Node::value("service_tier", Field::Tier),
+    Node::value("speed", Field::Tier),
+    Node::value("inference_geo", Field::Tier),
+    Node::inside("server_tool_use", &[Node::value("web_search_requests", Field::Charged)]),
 ];
 
 fn asks(question: &Question) -> bool {

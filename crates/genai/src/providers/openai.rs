@@ -45,6 +45,7 @@ static RESPONSE: Node = Node::inside(
         Node::value("id", Field::Id),
         Node::value("object", Field::Kind),
         Node::value("model", Field::Model),
+        Node::value("service_tier", Field::Tier),
         Node::both("choices", Field::Choices, &[Node::both("[]", Field::Choice, CHOICE)]),
         Node::inside("usage", USAGE),
         // Groq reports usage and errors of a stream here.
@@ -94,10 +95,17 @@ const USAGE: &[Node] = &[
         "prompt_tokens_details",
         &[
             Node::value("cached_tokens", Field::CacheRead),
+            Node::value("audio_tokens", Field::Charged),
             Node::value("cache_write_tokens", Field::CacheWrite),
         ],
     ),
-    Node::inside("completion_tokens_details", &[Node::value("reasoning_tokens", Field::Reasoning)]),
+    Node::inside(
+        "completion_tokens_details",
+        &[
+            Node::value("reasoning_tokens", Field::Reasoning),
+            Node::value("audio_tokens", Field::Charged),
+        ],
+    ),
 ];
 
 pub(super) const ERROR: &[Node] =
