@@ -8,7 +8,7 @@ export interface Happening {
   services?: () => void;
   /** Something about the dashboard or a node changed. */
   status?: () => void;
-  /** The stream is open again after a break: rows may have been missed. */
+  /** The stream is open again after a break, or was too slow: rows may have been missed. */
   reopened?: () => void;
 }
 
@@ -37,6 +37,10 @@ function open() {
   source.addEventListener("call", (event) => {
     const row = parse(event.data);
     if (row !== undefined) for (const one of listeners) one.call?.(row);
+  });
+  // The dashboard dropped some for this listener, which was too slow.
+  source.addEventListener("missed", () => {
+    for (const one of listeners) one.reopened?.();
   });
   source.addEventListener("services", () => {
     for (const one of listeners) one.services?.();

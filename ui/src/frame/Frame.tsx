@@ -90,9 +90,9 @@ function RecordedBanner({ status }: { status: Status }) {
       <span>
         <b>Played from a recording.</b>{" "}
         {all
-          ? "What this page shows was captured earlier, on another machine."
-          : "Rows marked “recorded” were captured earlier, on another machine."}{" "}
-        Nothing can be switched there.
+          ? "What this page shows was captured earlier, not now."
+          : "Rows marked “recorded” were captured earlier, not now."}{" "}
+        They cannot be switched.
       </span>
       <Link className="end control" to="/fleet" search={keepSpan}>
         What this machine allows

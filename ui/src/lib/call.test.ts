@@ -18,7 +18,8 @@ describe("how a call ended", () => {
     [{ "error.type": "rate_limit", "http.response.status_code": 429 }, "429 rate limit", "bad"],
     [{ "error.type": "429", "http.response.status_code": 429 }, "429", "bad"],
     [{ "error.type": "stream_broken", "http.response.status_code": 200 }, "stream broken", "bad"],
-    [{ "error.type": "cancelled" }, "cancelled", "warn"],
+    [{ "error.type": "client_cancelled" }, "cancelled", "warn"],
+    [{ "http.response.status_code": 500 }, "500", "bad"],
     [{ "sonde.incomplete": "gap" }, "seen in part", "warn"],
     [{ "http.response.status_code": 200 }, "200", "plain"],
     [{}, "not seen", "plain"],
@@ -46,6 +47,9 @@ test("arriving rows are chosen as the API chooses", () => {
   expect(passes(call, { service: "b" })).toBe(false);
   expect(passes(call, { status: "error" })).toBe(false);
   expect(passes(call, { provider: "openai" })).toBe(false);
+  const cancelled = row({ "error.type": "Cancelled" });
+  expect(passes(cancelled, { status: "error" })).toBe(false);
+  expect(passes(cancelled, { status: "cancelled" })).toBe(true);
 });
 
 test("rows are merged newest first, each once", () => {

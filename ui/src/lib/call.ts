@@ -10,12 +10,13 @@ export interface Finish {
 export function finish(row: Call): Finish {
   const status = row["http.response.status_code"];
   const error = row["error.type"];
-  if (error === "cancelled") return { text: "cancelled", tone: "warn" };
+  if (outcome(row) === "cancelled") return { text: "cancelled", tone: "warn" };
   if (error !== undefined) {
     const code =
       status !== undefined && status >= 400 && !error.startsWith(String(status)) ? `${status} ` : "";
     return { text: `${code}${error.replaceAll("_", " ")}`, tone: "bad" };
   }
+  if (status !== undefined && status >= 400) return { text: String(status), tone: "bad" };
   const reasons = row["gen_ai.response.finish_reasons"] ?? [];
   if (reasons.length > 0) {
     const each = [...new Set(reasons)].join(", ");
@@ -47,12 +48,26 @@ export function unpriced(row: Call): boolean {
   );
 }
 
+export type Outcome = "ok" | "error" | "cancelled";
+
+const OUTCOMES: readonly string[] = ["ok", "error", "cancelled"] satisfies Outcome[];
+const isOutcome = (value: unknown): value is Outcome => OUTCOMES.includes(value as string);
+
+const CANCELLED = ["cancelled", "canceled", "client_cancelled"];
+
+/** How a call ended, as the dashboard counts it. A call that the client ended is no error. */
+export function outcome(row: Call): Outcome {
+  const error = row["error.type"]?.toLowerCase();
+  if (error !== undefined) return CANCELLED.includes(error) ? "cancelled" : "error";
+  return (row["http.response.status_code"] ?? 0) >= 400 ? "error" : "ok";
+}
+
 /** What the calls page shows of all calls. */
 export interface Filter {
   service?: string;
   model?: string;
   provider?: string;
-  status?: "ok" | "error";
+  status?: Outcome;
 }
 
 /** The same choice as the API makes, for rows that arrive by themselves. */
@@ -67,7 +82,7 @@ export function passes(row: Call, filter: Filter): boolean {
   )
     return false;
   if (provider !== undefined && row["gen_ai.provider.name"] !== provider) return false;
-  if (status !== undefined && (row["error.type"] !== undefined) !== (status === "error")) return false;
+  if (status !== undefined && outcome(row) !== status) return false;
   return true;
 }
 
@@ -94,7 +109,7 @@ export function readFilter(text: string): { filter: Filter; unknown: string[] } 
   for (const word of text.split(/\s+/).filter((one) => one !== "")) {
     const [field, value] = split(word);
     if (value === "") unknown.push(word);
-    else if (field === "status" && (value === "ok" || value === "error")) filter.status = value;
+    else if (field === "status" && isOutcome(value)) filter.status = value;
     else if (field === "model" || field === "provider" || field === "service") filter[field] = value;
     else unknown.push(word);
   }
@@ -115,7 +130,7 @@ export function readCallSearch(search: Record<string, unknown>): Filter & { call
     const value = text(search[name]);
     if (value === undefined) continue;
     if (name !== "status") found[name] = value;
-    else if (value === "ok" || value === "error") found.status = value;
+    else if (isOutcome(value)) found.status = value;
   }
   const call = text(search.call);
   if (call !== undefined) found.call = call;

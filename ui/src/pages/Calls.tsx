@@ -172,7 +172,7 @@ function FilterLine({ field, filter, onPut }: FilterLineProps) {
         ref={field}
         aria-label="Filter calls"
         aria-invalid={refused.length > 0}
-        placeholder="model:, provider:, service:, status:ok, status:error"
+        placeholder="model:, provider:, service:, status:ok, status:error, status:cancelled"
         value={text}
         onChange={(event) => {
           setText(event.target.value);

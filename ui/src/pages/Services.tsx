@@ -228,11 +228,13 @@ function Row({ row, now, selected, wish, onWish, onOpen, narrow }: RowProps) {
       aria-selected={selected}
       onClick={() => onOpen(key)}
     >
-      <td className="clip strong keep">
-        <button type="button" onClick={() => onOpen(key)} title={key} className="strong">
-          {row["service.name"]}
-        </button>
-        {row["sonde.recorded"] === true ? <span className="tag"> recorded</span> : null}
+      <td className="strong keep">
+        <span className="named">
+          <button type="button" onClick={() => onOpen(key)} title={key} className="strong clip">
+            {row["service.name"]}
+          </button>
+          {row["sonde.recorded"] === true ? <span className="tag"> recorded</span> : null}
+        </span>
       </td>
       {narrow ? null : (
         <>

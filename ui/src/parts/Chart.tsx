@@ -60,13 +60,13 @@ export function Chart(props: Props) {
         </span>
       </div>
       {blank ? <div className="plot-empty">{empty}</div> : <Plot {...props} onIndex={setIndex} />}
-      <ul className="legend">
+      <ul className="legend columns">
         {blank
           ? null
           : columns.series.map((one) => {
               const value = index === null ? undefined : one.values[index];
               return (
-                <li key={one.name}>
+                <li key={one.name} title={one.name}>
                   <span className="swatch" style={{ background: `var(--s${one.colour})` }} />
                   <span className="clip">{one.name}</span>
                   {index === null ? null : (
@@ -158,9 +158,9 @@ function options(latest: Latest, width: number): uPlot.Options {
       points: { show: false },
       drag: { x: true, y: false, setScale: false },
       sync: { key: SYNC },
-      bind: { click: (self) => click(self, latest) },
     },
     hooks: {
+      ready: [(self) => click(self, latest)],
       drawClear: [(self) => grid(self, latest.current.counts === true, colour("line"))],
       draw: [
         (self) => {
@@ -315,17 +315,16 @@ function zoom(self: uPlot, latest: Latest) {
   latest.current.onZoom(Math.round(from), Math.round(to));
 }
 
+/** A click on a bucket leads to its calls; the end of a drag is none. */
 function click(self: uPlot, latest: Latest) {
   let down = 0;
   self.over.addEventListener("mousedown", (event) => {
     down = event.clientX;
   });
-  return (event: MouseEvent) => {
+  self.over.addEventListener("mouseup", (event) => {
+    if (event.button !== 0 || Math.abs(event.clientX - down) >= 4) return;
     const { columns, step, onCalls } = latest.current;
     const start = columns.times[self.cursor.idx ?? -1];
-    // A drag ends in a click, too.
-    if (start !== undefined && Math.abs(event.clientX - down) < 4)
-      onCalls(start * 1000, (start + step) * 1000);
-    return null;
-  };
+    if (start !== undefined) onCalls(start * 1000, (start + step) * 1000);
+  });
 }

@@ -34,7 +34,8 @@ export function MissingFacts({ nodes }: { nodes: Node[] }) {
         <li key={`${node.id} ${fact.name}`}>
           <span className="dot bad" />
           <span>
-            <span className="mono">{fact.name}</span> {many ? `on ${node.host_name}` : ""}: {fact.found}
+            <span className="mono">{fact.name}</span>
+            {many ? ` on ${node.host_name}` : ""}: {fact.found}
           </span>
           {fact.remedy === undefined || fact.remedy === "" ? null : (
             <span className="remedy">{fact.remedy}</span>

@@ -9,15 +9,15 @@ export function Login() {
         <div className="mark">
           <Mark /> Sonde
         </div>
-        <h1 className="strong">You are not signed in, or your session has ended.</h1>
+        <h1>You are not signed in.</h1>
         <p className="dim">
           Run this on the machine where the dashboard runs. It prints a link that works once; open it in this
           browser.
         </p>
         <Command text="sonde login" />
         <p className="faint">
-          When Sonde started with its own data directory, add it: sonde login --data-dir DIR. `sonde up`
-          prints a link when it starts, too.
+          Where Sonde was started with <span className="mono">--data-dir DIR</span>, add the same here.{" "}
+          <span className="mono">sonde up</span> prints a link when it starts, too.
         </p>
       </div>
     </main>
