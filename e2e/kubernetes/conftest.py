@@ -8,7 +8,6 @@ import pathlib
 from collections.abc import Iterator
 
 import pytest
-
 from one_node import HERE, Cluster
 
 

@@ -7,10 +7,10 @@ import ipaddress
 import json
 import os
 import pathlib
+import subprocess
 import time
 
 import pytest
-
 from one_node import Cluster, eventually
 
 PYTHON = "sonde.test/python:1"
@@ -158,8 +158,26 @@ def test_the_node_becomes_ready(before: dict, cluster: Cluster) -> None:
     status = cluster.call("status")
     assert "dead" not in status
     assert status.count("running") == 7
-    # The machine's own network got the one interface that leads to the node.
+
+
+def test_the_machine_stays_as_it_was(
+    before: dict, cluster: Cluster, tmp_path: pathlib.Path
+) -> None:
+    # Its network got the one interface that leads to the node; addresses of services are
+    # translated in the node alone.
     assert links() - before["links"] == {"sonde-k8s"}
+    eventually(20, lambda: "KUBE-SERVICES" in cluster.call("enter", "iptables-save"))
+    here = subprocess.run(["iptables-save"], check=True, capture_output=True, text=True)
+    assert "KUBE-" not in here.stdout
+    assert sysctls() == before["sysctls"]
+    assert places() == before["places"]
+    # A second cluster would take the first one's addresses.
+    second = Cluster(tmp_path / "second")
+    ended = second.run("up")
+    assert ended.returncode == 1
+    assert "sonde-k8s exists" in ended.stderr
+    assert not second.state.exists()
+    assert cluster.run("status").returncode == 0
 
 
 def test_a_deployment_runs_two_replicas_that_reach_each_other(cluster: Cluster) -> None:
