@@ -1,0 +1,3 @@
+//! Added time per TLS call, for an unwatched and for a watched process.
+
+fn main() {}

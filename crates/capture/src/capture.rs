@@ -1,0 +1,535 @@
+//! The one public type: start, watch, read, stop.
+//!
+//! All work is done on the thread that calls [`Capture::next`], which should do little
+//! else: between its calls the kernel keeps what comes in its rings. Dropping the
+//! [`Capture`] detaches everything.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use libbpf_rs::PrintLevel;
+
+use crate::error::Error;
+use crate::event::{ConnectionId, Event, Library, ProcessId, Start};
+use crate::hello::Hellos;
+use crate::kernel::{self, Fact, Standing};
+use crate::library::{FileKey, Libraries, names};
+use crate::mapped::Mapped;
+use crate::process;
+use crate::programs::{self, Programs, TlsPrograms};
+use crate::record::{self, HelloPiece, ProcessKind, TlsKind};
+use crate::system;
+use crate::watch::{Watch, Watches};
+
+/// How capturing is set up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Size of the ring that carries the bytes of all watched processes: a power of two, at
+    /// least a page. It is kernel memory, and should hold several of the largest messages.
+    pub ring_bytes: u32,
+}
+
+/// Reads what watched processes write and read over TLS; see the [crate's page](crate).
+#[derive(Debug)]
+pub struct Capture {
+    tls: TlsPrograms,
+    processes: Programs<record::Process>,
+    /// Absent where the kernel refused; then there are no [`Event::Hello`]s.
+    hellos: Option<Programs<HelloPiece>>,
+    /// Absent where the kernel refused; then watched processes are looked at in turn.
+    mapped: Option<Mapped>,
+    pending_hellos: Hellos,
+    libraries: Libraries,
+    watches: Watches,
+    events: VecDeque<Event>,
+    /// Processes that ended or executed while the ring of bytes was not empty yet.
+    held: Vec<record::Process>,
+    facts: Vec<Fact>,
+    wake: io::PipeReader,
+    waker: Waker,
+    /// Takes links to remove, which waits for the kernel, off this thread.
+    removals: mpsc::Sender<Watch>,
+    last_look: u64,
+}
+
+/// Ends the wait of [`Capture::next`] from another thread.
+#[derive(Debug, Clone)]
+pub struct Waker {
+    pipe: Arc<io::PipeWriter>,
+    pending: Arc<AtomicBool>,
+}
+
+/// What is known of a process after [`Capture::watch`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// The process.
+    pub process: ProcessId,
+    /// The TLS libraries it maps now and that have probes; later ones follow as
+    /// [`Event::Attached`].
+    pub libraries: Vec<Library>,
+    /// TLS libraries that have none, and what the kernel said.
+    pub refused: Vec<(PathBuf, String)>,
+}
+
+/// What was not seen, since the start, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lost {
+    /// Bytes for which the ring had no room: the reader was too slow, or the ring is small.
+    pub ring_full_bytes: u64,
+    /// Bytes that were not in memory when the call returned.
+    pub fault_bytes: u64,
+    /// Bytes beyond the 8 MiB that are copied of one call.
+    pub too_long_bytes: u64,
+    /// Calls whose arguments could not be kept until they returned.
+    pub calls: u64,
+    /// Calls whose connection could not be kept.
+    pub connections: u64,
+    /// Other records: closes, names, hellos, processes.
+    pub records: u64,
+}
+
+/// Records taken from the ring of bytes in one go; bounds the memory of [`Capture::events`].
+const BATCH: usize = 1024;
+/// How often watched processes are looked at where the kernel does not tell of mappings.
+const LOOK_NANOS: u64 = 100_000_000;
+
+impl Default for Config {
+    fn default() -> Self {
+        // Four times the largest prompts that agents send.
+        Self { ring_bytes: 16 << 20 }
+    }
+}
+
+impl Waker {
+    /// Makes [`Capture::next`] return soon, at once if it is waiting.
+    pub fn wake(&self) {
+        // One byte at most is ever in the pipe, so this cannot block.
+        if !self.pending.swap(true, Ordering::AcqRel)
+            && let Err(error) = (&*self.pipe).write_all(&[0])
+        {
+            tracing::debug!(%error, "cannot wake the capture thread");
+        }
+    }
+}
+
+impl Lost {
+    /// Every counter with its name, for status pages and metrics.
+    #[must_use]
+    pub fn by_reason(&self) -> [(&'static str, u64); 6] {
+        [
+            ("ring_full_bytes", self.ring_full_bytes),
+            ("fault_bytes", self.fault_bytes),
+            ("too_long_bytes", self.too_long_bytes),
+            ("calls", self.calls),
+            ("connections", self.connections),
+            ("records", self.records),
+        ]
+    }
+}
+
+impl Capture {
+    /// Loads the programs and begins to see processes and hellos. Nothing is watched yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Privilege`] and [`Error::Kernel`] when this user or this kernel cannot
+    /// capture at all; lesser lacks are [`facts`](Self::facts).
+    pub fn start(config: &Config) -> Result<Self, Error> {
+        if !config.ring_bytes.is_power_of_two() || (config.ring_bytes as usize) < system::page_len()
+        {
+            return Err(Error::Setting {
+                setting: "ring_bytes",
+                value: config.ring_bytes.to_string(),
+                expected: "a power of two, at least one page",
+            });
+        }
+        if let Some(obstacle) = kernel::obstacle() {
+            return Err(obstacle);
+        }
+        libbpf_rs::set_print(Some((PrintLevel::Debug, |_, text| {
+            tracing::debug!(target: "libbpf", "{}", text.trim_end());
+        })));
+        let refused = |what: &str, error: &libbpf_rs::Error| refused(what, error);
+        let tls = TlsPrograms::load(config.ring_bytes)
+            .map_err(|error| refused("the programs that read TLS calls", &error))?;
+        let processes = programs::processes()
+            .map_err(|error| refused("the programs that see processes start and end", &error))?;
+        let mut facts = vec![tls.fact()];
+        let hellos = optional(
+            programs::hellos().map_err(|error| format!("{error:#}")),
+            ("hello", "the first bytes of every connection are seen"),
+            "programs are discovered more slowly, through /proc",
+            &mut facts,
+        );
+        let mapped = optional(
+            Mapped::open().map_err(|error| error.to_string()),
+            ("mappings", "libraries that a program loads later are seen at once"),
+            "libraries that a program loads later are found within 100 ms; grant CAP_PERFMON",
+            &mut facts,
+        );
+        let (wake, pipe) =
+            io::pipe().map_err(|source| Error::Resource { doing: "open a pipe", source })?;
+        Ok(Self {
+            tls,
+            processes,
+            hellos,
+            mapped,
+            pending_hellos: Hellos::default(),
+            libraries: Libraries::default(),
+            watches: Watches::default(),
+            events: VecDeque::new(),
+            held: Vec::new(),
+            facts,
+            wake,
+            waker: Waker { pipe: Arc::new(pipe), pending: Arc::default() },
+            removals: remover()?,
+            last_look: 0,
+        })
+    }
+
+    /// Reads this process from now on: sets probes in every TLS library it maps, now and
+    /// later, and in its fork children. Watching a watched process changes nothing.
+    ///
+    /// A watch ends with [`unwatch`](Self::unwatch), when the process ends, and when it
+    /// executes another program ([`Event::Started`] tells).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`] when the process does not run, [`Error::Privilege`] when it may not be
+    /// looked into.
+    pub fn watch(&mut self, pid: u32) -> Result<Watched, Error> {
+        let process = process::identity(pid).ok_or(Error::Gone { pid })?;
+        if self.watches.of(pid).is_some_and(|watch| watch.process != process) {
+            self.end(pid, system::monotonic_nanos());
+        }
+        if !self.watches.contains(pid) {
+            self.watches.begin(process, system::monotonic_nanos());
+        }
+        if let Err(error) = self.attach_mapped(pid) {
+            self.end(pid, system::monotonic_nanos());
+            return Err(match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    Error::Privilege { missing: format!("process {pid} may not be looked into") }
+                }
+                _ => Error::Gone { pid },
+            });
+        }
+        let watch = self.watches.of(pid).ok_or(Error::Gone { pid })?;
+        Ok(Watched { process, libraries: watch.libraries.clone(), refused: watch.refused.clone() })
+    }
+
+    /// Stops reading this process. When this returns its probes are gone. Its fork children
+    /// stay watched. What was seen before may still come from [`next`](Self::next), ended by
+    /// [`Event::Closed`] for each connection.
+    pub fn unwatch(&mut self, pid: u32) {
+        let Some(watch) = self.watches.of(pid) else { return };
+        watch.links.clear();
+        // What the probes saw before they went belongs to this watch.
+        while self.read_tls() {}
+        self.end(pid, system::monotonic_nanos());
+    }
+
+    /// Says that no more of a connection is wanted: its calls then cost a look-up and are not
+    /// copied. [`Event::Closed`] still comes.
+    pub fn ignore(&mut self, connection: ConnectionId) {
+        let Some(watch) = self.watches.of(connection.process.pid) else { return };
+        if watch.process != connection.process {
+            return;
+        }
+        let id = watch.id;
+        if let Err(error) = self.tls.ignore(id, connection.object, connection.generation) {
+            tracing::debug!(%error, "cannot ignore a connection; it is copied on");
+        }
+    }
+
+    /// The next event, waiting for it up to `wait`; `None` when none came or
+    /// [`Waker::wake`] was called.
+    pub fn next(&mut self, wait: Duration) -> Option<Event> {
+        let deadline = system::monotonic_nanos()
+            .saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            self.read();
+            if !self.events.is_empty() {
+                continue;
+            }
+            let now = system::monotonic_nanos();
+            if self.waker.pending.load(Ordering::Acquire) {
+                self.sleep(Duration::ZERO);
+                return None;
+            }
+            if now >= deadline {
+                return None;
+            }
+            let nap = if self.mapped.is_none() { LOOK_NANOS } else { u64::MAX };
+            self.sleep(Duration::from_nanos(nap.min(deadline - now)));
+        }
+    }
+
+    /// What was not seen so far, by reason.
+    #[must_use]
+    pub fn lost(&self) -> Lost {
+        let tls = |reason| self.tls.programs.lost(reason);
+        let hellos = self.hellos.as_ref().map_or(0, |hellos| hellos.lost(5));
+        Lost {
+            ring_full_bytes: tls(0),
+            fault_bytes: tls(1),
+            too_long_bytes: tls(2),
+            calls: tls(3),
+            connections: tls(4),
+            records: tls(5) + self.processes.lost(5) + hellos,
+        }
+    }
+
+    /// What could be attached on this machine, beyond [`kernel::probe`].
+    #[must_use]
+    pub fn facts(&self) -> &[Fact] {
+        &self.facts
+    }
+
+    /// The processes that are watched now.
+    #[must_use]
+    pub fn watched(&self) -> Vec<u32> {
+        self.watches.pids()
+    }
+
+    /// A handle that ends a wait in [`next`](Self::next).
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn sleep(&mut self, wait: Duration) {
+        let mut fds = vec![self.wake.as_raw_fd(), self.tls.programs.fd(), self.processes.fd()];
+        fds.extend(self.hellos.as_ref().map(Programs::fd));
+        fds.extend(self.mapped.iter().flat_map(Mapped::fds));
+        if system::wait_readable(&fds, wait).first() == Some(&true) {
+            let mut byte = [0];
+            if let Err(error) = self.wake.read_exact(&mut byte) {
+                tracing::debug!(%error, "cannot read the wake-up pipe");
+            }
+            self.waker.pending.store(false, Ordering::Release);
+        }
+    }
+
+    /// Takes what the kernel has, in the order of causes: what is said of processes is taken
+    /// first and told after the bytes that were there by then.
+    fn read(&mut self) {
+        self.held.extend(self.processes.read(usize::MAX));
+        let more = self.read_tls();
+        for record in std::mem::take(&mut self.held) {
+            // The last bytes of a process may be among those that wait in the ring.
+            if more && record.kind != ProcessKind::Forked {
+                self.held.push(record);
+            } else {
+                self.on_process(record);
+            }
+        }
+        self.read_mapped();
+        let pieces = self.hellos.as_ref().map(|hellos| hellos.read(usize::MAX));
+        for piece in pieces.unwrap_or_default() {
+            self.events.extend(self.pending_hellos.add(piece));
+        }
+    }
+
+    /// Takes one batch of bytes; says whether there may be more.
+    fn read_tls(&mut self) -> bool {
+        let records = self.tls.programs.read(BATCH);
+        let more = records.len() >= BATCH;
+        for record in records {
+            self.on_tls(record);
+        }
+        more
+    }
+
+    fn on_tls(&mut self, record: record::Tls) {
+        let record::Tls { watch, at, object, generation, kind } = record;
+        // A watch that ended a moment ago: nobody wants its bytes.
+        let Some(watch) = self.watches.by_id(watch) else { return };
+        let connection = watch.connection(object, generation);
+        if kind == TlsKind::Closed {
+            if watch.closed(object, generation) {
+                self.events.push_back(Event::Closed { connection, at });
+            }
+            return;
+        }
+        if let Some(before) = watch.seen(object, generation) {
+            self.events.push_back(Event::Closed { connection: before, at });
+        }
+        self.events.push_back(match kind {
+            TlsKind::Data { direction, offset, bytes } => {
+                Event::Data { connection, at, direction, offset, bytes }
+            }
+            TlsKind::Named(server_name) => Event::Named { connection, at, server_name },
+            TlsKind::Closed => return,
+        });
+    }
+
+    fn on_process(&mut self, record: record::Process) {
+        let process = ProcessId::new(record.pid, record.start_time);
+        let parent = ProcessId::new(record.parent_pid, record.parent_start_time);
+        let at = record.at;
+        let how = match record.kind {
+            ProcessKind::Forked => {
+                if self.watches.of(parent.pid).is_some_and(|watch| watch.process == parent) {
+                    self.inherit(process);
+                }
+                Start::Forked
+            }
+            ProcessKind::Executed => {
+                // A watch that began after the exec is a watch of the new program.
+                if self.watches.of(process.pid).is_some_and(|watch| watch.since < at) {
+                    self.end(process.pid, at);
+                }
+                Start::Executed
+            }
+            ProcessKind::Exited => {
+                if self.watches.of(process.pid).is_some_and(|watch| watch.process == process) {
+                    self.end(process.pid, at);
+                }
+                self.events.push_back(Event::Exited { process, at });
+                return;
+            }
+        };
+        let watched = self.watches.contains(process.pid);
+        self.events.push_back(Event::Started { process, parent, how, at, watched });
+    }
+
+    /// Watches a fork child. One that is gone already has nothing to read.
+    fn inherit(&mut self, process: ProcessId) {
+        if self.watches.contains(process.pid) {
+            return;
+        }
+        self.watches.begin(process, system::monotonic_nanos());
+        if let Err(error) = self.attach_mapped(process.pid) {
+            tracing::debug!(pid = process.pid, %error, "cannot look into a fork child");
+        }
+    }
+
+    fn end(&mut self, pid: u32, at: u64) {
+        let Some(watch) = self.watches.end(pid) else { return };
+        for connection in watch.open() {
+            self.events.push_back(Event::Closed { connection, at });
+        }
+        if let Err(mpsc::SendError(watch)) = self.removals.send(watch) {
+            drop(watch);
+        }
+    }
+
+    fn read_mapped(&mut self) {
+        let Some(mapped) = &mut self.mapped else {
+            let now = system::monotonic_nanos();
+            if now.saturating_sub(self.last_look) >= LOOK_NANOS {
+                self.last_look = now;
+                self.look_again();
+            }
+            return;
+        };
+        let watches = &self.watches;
+        let seen = mapped.read(|pid| watches.contains(pid));
+        for mapping in seen.mappings {
+            let path = PathBuf::new();
+            let mapping =
+                (mapping.pid, process::Mapping { start: mapping.start, end: mapping.end, path });
+            self.attach_one(mapping.0, &mapping.1);
+        }
+        if seen.lost {
+            self.look_again();
+        }
+    }
+
+    fn look_again(&mut self) {
+        for pid in self.watches.pids() {
+            if let Err(error) = self.attach_mapped(pid) {
+                tracing::debug!(pid, %error, "cannot look into a watched process");
+            }
+        }
+    }
+
+    /// Sets probes in everything that a watched process maps now.
+    fn attach_mapped(&mut self, pid: u32) -> io::Result<()> {
+        for mapping in process::mappings(pid)? {
+            self.attach_one(pid, &mapping);
+        }
+        Ok(())
+    }
+
+    /// Sets probes in one mapped file, if it is a TLS library and has none yet.
+    fn attach_one(&mut self, pid: u32, mapping: &process::Mapping) {
+        let Ok(file) = process::open(pid, mapping) else { return };
+        let Ok(key) = FileKey::of(&file) else { return };
+        let Some(watch) = self.watches.of(pid) else { return };
+        if !watch.files.insert(key) {
+            return;
+        }
+        let functions = self.libraries.functions(key, &file);
+        if functions.is_empty() {
+            return;
+        }
+        let path = shown_path(&file, mapping);
+        let process = watch.process;
+        self.events.push_back(match self.tls.attach(pid, watch.id, &file, &functions) {
+            Ok(links) => {
+                Event::Attached { process, library: watch.attached(path, names(&functions), links) }
+            }
+            Err(error) => {
+                let reason = format!("{error:#}");
+                watch.refused.push((path.clone(), reason.clone()));
+                Event::Refused { process, path, reason }
+            }
+        });
+    }
+}
+
+/// The path of a mapped file for people to read.
+fn shown_path(file: &File, mapping: &process::Mapping) -> PathBuf {
+    if mapping.path != Path::new("") {
+        return mapping.path.clone();
+    }
+    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default()
+}
+
+/// Starts the thread that removes the links of ended watches. The kernel waits for every
+/// running probe when a link goes, some 20 ms, in which no new process would be attached.
+fn remover() -> Result<mpsc::Sender<Watch>, Error> {
+    let (sender, watches) = mpsc::channel::<Watch>();
+    thread::Builder::new()
+        .name("detach".to_owned())
+        .spawn(move || watches.into_iter().for_each(drop))
+        .map_err(|source| Error::Resource { doing: "start a thread", source })?;
+    Ok(sender)
+}
+
+fn optional<T>(
+    result: Result<T, String>,
+    (name, good): (&'static str, &str),
+    remedy: &str,
+    facts: &mut Vec<Fact>,
+) -> Option<T> {
+    let (standing, found, remedy) = match &result {
+        Ok(_) => (Standing::Good, good.to_owned(), String::new()),
+        Err(reason) => {
+            (Standing::Limited, format!("the kernel refused: {reason}"), remedy.to_owned())
+        }
+    };
+    facts.push(Fact { name, standing, found, remedy });
+    result.ok()
+}
+
+fn refused(what: &str, error: &libbpf_rs::Error) -> Error {
+    let missing = format!("the kernel refused {what}: {error:#}");
+    match error.kind() {
+        libbpf_rs::ErrorKind::PermissionDenied => Error::Privilege { missing },
+        _ => Error::Kernel { missing },
+    }
+}

@@ -1,0 +1,215 @@
+//! What `capture` tells: the events, and who they are about.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Length of the tick in which `/proc` counts the start of a process, in nanoseconds.
+///
+/// `USER_HZ` is 100 on every architecture that Linux runs on today but Alpha.
+pub const TICK_NANOS: u64 = 10_000_000;
+
+/// A process: its pid, and when it started, because pids are used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessId {
+    /// Process id, as the pid namespace of this process counts.
+    pub pid: u32,
+    /// Start in nanoseconds since boot, cut to whole ticks of 10 ms ([`TICK_NANOS`]), so
+    /// that it equals field 22 of `/proc/PID/stat` times [`TICK_NANOS`]. Not changed by exec.
+    pub start_time: u64,
+}
+
+/// One use of one TLS object in one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    /// The process that owns the object.
+    pub process: ProcessId,
+    /// Address of the TLS object in the process.
+    pub object: u64,
+    /// Tells apart the connections that use the same address one after the other.
+    pub generation: u64,
+}
+
+/// Which way bytes went, seen from the program that is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// Written by the program.
+    Sent,
+    /// Read by the program.
+    Received,
+}
+
+/// Captured bytes. `Debug` prints only their number, and there is no `Display`, so that
+/// no log can hold what a person typed.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Payload(Box<[u8]>);
+
+/// What was seen.
+///
+/// `at` is always nanoseconds on the kernel's monotonic clock (`bpf_ktime_get_ns`).
+/// Events come in the order of their causes: a process's `Started` before its data, its
+/// data before its `Exited`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A process of this node, watched or not, sent a TLS `ClientHello`.
+    Hello {
+        /// Who connected.
+        process: ProcessId,
+        /// When the last byte of the hello was sent.
+        at: u64,
+        /// The name asked for (SNI), lower case; absent when the hello has none.
+        server_name: Option<String>,
+        /// Where the connection goes.
+        peer: SocketAddr,
+    },
+    /// A watched process read or wrote plaintext.
+    Data {
+        /// The connection.
+        connection: ConnectionId,
+        /// When the call returned.
+        at: u64,
+        /// Which way.
+        direction: Direction,
+        /// Offset of the first byte in this direction's stream, counted from the first byte
+        /// seen. The next event of the stream starts at `offset + bytes.len()`; when it
+        /// starts later, the difference passed and was not seen.
+        offset: u64,
+        /// The bytes.
+        bytes: Payload,
+    },
+    /// A watched process named the server it wants on this connection.
+    Named {
+        /// The connection.
+        connection: ConnectionId,
+        /// When.
+        at: u64,
+        /// The name, as the program gave it.
+        server_name: String,
+    },
+    /// The TLS object is freed, the process is gone or executed another program.
+    Closed {
+        /// The connection.
+        connection: ConnectionId,
+        /// When.
+        at: u64,
+    },
+    /// A process was forked, or executed a program.
+    Started {
+        /// The process.
+        process: ProcessId,
+        /// Its parent.
+        parent: ProcessId,
+        /// How it started.
+        how: Start,
+        /// When.
+        at: u64,
+        /// Whether the process is watched now: a fork child of a watched process is, and
+        /// exec ends a watch, because it is another program then.
+        watched: bool,
+    },
+    /// A process ended. If it was watched, it no longer is.
+    Exited {
+        /// The process.
+        process: ProcessId,
+        /// When.
+        at: u64,
+    },
+    /// A watched process maps a TLS library, and probes are in it.
+    Attached {
+        /// The process.
+        process: ProcessId,
+        /// The library.
+        library: Library,
+    },
+    /// A watched process maps a TLS library that no probe could be set in.
+    Refused {
+        /// The process.
+        process: ProcessId,
+        /// Path of the library, as the process sees it.
+        path: PathBuf,
+        /// What the kernel said.
+        reason: String,
+    },
+}
+
+/// How a process started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Start {
+    /// Fork: the same program in a new process.
+    Forked,
+    /// Exec: a new program in the same process.
+    Executed,
+}
+
+/// A file with TLS functions that a process maps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Library {
+    /// Path, as the process sees it.
+    pub path: Arc<PathBuf>,
+    /// The functions that have a probe, by name.
+    pub functions: Vec<&'static str>,
+}
+
+impl ProcessId {
+    /// The process with this pid that started then, in nanoseconds since boot.
+    #[must_use]
+    pub fn new(pid: u32, start_nanos: u64) -> Self {
+        Self { pid, start_time: start_nanos - start_nanos % TICK_NANOS }
+    }
+
+    /// The process with this pid that started then, in ticks as `/proc/PID/stat` counts them.
+    #[must_use]
+    pub fn from_ticks(pid: u32, ticks: u64) -> Self {
+        Self { pid, start_time: ticks.saturating_mul(TICK_NANOS) }
+    }
+}
+
+impl Payload {
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// How many bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<&[u8]> for Payload {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} bytes", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_does_not_print_what_it_holds() {
+        let payload = Payload::from(b"sk-secret".as_slice());
+        assert_eq!(format!("{payload:?}"), "9 bytes");
+    }
+
+    #[test]
+    fn start_times_of_the_kernel_and_of_proc_are_equal() {
+        assert_eq!(ProcessId::new(7, 123_456_789), ProcessId::from_ticks(7, 12));
+    }
+}

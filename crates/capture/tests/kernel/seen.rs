@@ -1,0 +1,80 @@
+//! A capture and all that it has told.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use capture::{Capture, Config, ConnectionId, Direction, Event};
+
+/// Collects events until a test has what it waits for.
+pub(crate) struct Watcher {
+    pub(crate) capture: Capture,
+    pub(crate) events: Vec<Event>,
+}
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Watcher {
+    pub(crate) fn start(config: &Config) -> Self {
+        Self { capture: Capture::start(config).expect("capture starts"), events: Vec::new() }
+    }
+
+    /// Reads on until `enough` is content with what was seen, or fails.
+    pub(crate) fn until(&mut self, what: &str, enough: impl Fn(&[Event]) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !enough(&self.events) {
+            assert!(Instant::now() < end, "no {what} within {PATIENCE:?}: {:?}", self.tail());
+            self.events.extend(self.capture.next(Duration::from_millis(20)));
+        }
+    }
+
+    /// Reads until nothing comes for a while.
+    pub(crate) fn settle(&mut self, quiet: Duration) {
+        while let Some(event) = self.capture.next(quiet) {
+            self.events.push(event);
+        }
+    }
+
+    /// Waits for this many bytes of a process's only connection in one direction.
+    pub(crate) fn stream(&mut self, pid: u32, direction: Direction, len: usize) -> Vec<u8> {
+        self.until("stream", |events| {
+            streams(events, pid, direction).values().any(|bytes| bytes.len() >= len)
+        });
+        streams(&self.events, pid, direction).into_values().next().unwrap_or_default()
+    }
+
+    fn tail(&self) -> &[Event] {
+        &self.events[self.events.len().saturating_sub(12)..]
+    }
+}
+
+/// The bytes of every connection of a process in one direction, without gaps.
+pub(crate) fn streams(
+    events: &[Event],
+    pid: u32,
+    wanted: Direction,
+) -> BTreeMap<ConnectionId, Vec<u8>> {
+    let mut streams: BTreeMap<ConnectionId, Vec<u8>> = BTreeMap::new();
+    for event in events {
+        if let Event::Data { connection, direction, offset, bytes, .. } = event
+            && connection.process.pid == pid
+            && *direction == wanted
+        {
+            let stream = streams.entry(*connection).or_default();
+            assert_eq!(*offset, stream.len() as u64, "a gap or a repetition");
+            stream.extend_from_slice(bytes.as_bytes());
+        }
+    }
+    streams
+}
+
+/// All bytes seen of a process.
+pub(crate) fn bytes_of(events: &[Event], pid: u32) -> usize {
+    events
+        .iter()
+        .map(|event| match event {
+            Event::Data { connection, bytes, .. } if connection.process.pid == pid => bytes.len(),
+            _ => 0,
+        })
+        .sum()
+}
