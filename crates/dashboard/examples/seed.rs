@@ -7,8 +7,11 @@
 
 use contract::attribute;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -45,7 +48,11 @@ fn main() -> Outcome<()> {
     let dashboard = dashboard::Dashboard::start(config)?;
     let link =
         Link { port: dashboard.address().port(), token: dashboard.controller_token().into() };
-    link.post("/api/v1/poll", &report(now()?))?;
+    let mut levels: BTreeMap<String, Value> = BTreeMap::new();
+    link.post("/api/v1/poll", &report(now()?, &levels))?;
+    for (_, place, _, _, level, _) in SERVICES.iter().filter(|service| service.4 != "off") {
+        want(&dir, place, level)?;
+    }
     let mut chance = Chance(now()?);
     let end = now()?;
     for hour in 0..24 {
@@ -62,7 +69,13 @@ fn main() -> Outcome<()> {
         std::thread::sleep(Duration::from_millis(800 + chance.below(2500)));
         let spans = vec![span(&mut chance, now()? - 2 * SECOND)];
         link.post("/v1/traces", &traces(spans))?;
-        link.post("/api/v1/poll", &report(now()?))?;
+        // What is wished on the page is in effect with the next report, as with a controller.
+        let wish: Value =
+            serde_json::from_str(&link.post("/api/v1/poll", &report(now()?, &levels))?)?;
+        for desired in wish["desired"].as_array().into_iter().flatten() {
+            let key = desired["key"].as_str().unwrap_or_default();
+            levels.insert(key.to_owned(), desired["level"].clone());
+        }
     }
 }
 
@@ -170,10 +183,18 @@ fn traces(spans: Vec<(usize, Value)>) -> Value {
     json!({ "resourceSpans": spans.into_iter().map(one).collect::<Vec<_>>() })
 }
 
-fn report(now: u64) -> Value {
+fn report(now: u64, levels: &BTreeMap<String, Value>) -> Value {
     let workloads = SERVICES.iter().enumerate().map(|(index, service)| {
         let (name, place, runtime, models, level, state) = service;
-        let reason = match *state {
+        let key = format!("host-seed/{place}");
+        let level = levels.get(&key).map_or_else(|| json!(level), Value::clone);
+        let state = match (*state, level == "off") {
+            ("capturing" | "partly" | "failed", true) => "discovered",
+            ("discovered", false) => "capturing",
+            (state, _) => state,
+        };
+        let level = if matches!(state, "failed" | "unsupported") { json!("off") } else { level };
+        let reason = match state {
             "capturing" => "every instance is captured",
             "partly" => "1 of 2 instances has a TLS library without symbols; install its debug package",
             "failed" => "the probe was refused (EPERM); `sonde doctor` says what to grant, next try in 30 s",
@@ -191,7 +212,7 @@ fn report(now: u64) -> Value {
             "runtime": (!runtime.is_empty()).then(|| json!({ "name": runtime, "version": "3.11" })),
         });
         json!({
-            "key": format!("host-seed/{place}"), "name": name,
+            "key": key, "name": name,
             "platform": place.split(':').next(), "instances": [instance],
             "evidence": evidence.collect::<Vec<_>>(), "level": level, "state": state, "reason": reason,
             "first_seen_unix_nanos": now - 7200 * SECOND, "last_seen_unix_nanos": now,
@@ -218,7 +239,7 @@ struct Link {
 }
 
 impl Link {
-    fn post(&self, path: &str, body: &Value) -> Outcome<()> {
+    fn post(&self, path: &str, body: &Value) -> Outcome<String> {
         let body = body.to_string();
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         write!(
@@ -228,11 +249,29 @@ impl Link {
             self.token,
             body.len()
         )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        match answer.split(' ').nth(1) {
-            Some("200") => Ok(()),
-            _ => Err(format!("{path} was refused: {answer}").into()),
-        }
+        body_of(stream)
+    }
+}
+
+/// Wants a level, as the command line does.
+fn want(dir: &Path, place: &str, level: &str) -> Outcome<String> {
+    let key = format!("host-seed/{place}").replace('/', "%2F");
+    let body = json!({ "level": level }).to_string();
+    let mut stream = UnixStream::connect(dir.join("sonde.sock"))?;
+    write!(
+        stream,
+        "PUT /api/v1/services/{key}/capture HTTP/1.1\r\nhost: localhost\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )?;
+    body_of(stream)
+}
+
+fn body_of(mut stream: impl Read) -> Outcome<String> {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
+        _ => Err(format!("refused: {answer}").into()),
     }
 }

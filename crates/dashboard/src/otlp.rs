@@ -258,3 +258,16 @@ fn unpack(body: &[u8], most: usize) -> Result<Bytes, ApiError> {
         Ok(_) => Ok(plain.into()),
     }
 }
+
+/// Reads bytes in every form; what comes out does not matter.
+#[cfg(test)]
+pub(crate) fn try_all(body: &[u8]) -> [Option<usize>; 4] {
+    let now = Time(0);
+    let read = [
+        protobuf::traces(body, now),
+        protobuf::others(body),
+        json::traces(body, now),
+        json::others(body),
+    ];
+    read.map(|batch| batch.ok().map(|batch| batch.calls.len()))
+}

@@ -2,6 +2,7 @@
 
 mod calls;
 mod control;
+mod durability;
 
 use crate::Store;
 use contract::row::{Call, Money, Time};

@@ -1,0 +1,300 @@
+//! OTLP in, from friends and others. The official encoder writes what our reader reads.
+
+use super::{Bench, NOW, bytes};
+use crate::guard::Door;
+use axum::http::{Request, StatusCode};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::Event};
+use proptest::prelude::{any, proptest};
+use prost::Message;
+use serde_json::{Value, json};
+use std::io::Write;
+
+const PROTOBUF: &str = "application/x-protobuf";
+const JSON: &str = "application/json";
+
+async fn post(
+    bench: &Bench,
+    path: &str,
+    kind: &str,
+    encoding: &str,
+    body: Vec<u8>,
+) -> (StatusCode, Vec<u8>) {
+    let request = Request::post(path)
+        .header("content-type", kind)
+        .header("content-encoding", encoding)
+        .body(body.into())
+        .unwrap();
+    bytes(bench.send(Door::Socket, request).await).await
+}
+
+fn value(value: any_value::Value) -> Option<AnyValue> {
+    Some(AnyValue { value: Some(value) })
+}
+
+fn attribute(key: &str, of: any_value::Value) -> KeyValue {
+    KeyValue { key: key.into(), value: value(of), ..KeyValue::default() }
+}
+
+fn text(key: &str, text: &str) -> KeyValue {
+    attribute(key, any_value::Value::StringValue(text.into()))
+}
+
+fn whole(key: &str, number: i64) -> KeyValue {
+    attribute(key, any_value::Value::IntValue(number))
+}
+
+fn span(number: u8) -> Span {
+    let reasons =
+        ArrayValue { values: vec![value(any_value::Value::StringValue("stop".into())).unwrap()] };
+    Span {
+        trace_id: vec![number; 16],
+        span_id: vec![number; 8],
+        parent_span_id: vec![9; 8],
+        name: "chat gpt-4o".into(),
+        start_time_unix_nano: NOW.0 - 2_000_000_000,
+        end_time_unix_nano: NOW.0 - 500_000_000,
+        attributes: vec![
+            text("gen_ai.operation.name", "chat"),
+            text("gen_ai.system", "openai"),
+            text("gen_ai.request.model", "gpt-4o"),
+            whole("gen_ai.usage.input_tokens", 11),
+            whole("gen_ai.usage.output_tokens", -1),
+            attribute("gen_ai.request.stream", any_value::Value::BoolValue(true)),
+            attribute("gen_ai.response.time_to_first_chunk", any_value::Value::DoubleValue(0.25)),
+            attribute("gen_ai.response.finish_reasons", any_value::Value::ArrayValue(reasons)),
+            text("gen_ai.input.messages", "SECRET PROMPT"),
+            text("sonde.cost", "0.000025"),
+        ],
+        events: vec![Event {
+            attributes: vec![text("gen_ai.event.content", "SECRET")],
+            ..Event::default()
+        }],
+        ..Span::default()
+    }
+}
+
+fn request(spans: Vec<Span>) -> ExportTraceServiceRequest {
+    let resource = Resource {
+        attributes: vec![
+            text("service.name", "agent"),
+            text("k8s.namespace.name", "shop"),
+            text("telemetry.sdk.name", "x"),
+            whole("process.pid", 42),
+        ],
+        ..Resource::default()
+    };
+    ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans {
+            resource: Some(resource),
+            scope_spans: vec![ScopeSpans { spans, ..ScopeSpans::default() }],
+            ..ResourceSpans::default()
+        }],
+    }
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(body).unwrap();
+    gzip.finish().unwrap()
+}
+
+async fn calls(bench: &Bench) -> Vec<Value> {
+    bench.get("/api/v1/calls?limit=1000").await.1["calls"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn protobuf_and_json_and_gzip_make_the_same_row() {
+    let expected = json!({
+        "time": "2026-11-23T11:59:58.000000000Z",
+        "sonde.call.id": "20261123-01010101010101010101010101010101-0101010101010101",
+        "trace_id": "01010101010101010101010101010101", "span_id": "0101010101010101",
+        "parent_span_id": "0909090909090909", "service.name": "agent", "process.pid": 42,
+        "k8s.namespace.name": "shop", "gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-4o", "gen_ai.request.stream": true, "gen_ai.usage.input_tokens": 11,
+        "gen_ai.response.time_to_first_chunk": 0.25, "gen_ai.response.finish_reasons": ["stop"],
+        "sonde.duration": 1.5, "sonde.cost": "0.000025",
+    });
+    let request = request(vec![span(1)]);
+    let (binary, text) = (request.encode_to_vec(), serde_json::to_vec(&request).unwrap());
+    for (kind, encoding, body) in [
+        (PROTOBUF, "identity", binary.clone()),
+        (PROTOBUF, "gzip", gzip(&binary)),
+        (JSON, "identity", text.clone()),
+        ("application/json; charset=utf-8", "gzip", gzip(&text)),
+    ] {
+        let bench = Bench::new();
+        let (status, answer) = post(&bench, "/v1/traces", kind, encoding, body).await;
+        assert_eq!(status, StatusCode::OK);
+        let nothing: &[u8] = if kind == PROTOBUF { b"" } else { b"{}" };
+        assert_eq!(answer, nothing, "{kind}");
+        assert_eq!(calls(&bench).await, std::slice::from_ref(&expected), "{kind} {encoding}");
+    }
+}
+
+#[tokio::test]
+async fn only_model_calls_are_kept_and_each_once() {
+    let bench = Bench::new();
+    let mut tool = span(2);
+    tool.attributes[0] = text("gen_ai.operation.name", "execute_tool");
+    let other = Span { attributes: vec![text("http.route", "/x")], ..span(3) };
+    let mut failed = span(4);
+    failed.status = Some(Status { code: 2, ..Status::default() });
+    let body = request(vec![span(1), tool, other, failed, span(1)]).encode_to_vec();
+    for _ in 0..2 {
+        assert_eq!(
+            post(&bench, "/v1/traces", PROTOBUF, "identity", body.clone()).await.0,
+            StatusCode::OK
+        );
+    }
+    let rows = calls(&bench).await;
+    assert_eq!(rows.len(), 2);
+    assert!(rows.iter().any(|row| row["error.type"] == "_OTHER"));
+    let received = bench.get("/api/v1/status").await.1["received"].clone();
+    let expected =
+        json!({ "call": 2, "duplicate": 4, "not_a_call": 4, "rejected": 0, "metric": 0, "log": 0 });
+    assert_eq!(received, expected);
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_is_rejected_alone_and_said() {
+    let bench = Bench::new();
+    let bad = [
+        Span { trace_id: vec![0; 16], ..span(2) },
+        Span { trace_id: vec![1; 15], ..span(3) },
+        Span { span_id: vec![1; 4000], ..span(4) },
+        Span { span_id: Vec::new(), ..span(5) },
+        Span { start_time_unix_nano: 0, ..span(6) },
+        Span { start_time_unix_nano: u64::MAX, ..span(7) },
+        Span { end_time_unix_nano: u64::MAX, ..span(8) },
+    ];
+    let backwards = Span { end_time_unix_nano: NOW.0 - 3_000_000_000, ..span(9) };
+    let spans = [vec![span(1), backwards], bad.to_vec()].concat();
+    let request = request(spans);
+    let (status, answer) =
+        post(&bench, "/v1/traces", PROTOBUF, "identity", request.encode_to_vec()).await;
+    assert_eq!(status, StatusCode::OK);
+    let partial = ExportTraceServiceResponse::decode(&answer[..]).unwrap().partial_success.unwrap();
+    assert_eq!(partial.rejected_spans, 7);
+    assert!(partial.error_message.contains("future"), "{}", partial.error_message);
+    let rows = calls(&bench).await;
+    assert_eq!(rows.len(), 2);
+    assert!(rows.iter().any(|row| row.get("sonde.duration").is_none()), "ends before it starts");
+    let text = serde_json::to_vec(&request).unwrap();
+    let (status, answer) = post(&bench, "/v1/traces", JSON, "identity", text).await;
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    assert_eq!((status, &answer["partialSuccess"]["rejectedSpans"]), (StatusCode::OK, &json!("7")));
+}
+
+#[tokio::test]
+async fn garbage_and_bombs_are_refused_in_the_form_of_otlp() {
+    let bench = Bench::new();
+    let bomb = gzip(&vec![0; 80 << 20]);
+    let json_bomb = gzip(format!("{{\"x\":\"{}\"}}", "x".repeat(9 << 20)).as_bytes());
+    let deep = "{\"resourceSpans\":".to_owned() + &"[".repeat(100_000);
+    let cut = request(vec![span(1)]).encode_to_vec();
+    for (kind, encoding, body, wanted) in [
+        (PROTOBUF, "identity", b"garbage".to_vec(), StatusCode::BAD_REQUEST),
+        (PROTOBUF, "identity", cut[..cut.len() - 3].to_vec(), StatusCode::BAD_REQUEST),
+        (PROTOBUF, "identity", vec![0xff; 1000], StatusCode::BAD_REQUEST),
+        (PROTOBUF, "identity", vec![0; 17 << 20], StatusCode::PAYLOAD_TOO_LARGE),
+        (PROTOBUF, "gzip", b"not gzip".to_vec(), StatusCode::BAD_REQUEST),
+        (PROTOBUF, "gzip", bomb, StatusCode::PAYLOAD_TOO_LARGE),
+        (PROTOBUF, "zstd", vec![], StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        (JSON, "identity", b"{\"resourceSpans\":[".to_vec(), StatusCode::BAD_REQUEST),
+        (JSON, "identity", deep.into_bytes(), StatusCode::BAD_REQUEST),
+        (JSON, "gzip", json_bomb, StatusCode::PAYLOAD_TOO_LARGE),
+        ("text/plain", "identity", vec![], StatusCode::UNSUPPORTED_MEDIA_TYPE),
+    ] {
+        for path in ["/v1/traces", "/v1/metrics", "/v1/logs"] {
+            let (status, answer) = post(&bench, path, kind, encoding, body.clone()).await;
+            assert_eq!(status, wanted, "{kind} {encoding} {} bytes", body.len());
+            match kind {
+                PROTOBUF => assert_eq!(answer[0], 8, "the code of a google.rpc.Status"),
+                _ => assert!(serde_json::from_slice::<Value>(&answer).is_ok()),
+            }
+        }
+    }
+    assert_eq!(calls(&bench).await.len(), 0);
+}
+
+#[tokio::test]
+async fn crowds_of_spans_and_attributes_cost_little_and_disturb_nobody() {
+    let bench = Bench::new();
+    let many = (0..20_000).map(|n| text(&format!("k8s.label.{n}"), "v")).collect();
+    let crowded = Span { attributes: [span(1).attributes, many].concat(), ..span(1) };
+    let huge =
+        Span { attributes: vec![text("gen_ai.request.model", &"x".repeat(1 << 20))], ..span(2) };
+    let forms = [
+        request(vec![crowded.clone(), huge.clone()]).encode_to_vec(),
+        serde_json::to_vec(&request(vec![crowded, huge])).unwrap(),
+    ];
+    for (kind, body) in [PROTOBUF, JSON].into_iter().zip(forms) {
+        assert_eq!(post(&bench, "/v1/traces", kind, "gzip", gzip(&body)).await.0, StatusCode::OK);
+    }
+    let rows = calls(&bench).await;
+    assert_eq!(rows.len(), 2);
+    assert!(rows.iter().all(|row| row.to_string().len() < 8192));
+    // A request of five million empty spans.
+    let mut spans = [0x12, 0].repeat(5_000_000);
+    for key in [0x12_u8, 0x0a] {
+        let mut framed = vec![key];
+        prost::encode_length_delimiter(spans.len(), &mut framed).unwrap();
+        framed.extend(spans);
+        spans = framed;
+    }
+    assert_eq!(post(&bench, "/v1/traces", PROTOBUF, "identity", spans).await.0, StatusCode::OK);
+    assert_eq!(bench.get("/api/v1/status").await.1["received"]["not_a_call"], 5_000_000);
+}
+
+#[tokio::test]
+async fn metrics_and_logs_are_read_and_counted() {
+    let bench = Bench::new();
+    let metrics =
+        json!({ "resourceMetrics": [{ "scopeMetrics": [{ "metrics": [{ "name": "a" }, {}] }] }] });
+    let logs = json!({ "resourceLogs": [{ "scopeLogs": [{ "logRecords": [{}] }, {}] }, {}] });
+    for (path, body) in [("/v1/metrics", metrics), ("/v1/logs", logs)] {
+        let (status, answer) = post(&bench, path, JSON, "identity", body.to_string().into()).await;
+        assert_eq!((status, &answer[..]), (StatusCode::OK, &b"{}"[..]));
+        // The same three levels in protobuf: one resource, one scope, one empty item.
+        let (status, _) =
+            post(&bench, path, PROTOBUF, "identity", vec![0x0a, 4, 0x12, 2, 0x12, 0]).await;
+        assert_eq!(status, StatusCode::OK);
+    }
+    let received = bench.get("/api/v1/status").await.1["received"].clone();
+    assert_eq!((&received["metric"], &received["log"]), (&json!(3), &json!(2)));
+}
+
+#[tokio::test]
+async fn no_content_reaches_the_disk() {
+    let bench = Bench::new();
+    let body = request(vec![span(1)]);
+    post(&bench, "/v1/traces", PROTOBUF, "identity", body.encode_to_vec()).await;
+    for file in std::fs::read_dir(bench._dir.path()).unwrap() {
+        let path = file.unwrap().path();
+        let kept = std::fs::read(&path).unwrap();
+        assert!(!kept.windows(6).any(|window| window == b"SECRET"), "{}", path.display());
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_reader_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+        // Whatever they find, they must come back.
+        crate::otlp::try_all(&body);
+    }
+
+    #[test]
+    fn no_bent_request_makes_a_reader_panic(at in any::<prop_index::Index>(), byte in any::<u8>()) {
+        let mut body = request(vec![span(1)]).encode_to_vec();
+        let at = at.index(body.len());
+        body[at] = byte;
+        crate::otlp::try_all(&body);
+    }
+}
+
+use proptest::sample as prop_index;
