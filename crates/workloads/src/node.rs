@@ -114,6 +114,11 @@ impl Node {
         process::start(&self.root, pid).map(|(ticks, _)| ticks)
     }
 
+    /// Path of the executable of a process: a cheap first look; `None` when it may not be read.
+    pub fn executable(&self, pid: u32) -> Option<String> {
+        process::executable(&self.root, pid)
+    }
+
     /// Connections that are established now, with the processes that hold them.
     ///
     /// Costs a walk over the descriptors of all processes: for the start and for slow timers.

@@ -21,6 +21,9 @@ const MAX_ENVIRONMENT: u64 = 2 << 20;
 /// A process that maps 30 000 files has about this much text.
 const MAX_MAPS: u64 = 8 << 20;
 
+/// Longest path that the kernel takes.
+const MAX_PATH: usize = 4_096;
+
 /// More distinct mapped files than a program has.
 const MAX_MAPPED_FILES: usize = 4_096;
 
@@ -82,8 +85,8 @@ impl Process {
         let (start_ticks, parent) = start(root, pid)?;
         let user = fs::metadata(&directory).ok()?.uid();
         let raw_arguments = split(&read_bytes(&directory.join("cmdline"), MAX_COMMAND_LINE)?);
-        let executable = match link(&directory.join("exe")) {
-            Some(path) => path.trim_end_matches(" (deleted)").to_owned(),
+        let executable = match executable(root, pid) {
+            Some(path) => path,
             // Another user's program: the first argument is all that may be seen.
             None => raw_arguments.first()?.clone(),
         };
@@ -92,7 +95,7 @@ impl Process {
             start_ticks,
             parent,
             user,
-            executable: clean(&executable, 4096),
+            executable: clean(&executable, MAX_PATH),
             shown_arguments: arguments::shown(&arguments),
             arguments,
             directory: link(&directory.join("cwd")).unwrap_or_default(),
@@ -125,6 +128,12 @@ pub(crate) fn start(root: &Path, pid: u32) -> Option<(u64, u32)> {
     let parent = fields.nth(1)?.parse().ok()?;
     let ticks = fields.nth(17)?.parse().ok()?;
     Some((ticks, parent))
+}
+
+/// Path of the executable, even when the file is gone.
+pub(crate) fn executable(root: &Path, pid: u32) -> Option<String> {
+    let path = link(&root.join("proc").join(pid.to_string()).join("exe"))?;
+    Some(clean(path.trim_end_matches(" (deleted)"), MAX_PATH))
 }
 
 /// Ids of the processes that run, in order, at most `limit` of them.

@@ -45,7 +45,7 @@ fn id(path: &str) -> Option<&str> {
     };
     let containers =
         parts.iter().copied().enumerate().filter(|(index, part)| is_container(*index, part));
-    containers.filter_map(|(_, part)| container_id(part)).last()
+    containers.filter_map(|(_, part)| container_id(part)).next_back()
 }
 
 /// `project-service` where Compose made the container, else the container's own name.

@@ -32,11 +32,11 @@ impl Platform for Systemd {
 
 /// The innermost unit of a cgroup path, with the user whose manager runs it, if one does.
 fn unit(path: &str) -> Option<(&str, Option<&str>)> {
-    let units =
+    let mut units =
         path.split('/').filter(|part| part.ends_with(".service") || part.ends_with(".scope"));
     let user =
         path.split('/').find_map(|part| part.strip_prefix("user@")?.strip_suffix(".service"));
-    let innermost = units.last()?;
+    let innermost = units.next_back()?;
     let is_manager = innermost.starts_with("user@");
     let is_made_up = innermost.starts_with("run-u")
         || innermost.starts_with("run-r")
