@@ -1,2 +1,51 @@
-//! Placeholder until the first real piece lands.
+//! The node side: finds the programs that talk to models, reads their calls, sends them on, and does
+//! what the dashboard wants.
+//!
+//! # Threads, and the queues between them
+//!
+//! | thread | does | reads from | bound |
+//! |---|---|---|---|
+//! | `capture` | steps to the kernel, events out of it (`watcher`) | `Orders` | 1 024 steps |
+//! | `pipeline` | events to sightings and model calls (`pipeline`) | `EventQueue` | 16 384 events, 64 MiB |
+//! | `reconcile` | keeps the registry, plans, carries out (`event_loop`) | `Notices` | 4 096 |
+//! | `export` | calls to OTLP, sent and sent again (`export`) | `Queue` | 4 096 calls |
+//! | `poll` | holds the long poll open (`poll`) | – | – |
+//! | `report` | tells every change, one after the other (`poll`) | `Standings` | the newest only |
+//! | `discovery` | finds programs by their open connections, where the kernel does not tell | – | – |
+//! | `player` | plays a recording in place of `capture` (`replay`) | – | – |
+//! | `socket` | answers the command line (`local`) | – | one caller at a time |
+//!
+//! A full queue drops what is newest and counts it (`limits`); nothing waits for the dashboard. The
+//! deciding parts are functions of values: `pipeline::Pipeline`, `reconcile::plan`, `export::span`.
+//!
+//! Nothing here listens on a network, and nothing that was captured is logged. A recording
+//! ([`Config::record`]) is the one place that holds what people typed; it is made on request alone.
+//!
+//! Start with [`Controller`].
 #![forbid(unsafe_code)]
+
+mod clock;
+mod config;
+mod controller;
+mod discovery;
+mod event_loop;
+mod export;
+mod kernel;
+mod limits;
+mod link;
+mod local;
+mod pipeline;
+mod poll;
+mod programs;
+mod reconcile;
+mod record;
+mod registry;
+mod replay;
+#[cfg(test)]
+mod stand_in;
+mod standing;
+mod watcher;
+
+pub use config::{Config, Token};
+pub use controller::{Controller, facts};
+pub use replay::{Playback, Replay};

@@ -1,0 +1,266 @@
+//! The running controller: makes the threads and the queues between them, and takes them down.
+
+use crate::clock::Now;
+use crate::config::Config;
+use crate::discovery::Discovery;
+use crate::event_loop::{self, Notice, Notices};
+use crate::export::{self, Sender};
+use crate::kernel::{self, Grant};
+use crate::limits::Losses;
+use crate::link::Link;
+use crate::local::{self, Socket};
+use crate::pipeline::{self, Pipeline};
+use crate::poll::{KernelLosses, Poll};
+use crate::programs::Programs;
+use crate::reconcile::Ability;
+use crate::record::Recorder;
+use crate::registry::Store;
+use crate::standing::Standings;
+use crate::watcher::{EventQueue, Orders, Watcher};
+use anyhow::Context as _;
+use contract::doctor::Fact;
+use contract::poll::Instance;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+use workloads::{Host, Node};
+
+/// How often all processes are looked at where the kernel tells of new ones.
+const SCAN_WITH_KERNEL: Duration = Duration::from_secs(15);
+
+/// The same, where it does not.
+const SCAN_ALONE: Duration = Duration::from_secs(5);
+
+/// A running controller.
+///
+/// Dropping it without [`stop`](Self::stop) leaves the threads running to the end of the process.
+pub struct Controller {
+    threads: Threads,
+    notices: Notices,
+    standings: Standings,
+    stop: Arc<AtomicBool>,
+    orders: Orders,
+    socket: Option<PathBuf>,
+    missing: Option<String>,
+}
+
+/// Threads by their names.
+#[derive(Debug, Default)]
+pub(crate) struct Threads(Vec<JoinHandle<()>>);
+
+impl Controller {
+    /// Starts the controller; it runs until [`stop`](Self::stop).
+    ///
+    /// Where this machine grants no eBPF it runs without capture, and says so to the dashboard.
+    ///
+    /// # Errors
+    ///
+    /// When the data directory, the socket, the recording or the dashboard's address cannot be used.
+    pub fn start(config: Config) -> anyhow::Result<Self> {
+        Self::assemble(config, kernel::start)
+    }
+
+    /// Makes all parts; `start_kernel` is the one that tests put another in for.
+    fn assemble(
+        config: Config,
+        start_kernel: impl FnOnce(&Config, Watcher, &mut Threads) -> anyhow::Result<Grant>,
+    ) -> anyhow::Result<Self> {
+        let link = Link::new(&config.dashboard, config.token.clone())?;
+        let node = open_node(&config)?;
+        let host = node.host().clone();
+        let socket = config.socket.as_deref().map(Socket::open).transpose()?;
+        let losses = Arc::new(Losses::default());
+        let standings = Standings::default();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (notices, noticed) = Notices::channel(Arc::clone(&losses));
+        let programs = Arc::new(Programs::of_node(node));
+        let mut threads = Threads::default();
+
+        let sender =
+            Sender { host_name: host.name.clone(), host_id: host.id.clone(), recorded: false };
+        let (queue, exporter) =
+            export::channel(link.clone(), sender, Arc::clone(&losses), Arc::clone(&stop));
+        threads.spawn("export", move || exporter.run())?;
+
+        let (events, received) = EventQueue::channel(Arc::clone(&losses));
+        let (orders, ordered) = Orders::channel();
+        let recorder = config
+            .record
+            .as_deref()
+            .map(|file| Recorder::create(file, Arc::clone(&losses)))
+            .transpose()?;
+        let pipeline = pipeline::Loop {
+            pipeline: Pipeline::new(Arc::clone(&losses)),
+            programs: Arc::clone(&programs),
+            notices: notices.clone(),
+            queue,
+            recorder,
+            ignore: ignoring(&orders),
+            losses: Arc::clone(&losses),
+        };
+        threads.spawn("pipeline", move || pipeline.run(&received))?;
+
+        let kernel_losses = KernelLosses::default();
+        let watcher = Watcher {
+            orders: ordered,
+            events,
+            notices: notices.clone(),
+            losses: kernel_losses.clone(),
+            stop: Arc::clone(&stop),
+        };
+        let Grant { missing, facts } = start_kernel(&config, watcher, &mut threads)?;
+
+        let ability =
+            Ability { missing: missing.clone(), ceiling: config.max_capture, recorded: false };
+        let event_loop = event_loop::Loop {
+            programs: Arc::clone(&programs),
+            ability,
+            store: Some(Store::new(&config.data_dir)),
+            standings: standings.clone(),
+            losses: Arc::clone(&losses),
+            carry_out: {
+                let orders = orders.clone();
+                Box::new(move |step| orders.carry_out(step))
+            },
+            scan_every: if missing.is_some() { SCAN_ALONE } else { SCAN_WITH_KERNEL },
+        };
+        threads.spawn("reconcile", move || event_loop.run(&noticed))?;
+
+        let discovery = Discovery {
+            programs,
+            notices: notices.clone(),
+            standings: standings.clone(),
+            root: config.root.clone(),
+            once: missing.is_none(),
+        };
+        threads.spawn("discovery", move || discovery.run())?;
+
+        let poll = Poll {
+            link,
+            instance: instance(&host),
+            doctor: facts,
+            standings: standings.clone(),
+            notices: notices.clone(),
+            losses,
+            kernel_losses,
+            agreed: Arc::default(),
+        };
+        start_polls(&poll, &mut threads)?;
+        if let Some(socket) = socket {
+            let stop = Arc::clone(&stop);
+            threads.spawn("socket", move || socket.serve(&poll, &stop))?;
+        }
+        Ok(Self { threads, notices, standings, stop, orders, socket: config.socket, missing })
+    }
+
+    /// Why nothing can be captured here, and what to do; `None` when capture works.
+    pub fn missing(&self) -> Option<&str> {
+        self.missing.as_deref()
+    }
+
+    /// Takes all probes off, sends what is left for a few seconds at most, and ends the threads.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.standings.stop();
+        self.orders.wake();
+        self.notices.send_surely(Notice::Stop);
+        if let Some(socket) = &self.socket {
+            local::wake(socket);
+        }
+        drop(self.notices);
+        self.threads.join();
+    }
+}
+
+impl Threads {
+    /// Runs `work` on a thread of this name.
+    pub(crate) fn spawn(
+        &mut self,
+        name: &str,
+        work: impl FnOnce() + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+        self.0.push(thread.with_context(|| format!("cannot start the thread `{name}`"))?);
+        Ok(())
+    }
+
+    /// Waits until all have ended, except those that may wait for an answer from elsewhere and have
+    /// nothing to lose.
+    pub(crate) fn join(self) {
+        for thread in self.0 {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if !matches!(name.as_str(), "poll" | "report" | "discovery") && thread.join().is_err() {
+                tracing::error!(thread = name, "a thread ended by a panic");
+            }
+        }
+    }
+}
+
+/// Starts the two threads of the poll.
+pub(crate) fn start_polls(poll: &Poll, threads: &mut Threads) -> anyhow::Result<()> {
+    let (fetch, tell) = (poll.clone(), poll.clone());
+    threads.spawn("poll", move || fetch.fetch())?;
+    threads.spawn("report", move || tell.tell())
+}
+
+fn ignoring(orders: &Orders) -> Box<dyn Fn(capture::ConnectionId) + Send> {
+    let orders = orders.clone();
+    Box::new(move |connection| orders.ignore(connection))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the start of the controller fixes when the node was booted"
+)]
+fn open_node(config: &Config) -> anyhow::Result<Node> {
+    let fallback = fallback_id(&config.data_dir)?;
+    Ok(Node::open(&config.root, SystemTime::now(), &fallback))
+}
+
+/// An id for nodes that have none; made once, and kept.
+fn fallback_id(data_dir: &Path) -> anyhow::Result<String> {
+    let file = data_dir.join("node-id");
+    if let Ok(id) = fs::read_to_string(&file)
+        && id.trim().len() == 32
+    {
+        return Ok(id.trim().to_owned());
+    }
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .ok()
+        .context("cannot read random numbers for the id of this node")?;
+    let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    fs::write(&file, &id).with_context(|| {
+        format!("cannot write `{}`; name another directory with --data-dir", file.display())
+    })?;
+    Ok(id)
+}
+
+fn instance(host: &Host) -> Instance {
+    Instance {
+        id: host.scope(),
+        host_name: host.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: host.kernel.clone(),
+        started_unix_nanos: Now::read().unix_nanos,
+        recorded: false,
+    }
+}
+
+/// Facts about this node, for those who ask without a running controller.
+pub fn facts(config: &Config) -> Vec<Fact> {
+    kernel::facts(config, Vec::new(), None)
+}
+
+impl fmt::Debug for Controller {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Controller").field("missing", &self.missing).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

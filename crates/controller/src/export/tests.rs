@@ -1,0 +1,240 @@
+//! What leaves: the exact form of spans and metrics, and what happens when the receiver fails.
+
+use super::*;
+use crate::registry::tests::program;
+use crate::stand_in::{Response, StandIn, Stopwatch};
+use contract::workload::Runtime;
+use expect_test::expect_file;
+use genai::{Cost, Incomplete, RecognisedBy, Usage};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest,
+};
+use std::sync::atomic::AtomicU32;
+use wire::Moment;
+
+/// Boot at the second 1 800 000 000 after 1970, one hour ago.
+const NOW: Now =
+    Now { monotonic: Moment(3_600_000_000_000), unix_nanos: 1_800_003_600_000_000_000 };
+
+fn call() -> ModelCall {
+    ModelCall {
+        provider: "openai".to_owned(),
+        operation: "chat",
+        recognised_by: RecognisedBy::Host,
+        server_address: Some("api.openai.com".to_owned()),
+        server_port: Some(443),
+        request_model: Some("gpt-4o-mini".to_owned()),
+        stream: true,
+        max_tokens: Some(100),
+        temperature: Some(0.5),
+        top_p: None,
+        choice_count: Some(1),
+        resend_count: Some(0),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+        status: Some(200),
+        response_id: Some("chatcmpl-1".to_owned()),
+        response_model: Some("gpt-4o-mini-2024-07-18".to_owned()),
+        finish_reasons: vec!["stop".to_owned()],
+        tool_calls: vec!["weather".to_owned()],
+        usage: Usage {
+            input: Some(20),
+            output: Some(7),
+            cache_read: Some(4),
+            reasoning: Some(0),
+            ..Usage::default()
+        },
+        cost: Some(Cost { pico_usd: 7_200_000 }),
+        error: None,
+        retry_after_seconds: None,
+        started: Moment(3_598_000_000_000),
+        first_chunk: Some(Moment(3_598_250_000_000)),
+        first_token: Some(Moment(3_598_300_000_000)),
+        ended: Moment(3_599_500_000_000),
+        chunk_count: 9,
+        request_bytes: 321,
+        response_bytes: 4321,
+        incomplete: None,
+    }
+}
+
+fn failed_call() -> ModelCall {
+    ModelCall {
+        provider: "anthropic".to_owned(),
+        request_model: None,
+        server_address: None,
+        server_port: None,
+        recognised_by: RecognisedBy::Shape,
+        stream: false,
+        traceparent: Some("nonsense".to_owned()),
+        status: Some(429),
+        response_id: None,
+        response_model: None,
+        finish_reasons: Vec::new(),
+        tool_calls: Vec::new(),
+        usage: Usage::default(),
+        cost: None,
+        error: Some("rate_limit_error".to_owned()),
+        retry_after_seconds: Some(2.0),
+        first_chunk: None,
+        first_token: None,
+        chunk_count: 0,
+        incomplete: Some(Incomplete::Gap),
+        ..call()
+    }
+}
+
+fn caller(key: &str) -> Arc<Program> {
+    let mut caller = Program::clone(&program(key, 42, Some("libssl 3.0.17")));
+    caller.name = "chat.py".to_owned();
+    caller.instance.runtime =
+        Some(Runtime { name: "cpython".to_owned(), version: Some("3.11.2".to_owned()) });
+    Arc::new(caller)
+}
+
+fn batch() -> Vec<Finished> {
+    let (one, other) = (caller("host-1/process:python3-1"), caller("host-1/process:python3-2"));
+    vec![
+        Finished { program: Arc::clone(&one), call: call(), now: NOW },
+        Finished { program: other, call: failed_call(), now: NOW },
+        Finished { program: one, call: call(), now: NOW },
+    ]
+}
+
+fn sender(recorded: bool) -> Sender {
+    Sender { host_name: "node-1".to_owned(), host_id: "0123".to_owned(), recorded }
+}
+
+fn start(
+    dashboard: &StandIn,
+) -> (Queue, Arc<Losses>, Arc<AtomicBool>, std::thread::JoinHandle<()>) {
+    let (losses, stop) = (Arc::new(Losses::default()), Arc::new(AtomicBool::new(false)));
+    let link = Link::new(&dashboard.url, None).unwrap();
+    let (queue, exporter) = channel(link, sender(false), Arc::clone(&losses), Arc::clone(&stop));
+    (queue, losses, stop, std::thread::spawn(move || exporter.run()))
+}
+
+fn one() -> Finished {
+    batch().swap_remove(0)
+}
+
+#[test]
+fn spans_have_this_form() {
+    let request = span::request(&batch(), &sender(true), &mut Ids::counting());
+    expect_file!["calls.otlp.json"]
+        .assert_eq(&(serde_json::to_string_pretty(&request).unwrap() + "\n"));
+}
+
+#[test]
+fn metrics_have_this_form() {
+    let mut metrics = Metrics::new(Arc::default());
+    assert!(metrics.request(&sender(false), 1).is_none());
+    for finished in batch() {
+        metrics.record(&finished);
+    }
+    let request = metrics.request(&sender(false), NOW.unix_nanos).unwrap();
+    expect_file!["metrics.otlp.json"]
+        .assert_eq(&(serde_json::to_string_pretty(&request).unwrap() + "\n"));
+    metrics.sent();
+    assert!(metrics.request(&sender(false), 1).is_none());
+}
+
+#[test]
+fn a_call_arrives_within_a_quarter_of_a_second_and_metrics_at_the_stop() {
+    let dashboard = StandIn::start(|_| Response::of(200, ""));
+    let (queue, losses, _, thread) = start(&dashboard);
+    let before = Stopwatch::start();
+    queue.push(one());
+    let request = dashboard.next("/v1/traces");
+    assert!(before.elapsed() < Duration::from_millis(250), "{:?}", before.elapsed());
+    assert_eq!(request.headers["content-type"], PROTOBUF);
+    let sent = ExportTraceServiceRequest::decode(request.body.as_slice()).unwrap();
+    assert_eq!(sent.resource_spans[0].scope_spans[0].spans[0].name, "chat gpt-4o-mini");
+    drop(queue);
+    let metrics =
+        ExportMetricsServiceRequest::decode(dashboard.next("/v1/metrics").body.as_slice()).unwrap();
+    assert_eq!(metrics.resource_metrics[0].scope_metrics[0].metrics.len(), 3);
+    thread.join().unwrap();
+    assert!(losses.by_reason().is_empty());
+}
+
+#[test]
+fn the_same_batch_is_sent_until_it_is_taken() {
+    let count = AtomicU32::new(0);
+    let dashboard = StandIn::start(move |_| match count.fetch_add(1, Ordering::SeqCst) {
+        0 => Response::of(503, ""),
+        1 => Response { headers: vec![("retry-after", "1".to_owned())], ..Response::of(429, "") },
+        _ => Response::of(200, ""),
+    });
+    let (queue, losses, _, thread) = start(&dashboard);
+    queue.push(one());
+    let first = dashboard.next("/v1/traces");
+    assert_eq!(
+        dashboard.next("/v1/traces").body,
+        first.body,
+        "the same ids, so that it counts once"
+    );
+    let before = Stopwatch::start();
+    assert_eq!(dashboard.next("/v1/traces").body, first.body);
+    assert!(
+        before.elapsed() > Duration::from_millis(900),
+        "retry-after is honoured: {:?}",
+        before.elapsed()
+    );
+    drop(queue);
+    thread.join().unwrap();
+    assert!(losses.by_reason().is_empty());
+}
+
+#[test]
+fn what_is_refused_or_rejected_is_counted() {
+    let count = AtomicU32::new(0);
+    let partial = ExportTraceServiceResponse {
+        partial_success: Some(ExportTracePartialSuccess {
+            rejected_spans: 2,
+            ..ExportTracePartialSuccess::default()
+        }),
+    };
+    let dashboard = StandIn::start(move |request| {
+        match (request.path.as_str(), count.fetch_add(1, Ordering::SeqCst)) {
+            ("/v1/traces", 0) => Response::of(400, ""),
+            ("/v1/traces", _) => Response::of(200, partial.encode_to_vec()),
+            _ => Response::of(200, ""),
+        }
+    });
+    let (queue, losses, _, thread) = start(&dashboard);
+    queue.push(one());
+    dashboard.next("/v1/traces");
+    queue.push(one());
+    dashboard.next("/v1/traces");
+    drop(queue);
+    thread.join().unwrap();
+    assert_eq!(losses.by_reason()["span_rejected"], 3);
+}
+
+#[test]
+fn a_stop_ends_the_trying_and_counts_what_is_left() {
+    let dashboard = StandIn::start(|_| Response::of(503, ""));
+    let (queue, losses, stop, thread) = start(&dashboard);
+    queue.push(one());
+    dashboard.next("/v1/traces");
+    stop.store(true, Ordering::Relaxed);
+    drop(queue);
+    let before = Stopwatch::start();
+    thread.join().unwrap();
+    assert!(before.elapsed() < FLUSH + Duration::from_secs(2));
+    assert_eq!(losses.by_reason()["span_unsent"], 1);
+}
+
+#[test]
+fn a_full_queue_refuses_and_counts() {
+    let losses = Arc::new(Losses::default());
+    let stop = Arc::new(AtomicBool::new(false));
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let link = Link::new("http://127.0.0.1:1", None).unwrap();
+    let (queue, _exporter) = channel(link, sender(false), Arc::clone(&losses), stop);
+    for _ in 0..MAX_QUEUE + 3 {
+        queue.push(one());
+    }
+    assert_eq!(losses.by_reason()["span_queue_full"], 3);
+}

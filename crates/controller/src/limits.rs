@@ -1,0 +1,85 @@
+//! What is lost, by reason. Every queue and table with a limit counts here what it refuses.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why something was not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Events that the pipeline was too slow for; data among them leaves a gap.
+    EventQueueFull,
+    /// Connections that were given up because too many were open.
+    ConnectionLimit,
+    /// Connections without traffic for so long that they were given up.
+    ConnectionIdle,
+    /// Calls whose program had ended before it could be read.
+    ProgramGone,
+    /// Notices from the pipeline that the reconcile loop was too slow for.
+    NoticeQueueFull,
+    /// Workloads beyond the limit of a node.
+    WorkloadLimit,
+    /// Spans that did not fit the export queue.
+    SpanQueueFull,
+    /// Spans that the receiver rejected, or refused for good.
+    SpanRejected,
+    /// Spans that could not be sent before the stop.
+    SpanUnsent,
+    /// Series of metrics beyond the limit.
+    SeriesLimit,
+    /// Chunks that did not fit the recording.
+    RecordingLimit,
+}
+
+const ALL: [(Loss, &str); 11] = [
+    (Loss::EventQueueFull, "event_queue_full"),
+    (Loss::ConnectionLimit, "connection_limit"),
+    (Loss::ConnectionIdle, "connection_idle"),
+    (Loss::ProgramGone, "program_gone"),
+    (Loss::NoticeQueueFull, "notice_queue_full"),
+    (Loss::WorkloadLimit, "workload_limit"),
+    (Loss::SpanQueueFull, "span_queue_full"),
+    (Loss::SpanRejected, "span_rejected"),
+    (Loss::SpanUnsent, "span_unsent"),
+    (Loss::SeriesLimit, "series_limit"),
+    (Loss::RecordingLimit, "recording_limit"),
+];
+
+/// Counters of all losses since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Losses([AtomicU64; ALL.len()]);
+
+impl Losses {
+    /// Counts `number` more losses.
+    pub(crate) fn add(&self, loss: Loss, number: u64) {
+        let index = ALL.iter().position(|(known, _)| *known == loss);
+        if let Some(counter) = index.and_then(|index| self.0.get(index)) {
+            counter.fetch_add(number, Ordering::Relaxed);
+        }
+    }
+
+    /// What was lost, by reason; reasons that did not occur are left out.
+    pub(crate) fn by_reason(&self) -> BTreeMap<String, u64> {
+        let counted = ALL
+            .iter()
+            .zip(&self.0)
+            .map(|((_, word), counter)| ((*word).to_owned(), counter.load(Ordering::Relaxed)));
+        counted.filter(|(_, number)| *number > 0).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_occurred_is_reported() {
+        let losses = Losses::default();
+        losses.add(Loss::SpanRejected, 2);
+        losses.add(Loss::RecordingLimit, 1);
+        losses.add(Loss::SpanRejected, 1);
+        assert_eq!(
+            losses.by_reason(),
+            BTreeMap::from([("span_rejected".to_owned(), 3), ("recording_limit".to_owned(), 1)])
+        );
+    }
+}

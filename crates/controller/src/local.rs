@@ -1,0 +1,221 @@
+//! The unix socket of a controller that runs without a dashboard beside it: answers the command
+//! line with the same rows as the dashboard's API, for the owner alone (mode 0600).
+//!
+//! A small HTTP/1.1 of its own: two paths, read only, one request a connection. The controller never
+//! listens on a network.
+
+use crate::poll::Poll;
+use anyhow::Context as _;
+use contract::capture::Level;
+use contract::row::{Evidence, Instance, Node, Service, Services, Status, Time};
+use contract::workload::{self, Key, Observed};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// A request for a path and nothing else is shorter.
+const MAX_REQUEST: usize = 8 << 10;
+
+/// Longest time that one caller may take; others wait for it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The socket, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Makes the socket; one that a dead controller left behind is replaced.
+    ///
+    /// # Errors
+    ///
+    /// When another controller answers on it, or the directory cannot be written.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        if UnixStream::connect(path).is_ok() {
+            anyhow::bail!(
+                "cannot use the socket `{}`: another controller answers on it; stop it, or give this one its own data directory",
+                path.display()
+            );
+        }
+        if path.exists() {
+            fs::remove_file(path)
+                .with_context(|| format!("cannot replace the socket `{}`", path.display()))?;
+        }
+        // Nobody may connect between making it and closing it to others: it is made under another name.
+        let fresh = path.with_extension(format!("{}.new", std::process::id()));
+        let listener = UnixListener::bind(&fresh)
+            .with_context(|| format!("cannot make the socket `{}`", fresh.display()))?;
+        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600))
+            .and_then(|()| fs::rename(&fresh, path))
+            .with_context(|| format!("cannot make the socket `{}`", path.display()))?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+
+    /// Answers until the stop; [`wake`] ends the waiting for the last caller.
+    pub(crate) fn serve(self, poll: &Poll, stop: &Arc<AtomicBool>) {
+        for caller in self.listener.incoming() {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            if let Err(error) = caller.and_then(|caller| answer(caller, poll)) {
+                tracing::debug!(%error, "cannot answer on the socket");
+            }
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.path));
+    }
+}
+
+/// Ends the waiting of [`Socket::serve`].
+pub(crate) fn wake(path: &Path) {
+    drop(UnixStream::connect(path));
+}
+
+fn answer(mut caller: UnixStream, poll: &Poll) -> std::io::Result<()> {
+    caller.set_read_timeout(Some(PATIENCE))?;
+    caller.set_write_timeout(Some(PATIENCE))?;
+    let mut request = Vec::new();
+    let mut piece = [0; 1024];
+    while !request.windows(4).any(|window| window == b"\r\n\r\n") && request.len() < MAX_REQUEST {
+        let length = caller.read(&mut piece)?;
+        if length == 0 {
+            break;
+        }
+        request.extend_from_slice(piece.get(..length).unwrap_or_default());
+    }
+    let line = String::from_utf8_lossy(&request);
+    let mut words = line.split_whitespace();
+    let path = words.nth(1).and_then(|path| path.split('?').next()).unwrap_or_default();
+    let (status, body) = match (line.split_whitespace().next(), path) {
+        (Some("GET"), "/api/v1/services") => ("200 OK", serde_json::to_vec(&services(poll))?),
+        (Some("GET"), "/api/v1/status") => ("200 OK", serde_json::to_vec(&status(poll))?),
+        (Some("GET"), _) => (
+            "404 Not Found",
+            error(
+                "this is a controller, which knows services and status; ask the dashboard for the rest",
+            ),
+        ),
+        _ => (
+            "405 Method Not Allowed",
+            error("cannot change anything on a controller; do it on the dashboard"),
+        ),
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    caller.write_all(head.as_bytes())?;
+    caller.write_all(&body)
+}
+
+fn error(message: &str) -> Vec<u8> {
+    serde_json::json!({ "error": { "message": message } }).to_string().into_bytes()
+}
+
+fn services(poll: &Poll) -> Services {
+    let (_, published) = poll.standings.latest();
+    let mut services: Vec<Service> = published
+        .workloads
+        .iter()
+        .map(|observed| service(observed, &published.desired, poll))
+        .collect();
+    services.sort_by(|a, b| (&a.name, &a.key).cmp(&(&b.name, &b.key)));
+    Services { services }
+}
+
+fn service(observed: &Observed, desired: &BTreeMap<Key, Level>, poll: &Poll) -> Service {
+    let first = observed.instances.first();
+    let runtime = first.and_then(|instance| instance.runtime.clone());
+    let providers: BTreeSet<&String> =
+        observed.evidence.iter().map(|evidence| &evidence.provider).collect();
+    Service {
+        name: observed.name.clone(),
+        key: observed.key.0.clone(),
+        platform: observed.platform,
+        host_name: Some(poll.instance.host_name.clone()),
+        process_pid: first.map(|instance| instance.pid),
+        command_args: first.map(|instance| instance.arguments.clone()).unwrap_or_default(),
+        runtime_name: runtime.as_ref().map(|runtime| runtime.name.clone()),
+        runtime_version: runtime.and_then(|runtime| runtime.version),
+        instances: observed.instances.iter().map(instance).collect(),
+        providers: providers.into_iter().cloned().collect(),
+        evidence: observed.evidence.iter().map(evidence).collect(),
+        tls: observed.instances.iter().find_map(|instance| instance.tls.clone()),
+        desired: desired.get(&observed.key).copied().unwrap_or_default(),
+        observed: observed.level,
+        state: observed.state,
+        reason: observed.reason.clone(),
+        // Calls are counted by the dashboard, which keeps them.
+        calls_per_minute: 0.0,
+        first_seen: Time(observed.first_seen_unix_nanos),
+        last_seen: Some(Time(observed.last_seen_unix_nanos)),
+        recorded: poll.instance.recorded.then_some(true),
+        more: observed
+            .attributes
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone().into()))
+            .collect(),
+    }
+}
+
+fn instance(instance: &workload::Instance) -> Instance {
+    let runtime = instance.runtime.clone();
+    Instance {
+        pid: instance.pid,
+        started: Time(instance.started_unix_nanos),
+        executable: instance.executable.clone(),
+        command_args: instance.arguments.clone(),
+        owner: instance.user.clone(),
+        runtime_name: runtime.as_ref().map(|runtime| runtime.name.clone()),
+        runtime_version: runtime.and_then(|runtime| runtime.version),
+        tls: instance.tls.clone(),
+    }
+}
+
+fn evidence(evidence: &workload::Evidence) -> Evidence {
+    Evidence {
+        provider: evidence.provider.clone(),
+        by: evidence.by,
+        seen: evidence.seen.clone(),
+        last_seen: Time(evidence.last_seen_unix_nanos),
+    }
+}
+
+fn status(poll: &Poll) -> Status {
+    let report = poll.report(0, true);
+    let now = Time(crate::clock::Now::read().unix_nanos);
+    let node = Node {
+        id: report.instance.id,
+        host_name: report.instance.host_name,
+        version: report.instance.version.clone(),
+        kernel: report.instance.kernel,
+        started: Time(report.instance.started_unix_nanos),
+        recorded: report.instance.recorded,
+        last_poll: now,
+        connected: true,
+        generation: report.generation,
+        desired_generation: report.generation,
+        doctor: report.doctor.unwrap_or_default(),
+        lost: report.lost,
+    };
+    Status {
+        version: report.instance.version,
+        time: now,
+        recorded: node.recorded,
+        instances: vec![node],
+        received: BTreeMap::new(),
+        storage_bytes: 0,
+    }
+}

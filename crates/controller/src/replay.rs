@@ -1,0 +1,430 @@
+//! Plays a recording through the real pipeline, as if it happened now; everything that comes of it
+//! is marked as recorded.
+
+use crate::clock::Now;
+use crate::config::Config;
+use crate::controller::{Threads, start_polls};
+use crate::event_loop::{self, Notice, Notices};
+use crate::export::{self, Sender};
+use crate::limits::Losses;
+use crate::link::Link;
+use crate::pipeline::{self, Pipeline};
+use crate::poll::Poll;
+use crate::programs::Programs;
+use crate::reconcile::Ability;
+use crate::standing::Standings;
+use crate::watcher::{EventQueue, Input};
+use capture::{ConnectionId, Direction, Event, Payload, ProcessId};
+use contract::capture::Level;
+use contract::poll::Instance;
+use contract::workload::{self, Key, Platform, Runtime};
+use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use wire::transcript::{Record, Recording};
+use workloads::Program;
+
+/// Pause between two rounds.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Time for the last report and the last spans to leave.
+const LAST_WORDS: Duration = Duration::from_millis(600);
+
+/// How to play a recording.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Playback {
+    /// How many times faster than it was recorded; durations shrink with it. From 0.01 to 1000.
+    pub speed: f64,
+    /// Whether to begin again when it ends.
+    pub repeat: bool,
+}
+
+/// A recording that is being played.
+#[derive(Debug)]
+pub struct Replay {
+    player: JoinHandle<()>,
+    threads: Threads,
+    notices: Notices,
+    standings: Standings,
+    stop: Arc<AtomicBool>,
+}
+
+impl Replay {
+    /// Begins to play a recording into the dashboard of `config`, of which only the address and the
+    /// token are used.
+    ///
+    /// # Errors
+    ///
+    /// When the dashboard's address cannot be used.
+    pub fn start(
+        recording: Recording,
+        config: &Config,
+        playback: Playback,
+    ) -> anyhow::Result<Self> {
+        let link = Link::new(&config.dashboard, config.token.clone())?;
+        let instance = instance(&recording);
+        let losses = Arc::new(Losses::default());
+        let standings = Standings::default();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (notices, noticed) = Notices::channel(Arc::clone(&losses));
+        let programs = Arc::new(Programs::recorded(programs(&recording, &instance.id)));
+        let mut threads = Threads::default();
+
+        let sender = Sender {
+            host_name: instance.host_name.clone(),
+            host_id: instance.id.clone(),
+            recorded: true,
+        };
+        let (queue, exporter) =
+            export::channel(link.clone(), sender, Arc::clone(&losses), Arc::clone(&stop));
+        threads.spawn("export", move || exporter.run())?;
+        let (events, received) = EventQueue::channel(Arc::clone(&losses));
+        let pipeline = pipeline::Loop {
+            pipeline: Pipeline::new(Arc::clone(&losses)),
+            programs: Arc::clone(&programs),
+            notices: notices.clone(),
+            queue,
+            recorder: None,
+            ignore: Box::new(|_| {}),
+            losses: Arc::clone(&losses),
+        };
+        threads.spawn("pipeline", move || pipeline.run(&received))?;
+        let event_loop = event_loop::Loop {
+            programs,
+            ability: Ability { missing: None, ceiling: Level::Off, recorded: true },
+            store: None,
+            standings: standings.clone(),
+            losses: Arc::clone(&losses),
+            carry_out: Box::new(|_| true),
+            scan_every: Duration::from_secs(60),
+        };
+        threads.spawn("reconcile", move || event_loop.run(&noticed))?;
+        let poll = Poll {
+            link,
+            instance,
+            doctor: Vec::new(),
+            standings: standings.clone(),
+            notices: notices.clone(),
+            losses,
+            kernel_losses: Default::default(),
+            agreed: Arc::default(),
+        };
+        start_polls(&poll, &mut threads)?;
+        let player = Player { recording, playback, events, standings: standings.clone() };
+        let player =
+            std::thread::Builder::new().name("player".to_owned()).spawn(move || player.run())?;
+        Ok(Self { player, threads, notices, standings, stop })
+    }
+
+    /// Whether the recording came to its end.
+    pub fn is_finished(&self) -> bool {
+        self.player.is_finished()
+    }
+
+    /// Waits for the end of the recording, and until all of it was sent.
+    pub fn wait(self) {
+        while !self.player.is_finished() && self.standings.sleep(Duration::from_millis(100)) {}
+        self.standings.sleep(LAST_WORDS);
+        self.stop();
+    }
+
+    /// Ends the playing at once, and sends what was played.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.standings.stop();
+        if self.player.join().is_err() {
+            tracing::error!("the player ended by a panic");
+        }
+        self.notices.send_surely(Notice::Stop);
+        drop(self.notices);
+        self.threads.join();
+    }
+}
+
+/// Feeds the pipeline, in time.
+struct Player {
+    recording: Recording,
+    playback: Playback,
+    events: EventQueue,
+    standings: Standings,
+}
+
+impl Player {
+    fn run(self) {
+        let mut round = 1;
+        while self.play(round) && self.playback.repeat && self.standings.sleep(PAUSE) {
+            round += 1;
+        }
+    }
+
+    /// Plays it once; `false` at a stop.
+    #[expect(clippy::disallowed_methods, reason = "the player's loop reads the clock")]
+    fn play(&self, round: u64) -> bool {
+        let (began, base) = (Instant::now(), Now::read().monotonic.0);
+        let scaled = |nanos: u64| {
+            Duration::from_nanos(nanos).div_f64(self.playback.speed.clamp(0.01, 1_000.0))
+        };
+        let mut script = Script { round, ..Script::default() };
+        for record in &self.recording.records {
+            let due = scaled(at(record));
+            let wait = (began + due).saturating_duration_since(Instant::now());
+            if !self.standings.sleep(wait) {
+                return false;
+            }
+            let moment = base.saturating_add(u64::try_from(due.as_nanos()).unwrap_or_default());
+            for event in script.events(record, moment) {
+                self.events.push_surely(Input::Event(event));
+            }
+        }
+        for event in script.end(Now::read().monotonic.0) {
+            self.events.push_surely(Input::Event(event));
+        }
+        true
+    }
+}
+
+/// Nanoseconds since the start of the recording; declarations happen when they are read.
+fn at(record: &Record) -> u64 {
+    match record {
+        Record::Chunk { at, .. }
+        | Record::Gap { at, .. }
+        | Record::Close { at, .. }
+        | Record::Exit { at, .. } => at.0,
+        Record::Process { .. } | Record::Connection { .. } => 0,
+    }
+}
+
+/// Turns records into the events that the kernel would have told.
+#[derive(Debug, Default)]
+struct Script {
+    round: u64,
+    connections: BTreeMap<u64, Line>,
+}
+
+/// A connection that is being played.
+#[derive(Debug)]
+struct Line {
+    id: ConnectionId,
+    server_name: Option<String>,
+    port: u16,
+    is_open: bool,
+    sent: u64,
+    received: u64,
+}
+
+impl Script {
+    fn events(&mut self, record: &Record, moment: u64) -> Vec<Event> {
+        match record {
+            Record::Process { .. } => Vec::new(),
+            Record::Connection { number, process, server_name, port } => {
+                let id = ConnectionId {
+                    process: process_id(*process),
+                    object: *number,
+                    generation: self.round,
+                };
+                let port = port.unwrap_or(443);
+                let line = Line {
+                    id,
+                    server_name: server_name.clone(),
+                    port,
+                    is_open: false,
+                    sent: 0,
+                    received: 0,
+                };
+                self.connections.insert(*number, line);
+                Vec::new()
+            }
+            Record::Chunk { connection, direction, bytes, .. } => {
+                let Some(line) = self.connections.get_mut(connection) else { return Vec::new() };
+                let mut events = line.open(moment);
+                let (direction, position) = line.position(*direction);
+                let offset = *position;
+                *position = offset.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+                let bytes = Payload::from(bytes.as_slice());
+                events.push(Event::Data {
+                    connection: line.id,
+                    at: moment,
+                    direction,
+                    offset,
+                    bytes,
+                });
+                events
+            }
+            Record::Gap { connection, direction, length, .. } => {
+                let Some(line) = self.connections.get_mut(connection) else { return Vec::new() };
+                let (_, position) = line.position(*direction);
+                *position = position.saturating_add(*length);
+                Vec::new()
+            }
+            Record::Close { connection, .. } => {
+                let line = self.connections.remove(connection);
+                line.map(|line| Event::Closed { connection: line.id, at: moment })
+                    .into_iter()
+                    .collect()
+            }
+            Record::Exit { process, .. } => {
+                let process = process_id(*process);
+                self.connections.retain(|_, line| line.id.process != process);
+                vec![Event::Exited { process, at: moment }]
+            }
+        }
+    }
+
+    /// What is open at the end of the recording is closed.
+    fn end(self, moment: u64) -> Vec<Event> {
+        self.connections
+            .into_values()
+            .map(|line| Event::Closed { connection: line.id, at: moment })
+            .collect()
+    }
+}
+
+impl Line {
+    /// What the kernel tells before the first bytes.
+    fn open(&mut self, at: u64) -> Vec<Event> {
+        if std::mem::replace(&mut self.is_open, true) {
+            return Vec::new();
+        }
+        let Some(server_name) = self.server_name.clone() else { return Vec::new() };
+        let peer = SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.port));
+        let hello = Event::Hello {
+            process: self.id.process,
+            at,
+            server_name: Some(server_name.clone()),
+            peer,
+        };
+        vec![hello, Event::Named { connection: self.id, at, server_name }]
+    }
+
+    fn position(&mut self, direction: wire::Direction) -> (Direction, &mut u64) {
+        match direction {
+            wire::Direction::Sent => (Direction::Sent, &mut self.sent),
+            wire::Direction::Received => (Direction::Received, &mut self.received),
+        }
+    }
+}
+
+fn process_id(number: u64) -> ProcessId {
+    ProcessId::new(u32::try_from(number).unwrap_or(u32::MAX), 0)
+}
+
+/// Who reports: the same for every playing of the same programs, so that rows do not pile up.
+fn instance(recording: &Recording) -> Instance {
+    let mut hash = Sha256::new();
+    for record in &recording.records {
+        if let Record::Process { name, arguments, .. } = record {
+            hash.update(name.as_bytes());
+            hash.update([0]);
+            hash.update(arguments.as_deref().unwrap_or_default().as_bytes());
+            hash.update([0]);
+        }
+    }
+    let id: String = hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let header = |wanted: &str| {
+        recording.header.iter().find(|(key, _)| key == wanted).map(|(_, value)| value.clone())
+    };
+    Instance {
+        id: format!("recorded-{id}"),
+        host_name: header("host").unwrap_or_else(|| "recording".to_owned()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: header("kernel").unwrap_or_default(),
+        started_unix_nanos: Now::read().unix_nanos,
+        recorded: true,
+    }
+}
+
+fn programs(recording: &Recording, scope: &str) -> Vec<Program> {
+    let mut names = BTreeSet::new();
+    let program = |record: &Record| {
+        let Record::Process { number, name, runtime, arguments } = record else { return None };
+        // Two programs of one name are two rows.
+        let place =
+            if names.insert(name.clone()) { name.clone() } else { format!("{name}-{number}") };
+        let arguments: Vec<String> =
+            arguments.iter().flat_map(|line| line.split_whitespace()).map(str::to_owned).collect();
+        let runtime = runtime.as_ref().map(|runtime| match runtime.split_once('/') {
+            Some((name, version)) => {
+                Runtime { name: name.to_owned(), version: Some(version.to_owned()) }
+            }
+            None => Runtime { name: runtime.clone(), version: None },
+        });
+        Some(Program {
+            key: Key(format!("{scope}/process:{place}")),
+            name: name.clone(),
+            platform: Platform::Process,
+            attributes: BTreeMap::new(),
+            start_ticks: 0,
+            parent: 0,
+            instance: workload::Instance {
+                pid: process_id(*number).pid,
+                started_unix_nanos: Now::read().unix_nanos,
+                executable: arguments.first().cloned().unwrap_or_default(),
+                arguments,
+                user: String::new(),
+                runtime,
+                tls: None,
+            },
+        })
+    };
+    recording.records.iter().filter_map(program).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stand_in::{Response, StandIn};
+    use contract::capture::State;
+    use contract::poll::{PROTOCOL, Report, Wish};
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use prost::Message as _;
+
+    const RECORDING: &str = "\
+# host: recorded-node
+@ process 1 name=chat.py runtime=cpython/3.11 args=\"python3 chat.py\"
+@ connection 2 process=1 sni=api.openai.com port=443
+>>> 2 +0.000000000
+  |POST /v1/chat/completions HTTP/1.1\\r\\nHost: api.openai.com\\r\\nContent-Type: application/json\\r\\nContent-Length: 32\\r\\n\\r\\n
+  |{\"model\":\"gpt-4o\",\"messages\":[]}
+<<< 2 +0.200000000
+  |HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: 58\\r\\n\\r\\n
+  |{\"object\":\"chat.completion\",\"model\":\"gpt-4o\",\"choices\":[]}
+@ close 2 +0.300000000
+";
+
+    #[test]
+    fn a_recording_is_played_in_its_own_time_and_marked() {
+        let dashboard = StandIn::start(|request| match request.path.as_str() {
+            "/api/v1/poll" => {
+                let wish = Wish { protocol: PROTOCOL, generation: 0, desired: Vec::new() };
+                std::thread::sleep(Duration::from_millis(20));
+                Response::of(200, serde_json::to_vec(&wish).unwrap())
+            }
+            _ => Response::of(200, ""),
+        });
+        let recording = wire::transcript::parse(RECORDING).unwrap();
+        let config = Config::new("/nonexistent", dashboard.url.clone());
+        let replay =
+            Replay::start(recording, &config, Playback { speed: 1.0, repeat: false }).unwrap();
+        replay.wait();
+        let requests: Vec<_> = dashboard.requests.try_iter().collect();
+        let trace = requests.iter().find(|request| request.path == "/v1/traces").unwrap();
+        let sent = ExportTraceServiceRequest::decode(trace.body.as_slice()).unwrap();
+        let resource = sent.resource_spans[0].resource.as_ref().unwrap();
+        assert!(resource.attributes.iter().any(|attribute| attribute.key == "sonde.recorded"));
+        let span = &sent.resource_spans[0].scope_spans[0].spans[0];
+        assert_eq!(span.end_time_unix_nano - span.start_time_unix_nano, 200_000_000);
+        let reports = requests.iter().filter(|request| request.path == "/api/v1/poll");
+        let mut reports =
+            reports.map(|request| serde_json::from_slice::<Report>(&request.body).unwrap());
+        let report = reports
+            .rfind(|report| report.workloads.as_ref().is_some_and(|w| !w.is_empty()))
+            .unwrap();
+        assert!(report.instance.recorded && report.instance.id.starts_with("recorded-"));
+        let observed = &report.workloads.unwrap()[0];
+        assert_eq!((observed.name.as_str(), observed.state), ("chat.py", State::Recorded));
+    }
+}

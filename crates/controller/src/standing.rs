@@ -1,0 +1,84 @@
+//! How things stand, for those who ask: the poll and the socket.
+
+use contract::capture::Level;
+use contract::workload::{Key, Observed};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// All that is known about the workloads of this node.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Published {
+    pub(crate) workloads: Vec<Observed>,
+    pub(crate) desired: BTreeMap<Key, Level>,
+}
+
+/// Shared by the event loop, which publishes, and the threads that tell others.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Standings(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    published: Arc<Published>,
+    version: u64,
+    generation: u64,
+    is_stopped: bool,
+}
+
+impl Standings {
+    /// Replaces what is published, and wakes who waits for it.
+    pub(crate) fn publish(&self, published: Published) {
+        let mut state = self.state();
+        state.published = Arc::new(published);
+        state.version += 1;
+        self.0.changed.notify_all();
+    }
+
+    /// Notes which generation of wishes was taken over.
+    pub(crate) fn taken_over(&self, generation: u64) {
+        self.state().generation = generation;
+    }
+
+    /// The generation of wishes that was taken over.
+    pub(crate) fn generation(&self) -> u64 {
+        self.state().generation
+    }
+
+    /// What is published, with its version.
+    pub(crate) fn latest(&self) -> (u64, Arc<Published>) {
+        let state = self.state();
+        (state.version, Arc::clone(&state.published))
+    }
+
+    /// Waits until the version is another than `known`, at most for `patience`; `false` at a stop.
+    pub(crate) fn wait(&self, known: u64, patience: Duration) -> bool {
+        let waiting = |state: &mut State| state.version == known && !state.is_stopped;
+        let waited = self.0.changed.wait_timeout_while(self.state(), patience, waiting);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !state.is_stopped
+    }
+
+    /// Sleeps; `false`, at once, at a stop.
+    pub(crate) fn sleep(&self, patience: Duration) -> bool {
+        let waited =
+            self.0.changed.wait_timeout_while(self.state(), patience, |state| !state.is_stopped);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !state.is_stopped
+    }
+
+    /// Wakes everybody for the last time.
+    pub(crate) fn stop(&self) {
+        self.state().is_stopped = true;
+        self.0.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,267 @@
+//! The thread that talks to the kernel: steps in, events out. Nothing here decides.
+
+use crate::event_loop::{Notice, Notices};
+use crate::limits::{Loss, Losses};
+use crate::poll::KernelLosses;
+use crate::reconcile::{Action, Step};
+use capture::{ConnectionId, Event, ProcessId, Watched};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// Events that wait for the pipeline.
+const MAX_EVENTS: usize = 16_384;
+
+/// Bytes of data that wait for the pipeline; a burst of long prompts fits.
+const MAX_EVENT_BYTES: usize = 64 << 20;
+
+/// Steps that wait for the kernel.
+const MAX_ORDERS: usize = 1_024;
+
+/// Longest wait for the next event; a step ends it.
+const TURN: Duration = Duration::from_millis(250);
+
+/// How often the kernel's own counters are read.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// What the kernel is asked for.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Carry(Step),
+    Ignore(ConnectionId),
+}
+
+/// What the pipeline is fed with.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Something that the kernel, or a recording, tells.
+    Event(Event),
+    /// The process is watched from here on.
+    Watched(u32),
+    /// The process is no longer watched; what still comes of it is the rest of what was under way.
+    Unwatched(u32),
+}
+
+/// Ends the wait of [`Kernel::next`].
+pub(crate) type Wake = Box<dyn Fn() + Send + Sync>;
+
+/// The kernel's side; a seam, so that the threads around it can be tried without one.
+///
+/// # Contract
+///
+/// `watch` is idempotent, and goes on by itself with libraries that the process loads later and with
+/// its children. `unwatch` of a process that is not watched, or gone, does nothing. `next` waits no
+/// longer than it is told.
+pub(crate) trait Kernel {
+    /// Watches a process.
+    fn watch(&mut self, pid: u32) -> Result<Watched, String>;
+    /// Takes all probes off a process.
+    fn unwatch(&mut self, pid: u32);
+    /// Asks for nothing more of a connection.
+    fn ignore(&mut self, connection: ConnectionId);
+    /// The next event.
+    fn next(&mut self, wait: Duration) -> Option<Event>;
+    /// What was lost so far, by reason.
+    fn lost(&self) -> BTreeMap<String, u64>;
+    /// What ends a wait from another thread.
+    fn wake(&self) -> Wake;
+}
+
+/// The way for steps to the kernel.
+#[derive(Clone)]
+pub(crate) struct Orders {
+    orders: SyncSender<Order>,
+    wake: Arc<OnceLock<Wake>>,
+}
+
+/// The other end of [`Orders`].
+pub(crate) struct Ordered {
+    orders: Receiver<Order>,
+    wake: Arc<OnceLock<Wake>>,
+}
+
+/// The way for events to the pipeline: bounded in number and in bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct EventQueue {
+    events: SyncSender<Input>,
+    waiting_bytes: Arc<AtomicUsize>,
+    losses: Arc<Losses>,
+}
+
+/// The other end of an [`EventQueue`].
+#[derive(Debug)]
+pub(crate) struct Events {
+    events: Receiver<Input>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+impl Orders {
+    pub(crate) fn channel() -> (Self, Ordered) {
+        let (orders, received) = sync_channel(MAX_ORDERS);
+        let wake = Arc::new(OnceLock::new());
+        (Self { orders, wake: Arc::clone(&wake) }, Ordered { orders: received, wake })
+    }
+
+    /// Hands a step over; `false` when too many wait.
+    pub(crate) fn carry_out(&self, step: &Step) -> bool {
+        let is_taken = self.orders.try_send(Order::Carry(step.clone())).is_ok();
+        self.wake();
+        is_taken
+    }
+
+    /// Asks for no more of a connection. When too many orders wait nothing is lost but time.
+    pub(crate) fn ignore(&self, connection: ConnectionId) {
+        drop(self.orders.try_send(Order::Ignore(connection)));
+        self.wake();
+    }
+
+    /// Lets the kernel's side look at its orders now.
+    pub(crate) fn wake(&self) {
+        if let Some(wake) = self.wake.get() {
+            wake();
+        }
+    }
+}
+
+impl EventQueue {
+    pub(crate) fn channel(losses: Arc<Losses>) -> (Self, Events) {
+        let (entry, events) = sync_channel(MAX_EVENTS);
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        (
+            Self { events: entry, waiting_bytes: Arc::clone(&waiting_bytes), losses },
+            Events { events, waiting_bytes },
+        )
+    }
+
+    /// Hands an event over; a full queue drops it, which for data leaves a gap.
+    pub(crate) fn push(&self, input: Input) {
+        let size = size(&input);
+        if self.waiting_bytes.load(Ordering::Relaxed).saturating_add(size) > MAX_EVENT_BYTES {
+            self.losses.add(Loss::EventQueueFull, 1);
+            return;
+        }
+        self.waiting_bytes.fetch_add(size, Ordering::Relaxed);
+        if self.events.try_send(input).is_err() {
+            self.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
+            self.losses.add(Loss::EventQueueFull, 1);
+        }
+    }
+
+    /// Hands an event over, and waits for room: for recordings, which can wait.
+    pub(crate) fn push_surely(&self, input: Input) {
+        self.waiting_bytes.fetch_add(size(&input), Ordering::Relaxed);
+        drop(self.events.send(input));
+    }
+}
+
+impl Events {
+    /// The next event; `None` when there is none for a while, an error when there will be none.
+    pub(crate) fn next(&self, wait: Duration) -> Result<Option<Input>, Ended> {
+        match self.events.recv_timeout(wait) {
+            Ok(input) => {
+                self.waiting_bytes.fetch_sub(size(&input), Ordering::Relaxed);
+                Ok(Some(input))
+            }
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => Ok(None),
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => Err(Ended),
+        }
+    }
+}
+
+/// All senders are gone.
+#[derive(Debug)]
+pub(crate) struct Ended;
+
+fn size(input: &Input) -> usize {
+    match input {
+        Input::Event(Event::Data { bytes, .. }) => bytes.len(),
+        Input::Event(_) | Input::Watched(_) | Input::Unwatched(_) => 0,
+    }
+}
+
+/// The loop; to be run on a thread of its own.
+pub(crate) struct Watcher {
+    pub(crate) orders: Ordered,
+    pub(crate) events: EventQueue,
+    pub(crate) notices: Notices,
+    pub(crate) losses: KernelLosses,
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+impl Watcher {
+    /// Runs until the stop; the probes go with `kernel`.
+    #[expect(clippy::disallowed_methods, reason = "the capture loop reads the clock")]
+    pub(crate) fn run(self, kernel: &mut dyn Kernel) {
+        drop(self.orders.wake.set(kernel.wake()));
+        let mut count_due = Instant::now();
+        while !self.stop.load(Ordering::Relaxed) {
+            if !self.take_orders(kernel) {
+                return;
+            }
+            let mut wait = TURN;
+            // A burst is taken as a whole, but steps get their turn.
+            for _ in 0..1_024 {
+                let Some(event) = kernel.next(wait) else { break };
+                self.pass_on(event);
+                wait = Duration::ZERO;
+            }
+            if Instant::now() >= count_due {
+                self.losses.set(kernel.lost());
+                count_due = Instant::now() + COUNT_EVERY;
+            }
+        }
+    }
+
+    fn take_orders(&self, kernel: &mut dyn Kernel) -> bool {
+        loop {
+            match self.orders.orders.try_recv() {
+                Ok(Order::Carry(step)) => self.carry_out(kernel, &step),
+                Ok(Order::Ignore(connection)) => kernel.ignore(connection),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn carry_out(&self, kernel: &mut dyn Kernel, step: &Step) {
+        match step.action {
+            Action::Watch => {
+                self.events.push(Input::Watched(step.pid));
+                let process = ProcessId::from_ticks(step.pid, step.start_ticks);
+                let result = kernel.watch(step.pid).and_then(|watched| {
+                    let is_same = watched.process == process;
+                    if is_same {
+                        Ok(watched)
+                    } else {
+                        Err("its id went to another process meanwhile".to_owned())
+                    }
+                });
+                self.notices.send(Notice::Watched {
+                    pid: step.pid,
+                    start_ticks: step.start_ticks,
+                    result,
+                });
+            }
+            Action::Unwatch => {
+                self.events.push(Input::Unwatched(step.pid));
+                kernel.unwatch(step.pid);
+            }
+        }
+    }
+
+    fn pass_on(&self, event: Event) {
+        match event {
+            Event::Attached { process, library } => {
+                let library = library.path.display().to_string();
+                self.notices.send(Notice::Attached { pid: process.pid, library });
+            }
+            Event::Refused { process, path, reason } => {
+                let reason = format!("{reason} ({})", path.display());
+                self.notices.send(Notice::Refused { pid: process.pid, reason });
+            }
+            event => self.events.push(Input::Event(event)),
+        }
+    }
+}
