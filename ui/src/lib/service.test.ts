@@ -30,7 +30,7 @@ describe("the dial", () => {
   test("snaps back when the dashboard refused, and says why", () => {
     const wish = { level: "network" as const, refused: "cannot switch a recording" };
     expect(dial(row(), wish)).toEqual({ level: "off", pending: false });
-    expect(sentence(row(), wish)).toEqual({ tone: "bad", text: "cannot switch a recording" });
+    expect(sentence(row(), wish)).toMatchObject({ tone: "bad", text: "cannot switch a recording" });
   });
   test("keeps a wish for a program that does not run", () => {
     expect(wanted("stopped")).toEqual({ level: "network", pending: false });
@@ -44,18 +44,31 @@ describe("the dial", () => {
   });
 });
 
-test("the state says its cause", () => {
+test("the strongest evidence counts", () => {
   const evidence = [
     { provider: "openai", by: "dns", seen: "api.openai.com", last_seen: "" },
     { provider: "openai", by: "sni", seen: "api.openai.com", last_seen: "" },
   ];
   expect(strongest(row({ "sonde.evidence": evidence }))?.by).toBe("sni");
-  expect(sentence(row({ "sonde.evidence": evidence })).text).toBe("discovered · SNI api.openai.com");
-  expect(sentence(row({ "sonde.capture.reason": "probes are not allowed here" })).text).toBe(
-    "probes are not allowed here",
-  );
-  const unknown = sentence(row({ "sonde.capture.state": "constructor" as never }));
-  expect(unknown).toEqual({ tone: "calm", text: "constructor" });
+});
+
+test("the state says its cause where something is wrong, and keeps the whole reason", () => {
+  const said = (state: string, reason: string) =>
+    sentence(row({ "sonde.capture.state": state as never, "sonde.capture.reason": reason }));
+  expect(said("discovered", "seen; switch it on")).toEqual({
+    tone: "calm",
+    text: "discovered",
+    more: "seen; switch it on",
+  });
+  expect(said("unsupported", "no TLS library").text).toBe("no TLS library");
+  expect(said("failed", "").text).toBe("failed, will be tried again");
+  expect(said("constructor", "").text).toBe("constructor");
+  const pending = row({
+    "sonde.capture.desired": "network",
+    "sonde.capture.state": "pending",
+    "host.name": "laptop",
+  });
+  expect(sentence(pending).text).toBe("pending: waits for laptop");
 });
 
 test("unknown ways of recognition come last", () => {

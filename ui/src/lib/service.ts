@@ -43,33 +43,39 @@ export type Tone = "good" | "warn" | "bad" | "calm" | "pending";
 
 export interface Sentence {
   tone: Tone;
+  /** Short, for the row. */
   text: string;
+  /** The node's whole sentence, for the panel and on hover. */
+  more: string;
 }
 
-/** The state column: a dot and a sentence in plain words, with the cause. */
+const STATES: Record<string, { tone: Tone; text: string; cause?: boolean }> = {
+  discovered: { tone: "calm", text: "discovered" },
+  pending: { tone: "pending", text: "pending" },
+  capturing: { tone: "good", text: "capturing" },
+  partly: { tone: "warn", text: "capturing in part", cause: true },
+  unsupported: { tone: "warn", text: "cannot be captured here", cause: true },
+  failed: { tone: "bad", text: "failed, will be tried again", cause: true },
+  stopped: { tone: "calm", text: "stopped" },
+  recorded: { tone: "calm", text: "played from a recording" },
+};
+
+/** The state column: a dot and a sentence; where something is wrong, with the cause. */
 export function sentence(row: Service, wish?: Wish): Sentence {
   const state = row["sonde.capture.state"];
   const reason = row["sonde.capture.reason"].trim();
-  if (wish?.refused !== undefined) return { tone: "bad", text: wish.refused };
-  if (dial(row, wish).pending)
-    return {
-      tone: "pending",
-      text: reason !== "" && state === "pending" ? reason : "pending: waits for the node",
-    };
-  const words: Record<string, Sentence> = {
-    discovered: { tone: "calm", text: `discovered${recognised(row)}` },
-    capturing: { tone: "good", text: "capturing" },
-    partly: { tone: "warn", text: "capturing in part" },
-    unsupported: { tone: "warn", text: "cannot be captured here" },
-    failed: { tone: "bad", text: "failed, will be tried again" },
-    stopped: { tone: "calm", text: "stopped" },
-    recorded: { tone: "calm", text: "played from a recording" },
-    pending: { tone: "pending", text: "pending" },
-  };
+  if (wish?.refused !== undefined) return { tone: "bad", text: wish.refused, more: wish.refused };
+  if (dial(row, wish).pending) {
+    const text = `pending: waits for ${row["host.name"] ?? "the node"}`;
+    return { tone: "pending", text, more: state === "pending" && reason !== "" ? reason : text };
+  }
   // A newer node may know more states than this page.
-  const known = Object.hasOwn(words, state) ? words[state] : undefined;
-  const word = known ?? { tone: "calm" as const, text: String(state) };
-  return { tone: word.tone, text: reason === "" ? word.text : reason };
+  const word = (Object.hasOwn(STATES, state) ? STATES[state] : undefined) ?? {
+    tone: "calm" as const,
+    text: String(state),
+  };
+  const text = word.cause === true && reason !== "" ? reason : word.text;
+  return { tone: word.tone, text, more: reason === "" ? text : reason };
 }
 
 const BY: Record<string, string> = {
@@ -91,11 +97,6 @@ const STRENGTH = ["call", "sni", "host", "dns", "address"];
 export function strongest(row: Service): Evidence | undefined {
   const rank = (one: Evidence) => (STRENGTH.indexOf(one.by) + STRENGTH.length + 1) % (STRENGTH.length + 1);
   return [...(row["sonde.evidence"] ?? [])].sort((a, b) => rank(a) - rank(b))[0];
-}
-
-function recognised(row: Service): string {
-  const best = strongest(row);
-  return best === undefined ? "" : ` · ${by(best)} ${best.seen}`;
 }
 
 /** The key without its scope: `systemd:agent.service` of `host-4c…/systemd:agent.service`. */

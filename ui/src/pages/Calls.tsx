@@ -258,7 +258,7 @@ function List({ list, scroller, current, onOpen }: ListProps) {
               key={item.key}
               role="row"
               aria-rowindex={item.index + 2}
-              aria-selected={id !== undefined && id === current}
+              aria-current={id !== undefined && id === current}
               className="call-row"
               data-testid={row === undefined ? undefined : "call-row"}
               data-id={id}

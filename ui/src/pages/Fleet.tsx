@@ -67,8 +67,9 @@ function OneNode({ node, now }: { node: Node; now: number }) {
         <h2>{node.host_name}</h2>
         {node.recorded === true ? <span className="tag">recorded</span> : null}
         <span className="dim" title={node.last_poll}>
-          {polled} · Sonde {node.version} · kernel {node.kernel} · wishes {whole(node.generation)}
-          {behind ? ` of ${whole(node.desired_generation ?? 0)}: not yet taken over` : ""}
+          {polled} · Sonde {node.version} · kernel {node.kernel}{" "}
+          {node.generation === 0 ? "" : ` · wish ${whole(node.generation)}`}
+          {behind ? ` · wish ${whole(node.desired_generation ?? 0)} not yet taken over` : ""}
         </span>
       </div>
       <p className={lost.length > 0 ? "warn" : "dim"}>

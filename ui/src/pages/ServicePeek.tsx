@@ -66,7 +66,7 @@ export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
         </Link>
       </div>
       <div className="peek-state">
-        <State of={sentence(row, wish)} />
+        <State of={sentence(row, wish)} whole />
       </div>
       {waits ? (
         <p className="faint">

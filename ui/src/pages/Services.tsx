@@ -225,7 +225,7 @@ function Row({ row, now, selected, wish, onWish, onOpen, narrow }: RowProps) {
       data-testid="service-row"
       data-key={key}
       data-name={row["service.name"]}
-      aria-selected={selected}
+      aria-current={selected}
       onClick={() => onOpen(key)}
     >
       <td className="strong keep">

@@ -35,6 +35,7 @@ export function Chart(props: Props) {
   const { title, what, columns, format, empty } = props;
   const [index, setIndex] = useState<number | null>(null);
   const blank = columns.series.every((one) => one.values.every((value) => value === null || value === 0));
+  const short = columns.series.every((one) => one.name.length <= 6);
   const at = index === null ? undefined : columns.times[index];
   const download = () => {
     const url = URL.createObjectURL(new Blob([csv(columns)], { type: "text/csv" }));
@@ -60,7 +61,7 @@ export function Chart(props: Props) {
         </span>
       </div>
       {blank ? <div className="plot-empty">{empty}</div> : <Plot {...props} onIndex={setIndex} />}
-      <ul className="legend columns">
+      <ul className={short ? "legend columns short" : "legend columns"}>
         {blank
           ? null
           : columns.series.map((one) => {
