@@ -1,0 +1,341 @@
+//! Every flag, once.
+//!
+//! Each flag is also an environment variable (`SONDE_…`) and a key of the configuration file, by
+//! the same name: `--data-dir`, `SONDE_DATA_DIR`, `data_dir`. `config.rs` does the layering.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Shows every call that the programs on this machine make to a language model.
+#[derive(Debug, Parser)]
+#[command(name = "sonde", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// Configuration file (TOML); without it, /etc/sonde/sonde.toml is read where it exists
+    #[arg(long, global = true, env = "SONDE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// What to log on standard error: error, warn, info, debug, trace, or a filter of them
+    #[arg(long, global = true, env = "SONDE_LOG", value_name = "FILTER", default_value = "info")]
+    pub(crate) log: String,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 64 usage or configuration, 77 missing \
+                          privilege or kernel feature.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the controller and the dashboard on this machine, and print the address of the page
+    Up(Up),
+    /// Run the controller alone: find and watch the programs of this node for a dashboard
+    Controller(Controller),
+    /// Run the dashboard alone: keep and show what controllers report
+    Dashboard(Dashboard),
+    /// List the programs that talk to a model, or change how much of one is captured
+    Services(Services),
+    /// List model calls, newest last
+    Calls(Calls),
+    /// Say what this kernel and this user allow, and what each missing piece costs
+    Doctor(Doctor),
+    /// Play a recording through the real pipeline into a running dashboard
+    Replay(Replay),
+    /// Print a new one-time link to the page
+    Login(Login),
+    /// Make, list and revoke the tokens of controllers, senders and scripts
+    Tokens(Tokens),
+    /// Print the version
+    Version,
+    /// Print completions for a shell
+    Completions {
+        /// Shell to complete for
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    #[command(flatten)]
+    pub(crate) listen: Listen,
+    #[command(flatten)]
+    pub(crate) capture: CaptureOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Controller {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    #[command(flatten)]
+    pub(crate) capture: CaptureOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dashboard {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    #[command(flatten)]
+    pub(crate) listen: Listen,
+}
+
+/// Where state is kept.
+#[derive(Debug, Args)]
+pub(crate) struct DataDir {
+    /// Directory for everything that is kept; made when missing [default: /var/lib/sonde for root,
+    /// else ~/.local/state/sonde]
+    #[arg(long, env = "SONDE_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Listen {
+    /// Address and port of the page, the API and OTLP/HTTP
+    #[arg(long, env = "SONDE_LISTEN", value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// Further host names that browsers may use for the page, beside the address that is listened
+    /// on; all others are refused (DNS rebinding)
+    #[arg(long, env = "SONDE_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) allowed_host: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CaptureOptions {
+    /// Size of the buffer between kernel and controller, in MiB; a power of two from 1 to 1024
+    #[arg(long, env = "SONDE_RING_MIB", value_name = "MIB", default_value_t = 32,
+          value_parser = power_of_two)]
+    pub(crate) ring_mib: u32,
+    /// Write what is captured to a new file that `sonde replay` plays. It holds prompts and
+    /// answers; keys and cookies are left out
+    #[arg(long, env = "SONDE_RECORD", value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+}
+
+/// A dashboard on another machine.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Remote {
+    /// Address of the dashboard, such as `https://sonde.example.com`
+    #[arg(long, env = "SONDE_DASHBOARD", value_name = "URL")]
+    pub(crate) dashboard: Option<String>,
+    /// Token for that dashboard; better in a file or in the environment
+    #[arg(long, env = "SONDE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// File that holds the token
+    #[arg(long, env = "SONDE_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// Where a command finds the running Sonde: here, through its socket, or elsewhere.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Target {
+    /// Data directory of the `sonde up` to ask, where several run on this machine
+    #[arg(long, env = "SONDE_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Columns for people
+    Table,
+    /// One JSON object a line, for scripts
+    Json,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Format {
+    /// Form of the output
+    #[arg(long, short, env = "SONDE_OUTPUT", value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Services {
+    #[command(subcommand)]
+    pub(crate) action: Option<ServicesAction>,
+    #[command(flatten)]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServicesAction {
+    /// Set how much of a service is captured, and wait until it is in effect
+    Set(ServicesSet),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServicesSet {
+    /// Name or key of the service, as `sonde services` shows it
+    pub(crate) name: String,
+    /// How much to capture
+    #[arg(long, env = "SONDE_CAPTURE", value_enum)]
+    pub(crate) capture: CaptureLevel,
+    /// Longest time to wait until it is in effect, in seconds; 0 does not wait
+    #[arg(long, env = "SONDE_WAIT", value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) wait: u32,
+    #[command(flatten)]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CaptureLevel {
+    /// Nothing is attached
+    Off,
+    /// Model calls, read in the kernel; no restart
+    Network,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Calls {
+    /// Go on printing calls as they end
+    #[arg(long, short, env = "SONDE_FOLLOW")]
+    pub(crate) follow: bool,
+    /// Only calls of this service (name or key)
+    #[arg(long, env = "SONDE_SERVICE", value_name = "NAME")]
+    pub(crate) service: Option<String>,
+    /// Number of calls to print first
+    #[arg(long, env = "SONDE_LIMIT", value_name = "N", default_value_t = 50,
+          value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// Recording to play
+    pub(crate) file: PathBuf,
+    /// Play again from the start when it ends, until stopped
+    #[arg(long, env = "SONDE_LOOP")]
+    pub(crate) r#loop: bool,
+    /// How many times faster than it was recorded
+    #[arg(long, env = "SONDE_SPEED", value_name = "FACTOR", default_value_t = 1.0, value_parser = speed)]
+    pub(crate) speed: f64,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    /// Data directory of the running Sonde, where several run on this machine
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tokens {
+    #[command(subcommand)]
+    pub(crate) action: TokensAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokensAction {
+    /// Make a token and print it; it is shown this once
+    Create(TokensCreate),
+    /// List tokens, without their secrets
+    List {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Make a token useless at once
+    Revoke {
+        /// Id of the token, as `sonde tokens list` shows it
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokensCreate {
+    /// What the token is for
+    #[arg(long, env = "SONDE_KIND", value_enum)]
+    pub(crate) kind: TokenKind,
+    #[command(flatten)]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TokenKind {
+    /// A controller: reports, and fetches what is wanted
+    Join,
+    /// A sender of OTLP
+    Ingest,
+    /// A script or a command line on another machine
+    Api,
+}
+
+impl TokenKind {
+    /// The word of the API.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Ingest => "ingest",
+            Self::Api => "api",
+        }
+    }
+}
+
+fn power_of_two(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(number) if number.is_power_of_two() && number <= 1024 => Ok(number),
+        _ => Err("must be a power of two from 1 to 1024".to_owned()),
+    }
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.01..=1000.0).contains(&number) => Ok(number),
+        _ => Err("must be a number from 0.01 to 1000".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_environment_variable() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                let id = argument.get_id().as_str();
+                if argument.get_long().is_none() || matches!(id, "help" | "version") {
+                    continue;
+                }
+                let wanted = format!("SONDE_{}", id.to_uppercase());
+                let variable = argument.get_env().map(|name| name.to_string_lossy().into_owned());
+                assert_eq!(variable.as_deref(), Some(wanted.as_str()), "--{id}");
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

@@ -1,0 +1,35 @@
+//! The commands, one file each; this one hands over.
+
+mod calls;
+mod doctor;
+mod login;
+mod replay;
+mod run;
+mod services;
+mod tokens;
+
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+use clap::CommandFactory as _;
+use std::io::Write as _;
+
+/// Runs the command that was asked for.
+pub(crate) fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Up(options) => run::up(options),
+        Command::Controller(options) => run::controller(options),
+        Command::Dashboard(options) => run::dashboard(options),
+        Command::Services(options) => services::run(options),
+        Command::Calls(options) => calls::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
+        Command::Replay(options) => replay::run(&options),
+        Command::Login(options) => login::run(&options),
+        Command::Tokens(options) => tokens::run(options.action),
+        Command::Version => writeln!(std::io::stdout(), "sonde {}", env!("CARGO_PKG_VERSION"))
+            .map_err(Failure::from),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "sonde", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! `sonde calls`: model calls as they were seen, newest last.
+
+use crate::api::Api;
+use crate::cli::{Calls, Output};
+use crate::failure::Failure;
+use crate::table::{self, Column, seconds, text};
+use anyhow::Context as _;
+use contract::attribute;
+use serde_json::Value;
+use std::collections::HashSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+
+/// Most calls that one request to the API may ask for.
+const PAGE: u32 = 500;
+
+const COLUMNS: &[Column] = &[
+    Column { head: "TIME", right: false, cell: time },
+    Column { head: "SERVICE", right: false, cell: |row| text(row, attribute::SERVICE_NAME) },
+    Column { head: "PROVIDER", right: false, cell: |row| text(row, attribute::PROVIDER_NAME) },
+    Column { head: "MODEL", right: false, cell: model },
+    Column { head: "STATUS", right: false, cell: status },
+    Column { head: "DURATION", right: true, cell: |row| seconds(row, attribute::DURATION) },
+    Column { head: "TTFT", right: true, cell: |row| seconds(row, attribute::TIME_TO_FIRST_CHUNK) },
+    Column { head: "IN", right: true, cell: |row| text(row, attribute::INPUT_TOKENS) },
+    Column { head: "OUT", right: true, cell: |row| text(row, attribute::OUTPUT_TOKENS) },
+    Column { head: "USD", right: true, cell: |row| text(row, attribute::COST) },
+];
+
+/// Time of day with milliseconds, as UTC says it; the JSON form has all of it.
+fn time(row: &Value) -> String {
+    let time = text(row, "time");
+    match time.get(11..23) {
+        Some(of_day) => of_day.to_owned(),
+        None => time,
+    }
+}
+
+fn model(row: &Value) -> String {
+    let answered = text(row, attribute::RESPONSE_MODEL);
+    if answered.is_empty() { text(row, attribute::REQUEST_MODEL) } else { answered }
+}
+
+fn status(row: &Value) -> String {
+    let http = text(row, attribute::HTTP_STATUS);
+    let error = text(row, attribute::ERROR_TYPE);
+    if error.is_empty() {
+        return text(row, attribute::FINISH_REASONS);
+    }
+    if error == http { http } else { format!("{http} {error}").trim().to_owned() }
+}
+
+/// Prints calls, and goes on as they end when asked to.
+pub(crate) fn run(options: &Calls) -> Result<(), Failure> {
+    let api = Api::open(&options.target)?;
+    // The stream is opened before the list is read: a call that ends in between is in both, not in neither.
+    let events = if options.follow { Some(api.events()?) } else { None };
+    let rows = rows(&api, options)?;
+    let mut out = std::io::stdout().lock();
+    table::print(&mut out, options.format.output, COLUMNS, &rows)?;
+    out.flush()?;
+    let Some(events) = events else { return Ok(()) };
+    let widths = table::widths(COLUMNS, &rows);
+    let mut printed: HashSet<String> = rows.iter().map(|row| text(row, "sonde.call.id")).collect();
+    for row in follow(events) {
+        let row = row?;
+        let is_wanted = options.service.as_ref().is_none_or(|service| {
+            [attribute::SERVICE_NAME, attribute::WORKLOAD_KEY]
+                .iter()
+                .any(|key| text(&row, key) == *service)
+        });
+        // Only the overlap of list and stream can repeat, so the set need not grow.
+        if !is_wanted || printed.remove(&text(&row, "sonde.call.id")) {
+            continue;
+        }
+        match options.format.output {
+            Output::Json => table::lines(&mut out, std::slice::from_ref(&row))?,
+            Output::Table => table::line(&mut out, COLUMNS, &widths, &row)?,
+        }
+        out.flush()?;
+    }
+    Err(Failure::Failed(anyhow::anyhow!("Sonde ended the stream of calls; is it still running?")))
+}
+
+/// The newest calls up to the limit, oldest first.
+fn rows(api: &Api, options: &Calls) -> Result<Vec<Value>, Failure> {
+    let mut rows: Vec<Value> = Vec::new();
+    let mut before: Option<String> = None;
+    while rows.len() < options.limit as usize {
+        let limit =
+            (options.limit - u32::try_from(rows.len()).unwrap_or(u32::MAX)).min(PAGE).to_string();
+        let mut query = vec![("limit", limit.as_str())];
+        query.extend(options.service.as_deref().map(|service| ("service", service)));
+        query.extend(before.as_deref().map(|cursor| ("before", cursor)));
+        let mut page = api.get("/api/v1/calls", &query)?;
+        let Some(Value::Array(calls)) = page.get_mut("calls").map(Value::take) else {
+            return Err(Failure::Failed(anyhow::anyhow!(
+                "cannot read the list of calls: it has no `calls`"
+            )));
+        };
+        let is_last = calls.is_empty();
+        rows.extend(calls);
+        before = page.get("next").and_then(Value::as_str).map(str::to_owned);
+        if is_last || before.is_none() {
+            break;
+        }
+    }
+    rows.reverse();
+    Ok(rows)
+}
+
+/// Rows of the events named `call`.
+fn follow(events: reqwest::blocking::Response) -> impl Iterator<Item = Result<Value, Failure>> {
+    let mut is_call = false;
+    BufReader::new(events).lines().filter_map(move |line| {
+        let line = match line {
+            Ok(line) => line,
+            Err(error) => {
+                return Some(Err(anyhow::Error::from(error)
+                    .context("cannot read on from Sonde")
+                    .into()));
+            }
+        };
+        if let Some(name) = line.strip_prefix("event:") {
+            is_call = name.trim() == "call";
+        }
+        let data = line.strip_prefix("data:").filter(|_| is_call)?;
+        Some(
+            serde_json::from_str(data.trim())
+                .context("cannot read a call of the stream")
+                .map_err(Failure::from),
+        )
+    })
+}

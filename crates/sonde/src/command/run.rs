@@ -1,0 +1,113 @@
+//! `sonde up`, `sonde controller`, `sonde dashboard`: the commands that stay.
+
+use crate::api;
+use crate::cli::{
+    CaptureOptions, Controller as ControllerOptions, Dashboard as DashboardOptions, Listen, Up,
+};
+use crate::failure::Failure;
+use crate::place::{self, SOCKET};
+use crate::signals::Signals;
+use anyhow::Context as _;
+use controller::Controller;
+use dashboard::Dashboard;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Runs both parts in this process until a signal ends them.
+pub(crate) fn up(options: Up) -> Result<(), Failure> {
+    let signals = Signals::catch()?;
+    let data_dir = place::prepare(options.data.data_dir.as_deref())?;
+    let dashboard = start_dashboard(&data_dir, options.listen)?;
+    let _announced = place::announce(&data_dir);
+    let link = format!("unix:{}", data_dir.join(SOCKET).display());
+    let config = controller_config(
+        controller::Config::new(controller_dir(&data_dir)?, link),
+        options.capture,
+    );
+    let controller = Controller::start(config).context("cannot start the controller")?;
+    warn_of_missing(&controller);
+    greet(&dashboard)?;
+    signals.wait();
+    controller.stop();
+    dashboard.stop();
+    Ok(())
+}
+
+/// Runs the controller until a signal ends it.
+pub(crate) fn controller(options: ControllerOptions) -> Result<(), Failure> {
+    let signals = Signals::catch()?;
+    let Some(url) = options.remote.dashboard.clone() else {
+        return Err(Failure::usage(
+            "the controller needs a dashboard: give its address with --dashboard URL; on one \
+             machine `sonde up` runs both",
+        ));
+    };
+    let Some(token) = api::token(&options.remote)? else {
+        return Err(Failure::usage(
+            "the controller needs a token: `sonde tokens create --kind join` on the dashboard's \
+             machine makes one; give it with --token-file or SONDE_TOKEN",
+        ));
+    };
+    let data_dir = place::prepare(options.data.data_dir.as_deref())?;
+    let mut config = controller::Config::new(controller_dir(&data_dir)?, url);
+    config.token = Some(controller::Token(token));
+    config.socket = Some(data_dir.join(SOCKET));
+    let controller = Controller::start(controller_config(config, options.capture))
+        .context("cannot start the controller")?;
+    let _announced = place::announce(&data_dir);
+    warn_of_missing(&controller);
+    signals.wait();
+    controller.stop();
+    Ok(())
+}
+
+/// Runs the dashboard until a signal ends it.
+pub(crate) fn dashboard(options: DashboardOptions) -> Result<(), Failure> {
+    let signals = Signals::catch()?;
+    let data_dir = place::prepare(options.data.data_dir.as_deref())?;
+    let dashboard = start_dashboard(&data_dir, options.listen)?;
+    let _announced = place::announce(&data_dir);
+    greet(&dashboard)?;
+    signals.wait();
+    dashboard.stop();
+    Ok(())
+}
+
+fn start_dashboard(data_dir: &Path, listen: Listen) -> Result<Dashboard, Failure> {
+    let mut config = dashboard::Config::new(data_dir, listen.listen);
+    config.allowed_hosts = listen.allowed_host;
+    Dashboard::start(config).map_err(|error| {
+        // A taken port, a directory in use and a newer schema are all for the caller to mend.
+        Failure::Usage(format!("{:#}", anyhow::Error::from(error)))
+    })
+}
+
+fn controller_dir(data_dir: &Path) -> Result<PathBuf, Failure> {
+    place::prepare(Some(&data_dir.join("controller")))
+}
+
+fn controller_config(
+    mut config: controller::Config,
+    options: CaptureOptions,
+) -> controller::Config {
+    config.ring_bytes = options.ring_mib << 20;
+    config.record = options.record;
+    config
+}
+
+/// Says once what network capture lacks here; the page and `sonde doctor` say it in full.
+fn warn_of_missing(controller: &Controller) {
+    if let Some(reason) = controller.missing() {
+        tracing::warn!(%reason, "network capture does not work here; everything else runs");
+    }
+}
+
+/// Prints where the page is, and a link that logs one browser in.
+fn greet(dashboard: &Dashboard) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "Sonde is running at {}", dashboard.url())?;
+    writeln!(out, "Log in once with    {}", dashboard.login_link())?;
+    writeln!(out, "Another link: sonde login · stop: Ctrl-C")?;
+    out.flush()?;
+    Ok(())
+}

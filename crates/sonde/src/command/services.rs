@@ -1,0 +1,152 @@
+//! `sonde services`: the programs that talk to a model, and how much of each is captured.
+
+use crate::api::Api;
+use crate::cli::{CaptureLevel, Output, Services, ServicesAction, ServicesSet};
+use crate::failure::Failure;
+use crate::table::{self, Column, text};
+use anyhow::Context as _;
+use contract::attribute;
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// How often a wait looks again; a wish is in effect within some milliseconds.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+const COLUMNS: &[Column] = &[
+    Column { head: "SERVICE", right: false, cell: |row| text(row, attribute::SERVICE_NAME) },
+    Column { head: "PLATFORM", right: false, cell: |row| text(row, attribute::PLATFORM) },
+    Column { head: "RUNTIME", right: false, cell: runtime },
+    Column { head: "PID", right: true, cell: |row| text(row, attribute::PROCESS_PID) },
+    Column { head: "CALLS TO", right: false, cell: |row| text(row, attribute::PROVIDERS) },
+    Column { head: "CAPTURE", right: false, cell: |row| text(row, attribute::CAPTURE_OBSERVED) },
+    Column { head: "STATE", right: false, cell: state },
+];
+
+fn runtime(row: &Value) -> String {
+    let version = text(row, attribute::PROCESS_RUNTIME_VERSION);
+    format!("{} {version}", text(row, attribute::PROCESS_RUNTIME_NAME)).trim().to_owned()
+}
+
+fn state(row: &Value) -> String {
+    let reason = text(row, attribute::CAPTURE_REASON);
+    if reason.is_empty() { text(row, attribute::CAPTURE_STATE) } else { reason }
+}
+
+/// Lists services, or sets one.
+pub(crate) fn run(options: Services) -> Result<(), Failure> {
+    if let Some(ServicesAction::Set(set)) = options.action {
+        return self::set(&set);
+    }
+    let rows = rows(&Api::open(&options.target)?)?;
+    let mut out = std::io::stdout().lock();
+    if rows.is_empty() && options.format.output == Output::Table {
+        tracing::info!(
+            "no program was seen to talk to a model API yet; one appears here with its first connection"
+        );
+        return Ok(());
+    }
+    table::print(&mut out, options.format.output, COLUMNS, &rows)?;
+    Ok(())
+}
+
+fn rows(api: &Api) -> Result<Vec<Value>, Failure> {
+    let mut answer = api.get("/api/v1/services", &[])?;
+    match answer.get_mut("services").map(Value::take) {
+        Some(Value::Array(rows)) => Ok(rows),
+        _ => Err(Failure::Failed(anyhow::anyhow!(
+            "cannot read the list of services: it has no `services`"
+        ))),
+    }
+}
+
+fn set(options: &ServicesSet) -> Result<(), Failure> {
+    let api = Api::open(&options.target)?;
+    let key = key_of(&rows(&api)?, &options.name)?;
+    let level = match options.capture {
+        CaptureLevel::Off => "off",
+        CaptureLevel::Network => "network",
+    };
+    let path = format!("/api/v1/services/{}/capture", percent_encoded(&key));
+    api.send_json(Method::PUT, &path, &json!({ "level": level }))?;
+    let row = in_effect(&api, &key, level, Duration::from_secs(u64::from(options.wait)))?;
+    table::print(&mut std::io::stdout().lock(), options.format.output, COLUMNS, &[row])?;
+    Ok(())
+}
+
+/// The key of the one service with this key or name.
+fn key_of(rows: &[Value], name: &str) -> Result<String, Failure> {
+    let key = |row: &Value| text(row, attribute::WORKLOAD_KEY);
+    if let Some(row) = rows.iter().find(|row| key(row) == name) {
+        return Ok(key(row));
+    }
+    let named: Vec<String> =
+        rows.iter().filter(|row| text(row, attribute::SERVICE_NAME) == name).map(key).collect();
+    match named.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(Failure::usage(format!(
+            "no service is called `{name}`; `sonde services` lists those that were seen"
+        ))),
+        several => Err(Failure::usage(format!(
+            "{} services are called `{name}`; use the key of one:\n  {}",
+            several.len(),
+            several.join("\n  ")
+        ))),
+    }
+}
+
+/// Waits until the service has left the state `pending`, and gives its row as it is then.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this loop waits for a person's wish and reads the clock"
+)]
+fn in_effect(api: &Api, key: &str, level: &str, wait: Duration) -> Result<Value, Failure> {
+    let start = Instant::now();
+    loop {
+        let row = rows(api)?
+            .into_iter()
+            .find(|row| text(row, attribute::WORKLOAD_KEY) == key)
+            .context("the service is no longer listed")?;
+        let settled = text(&row, attribute::CAPTURE_DESIRED) == level
+            && text(&row, attribute::CAPTURE_STATE) != "pending";
+        if settled || start.elapsed() >= wait {
+            return Ok(row);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// A path segment that holds any text (RFC 3986 section 2.1).
+fn percent_encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, key: &str) -> Value {
+        json!({ attribute::SERVICE_NAME: name, attribute::WORKLOAD_KEY: key })
+    }
+
+    #[test]
+    fn a_key_wins_over_a_name_and_two_of_one_name_are_told_apart() {
+        let rows = [row("a", "k1"), row("a", "k2"), row("k1", "k3")];
+        assert_eq!(key_of(&rows, "k1").unwrap(), "k1");
+        let message = key_of(&rows, "a").unwrap_err().message().unwrap();
+        assert!(message.contains("k1") && message.contains("k2"), "{message}");
+        assert!(key_of(&rows, "b").is_err());
+    }
+
+    #[test]
+    fn a_key_fits_in_one_path_segment() {
+        assert_eq!(percent_encoded("h/process:ä b"), "h%2Fprocess%3A%C3%A4%20b");
+    }
+}
