@@ -149,6 +149,10 @@ describe("change", () => {
     expect(change(5, 0, 500, "up").text).toBe("");
     expect(change(5, undefined, 500, "up").text).toBe("");
     expect(change(undefined, 5, 500, "up").text).toBe("");
+    expect(change(1480, 1, 1, "none").text).toBe("");
+  });
+  test("is a factor where per cent would be long", () => {
+    expect(change(1500, 100, 100, "none").text).toBe("× 15");
   });
 });
 

@@ -157,6 +157,9 @@ export function cumulate(series: Series[]): number[][] {
   return tops;
 }
 
+/** Below this many calls, a change says nothing. */
+const FEW = 10;
+
 export interface Change {
   text: string;
   /** Set only when the change is larger than 10 % and than chance. */
@@ -170,16 +173,12 @@ export function change(
   enough: number,
   good: "up" | "down" | "none",
 ): Change {
-  if (now === undefined || before === undefined || before === 0) return { text: "" };
+  if (now === undefined || before === undefined || before === 0 || enough < FEW) return { text: "" };
   const part = (now - before) / before;
   const size = Math.abs(part) * 100;
   const sign = part < 0 ? "−" : "+";
   const text =
-    size < 0.5
-      ? "no change"
-      : size > 999
-        ? `${sign}${Math.round(size / 100 + (part > 0 ? 1 : 0))} ×`
-        : `${sign}${size.toFixed(0)} %`;
+    size < 0.5 ? "no change" : size > 999 ? `× ${Math.round(now / before)}` : `${sign}${size.toFixed(0)} %`;
   if (good === "none" || size <= 10 || enough < 100) return { text };
   return { text, verdict: part > 0 === (good === "up") ? "better" : "worse" };
 }

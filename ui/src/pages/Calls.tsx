@@ -124,7 +124,7 @@ function None({ filtered, span, onClear }: { filtered: boolean; span: Span; onCl
   if (!filtered) return <NoCalls services={services.data ?? []} status={status.data} span={spanName(span)} />;
   return (
     <Empty title="No call matches.">
-      <p>Looked for calls of {spanName(span).toLowerCase()} that match all of the filters above.</p>
+      <p>Looked for calls ({spanName(span).toLowerCase()}) that match all of the filters above.</p>
       <div>
         <button type="button" className="control" onClick={onClear}>
           Clear the filters

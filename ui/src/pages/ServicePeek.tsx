@@ -3,7 +3,7 @@ import { Link } from "@tanstack/react-router";
 import type { Instance, Service, Status } from "../api/rows";
 import { spanOf } from "../frame/keys";
 import { useNow } from "../frame/live";
-import { ago, plural, three } from "../lib/format";
+import { ago, plural } from "../lib/format";
 import { by, dial, runtime, sentence, type Wish, where } from "../lib/service";
 import { Dial } from "../parts/Dial";
 import { Details, Facts, Peek } from "../parts/Peek";
@@ -41,7 +41,7 @@ export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
     >
       <Facts
         of={[
-          { name: "Calls/min", value: rate === undefined ? "–" : three(rate) },
+          { name: "Calls/min", value: rate === undefined ? "–" : rate.toFixed(1) },
           { name: "Instances", value: instances.length === 0 ? "–" : instances.length },
           {
             name: "First seen",

@@ -4,7 +4,7 @@ import { useCallback, useMemo, useRef, useState } from "react";
 import type { Service } from "../api/rows";
 import { useKeys } from "../frame/keys";
 import { useNow, useServices, useStatus } from "../frame/live";
-import { ago, at, count, plural, three } from "../lib/format";
+import { ago, at, count, plural } from "../lib/format";
 import { by, matches, runtime, sentence, strongest, type Wish, where } from "../lib/service";
 import { Dial } from "../parts/Dial";
 import { Empty, Failed, NoServices } from "../parts/Empty";
@@ -263,7 +263,7 @@ function Row({ row, now, selected, wish, onWish, onOpen, narrow }: RowProps) {
             {rate === undefined ? (
               <span className="faint">–</span>
             ) : (
-              <Num of={rate < 10 ? { value: three(rate), unit: "" } : count(rate)} exact={String(rate)} />
+              <Num of={rate < 10 ? { value: rate.toFixed(1), unit: "" } : count(rate)} exact={String(rate)} />
             )}
           </td>
           <td className="num faint" title={row["sonde.last_seen"]}>
