@@ -242,13 +242,13 @@ impl Link {
     fn post(&self, path: &str, body: &Value) -> Outcome<String> {
         let body = body.to_string();
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        write!(
-            stream,
+        let request = format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
             self.token,
             body.len()
-        )?;
+        );
+        stream.write_all(request.as_bytes())?;
         body_of(stream)
     }
 }
@@ -258,12 +258,12 @@ fn want(dir: &Path, place: &str, level: &str) -> Outcome<String> {
     let key = format!("host-seed/{place}").replace('/', "%2F");
     let body = json!({ "level": level }).to_string();
     let mut stream = UnixStream::connect(dir.join("sonde.sock"))?;
-    write!(
-        stream,
+    let request = format!(
         "PUT /api/v1/services/{key}/capture HTTP/1.1\r\nhost: localhost\r\n\
          content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
-    )?;
+    );
+    stream.write_all(request.as_bytes())?;
     body_of(stream)
 }
 

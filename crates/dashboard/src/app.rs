@@ -17,11 +17,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use storage::Store;
 use tokio::sync::{Semaphore, watch};
 use utoipa::ToSchema;
-use utoipa::openapi::{Info, OpenApi, OpenApiBuilder};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Questions to the store at a time. More would only wait for the same cores and disk.
+/// Questions about calls at a time. More would only wait for the same cores and disk.
 const MAX_QUESTIONS: usize = 8;
 /// Telemetry requests that are decoded at a time; each may hold its decompressed body.
 const MAX_DECODING: usize = 4;
@@ -89,15 +90,24 @@ impl Shared {
         }
     }
 
-    /// Asks the store on a thread that may block.
+    /// Asks something of control state, on a thread that may block. It is never behind a long
+    /// question about calls, so that polls and tokens are answered whatever pages ask.
     pub(crate) async fn ask<T: Send + 'static>(
         self: &Arc<Self>,
         ask: impl FnOnce(&Store) -> Result<T, storage::Error> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let _turn = self.questions.acquire().await.map_err(|error| ApiError::failed(&error))?;
         let shared = Arc::clone(self);
         let answer = tokio::task::spawn_blocking(move || ask(&shared.store)).await;
         Ok(answer.map_err(|error| ApiError::failed(&error))??)
+    }
+
+    /// Asks something about calls, when it is its turn.
+    pub(crate) async fn ask_calls<T: Send + 'static>(
+        self: &Arc<Self>,
+        ask: impl FnOnce(&Store) -> Result<T, storage::Error> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let _turn = self.questions.acquire().await.map_err(|error| ApiError::failed(&error))?;
+        self.ask(ask).await
     }
 }
 
@@ -161,7 +171,16 @@ fn described() -> OpenApi {
          `sonde tokens create --kind api`; on the machine itself the unix socket needs none."
             .into(),
     );
-    OpenApiBuilder::new().info(info).build()
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    let components =
+        ComponentsBuilder::new().security_scheme("token", SecurityScheme::Http(bearer));
+    let token: SecurityRequirement =
+        SecurityRequirement::new("token", std::iter::empty::<String>());
+    OpenApiBuilder::new()
+        .info(info)
+        .components(Some(components.build()))
+        .security(Some([token]))
+        .build()
 }
 
 async fn openapi(described: Arc<str>) -> impl IntoResponse {

@@ -10,8 +10,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Names under which browsers may reach it, beside `localhost` and addresses of this machine,
-    /// when it listens on a loopback address. Protects against DNS rebinding.
+    /// Names under which it may be asked, beside `localhost` and addresses; against DNS rebinding.
+    /// When it listens on a loopback address, only loopback addresses and these are answered; on
+    /// another address, an empty list means any name.
     pub allowed_hosts: Vec<String>,
 }
 

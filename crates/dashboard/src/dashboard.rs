@@ -90,8 +90,10 @@ impl Dashboard {
         let (stopping, stopped) = watch::channel(false);
         let hosts = if address.ip().is_loopback() {
             Hosts::Loopback(config.allowed_hosts)
-        } else {
+        } else if config.allowed_hosts.is_empty() {
             Hosts::Any
+        } else {
+            Hosts::Addresses(config.allowed_hosts)
         };
         // Cookies of a host are shared by all its ports; the name keeps two dashboards apart.
         let cookie = format!("sonde_session_{}", address.port());

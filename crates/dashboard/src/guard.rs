@@ -45,7 +45,9 @@ pub(crate) enum Caller {
 pub(crate) enum Hosts {
     /// Any: it listens to the network, under names that only its network knows.
     Any,
-    /// Loopback names and addresses, and these.
+    /// Any address, `localhost`, and these names: a page elsewhere cannot be under an address.
+    Addresses(Vec<String>),
+    /// Loopback addresses, `localhost`, and these names.
     Loopback(Vec<String>),
 }
 
@@ -62,11 +64,15 @@ impl Caller {
 
 impl Hosts {
     fn allow(&self, host: &str) -> bool {
-        let Self::Loopback(names) = self else { return true };
+        let (names, loopback) = match self {
+            Self::Any => return true,
+            Self::Addresses(names) => (names, false),
+            Self::Loopback(names) => (names, true),
+        };
         let name = host_name(host);
         let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         name.eq_ignore_ascii_case("localhost")
-            || address.is_ok_and(|address| address.is_loopback())
+            || address.is_ok_and(|address| address.is_loopback() || !loopback)
             || names.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 }
@@ -267,6 +273,10 @@ mod tests {
             assert!(!hosts.allow(bad), "{bad}");
         }
         assert!(Hosts::Any.allow("anything"));
+        let hosts = Hosts::Addresses(vec!["sonde.test".into()]);
+        assert!(
+            hosts.allow("10.0.0.1:80") && hosts.allow("sonde.test") && !hosts.allow("evil.test")
+        );
     }
 
     #[test]

@@ -31,13 +31,17 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::at(|| NOW)
+    }
+
+    fn at(clock: crate::clock::Clock) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let (stop, stopping) = watch::channel(false);
         let hosts = Hosts::Loopback(Vec::new());
         let url = "http://localhost:8080".to_owned();
         let shared = Shared::new(store, hosts, url, "sonde_session_8080".into(), stopping);
-        let state = Arc::new(Shared { clock: || NOW, ..shared });
+        let state = Arc::new(Shared { clock, ..shared });
         Self { state, stop, _dir: dir }
     }
 

@@ -84,7 +84,7 @@ pub(super) async fn list(
     Query(filter): Query<Filter>,
 ) -> Result<Json<Calls>, ApiError> {
     let query = filter.query(MAX_LIMIT)?;
-    Ok(Json(state.ask(move |store| store.calls(&query)).await?))
+    Ok(Json(state.ask_calls(move |store| store.calls(&query)).await?))
 }
 
 /// One call, with everything that is known of it.
@@ -95,7 +95,7 @@ pub(super) async fn one(
     State(state): State<App>,
     Path(id): Path<String>,
 ) -> Result<Json<Call>, ApiError> {
-    let call = state.ask(move |store| store.call(&id)).await?;
+    let call = state.ask_calls(move |store| store.call(&id)).await?;
     let missing = "cannot find the call; ask for the list of calls again";
     call.map(Json).ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, missing))
 }
@@ -111,7 +111,8 @@ pub(super) async fn csv(
 ) -> Result<impl IntoResponse, ApiError> {
     let query =
         CallsQuery { limit: filter.limit.unwrap_or(MAX_CSV_ROWS), ..filter.query(MAX_CSV_ROWS)? };
-    let text = state.ask(move |store| store.calls(&query).map(|page| table(&page.calls))).await?;
+    let text =
+        state.ask_calls(move |store| store.calls(&query).map(|page| table(&page.calls))).await?;
     let headers = [
         (header::CONTENT_TYPE, "text/csv; charset=utf-8"),
         (header::CONTENT_DISPOSITION, "attachment; filename=\"calls.csv\""),

@@ -44,5 +44,5 @@ pub(super) async fn overview(
     }
     let service = asked.service.filter(|service| !service.is_empty());
     let span = Span { from, to, service };
-    Ok(Json(state.ask(move |store| store.overview(&span)).await?))
+    Ok(Json(state.ask_calls(move |store| store.overview(&span)).await?))
 }

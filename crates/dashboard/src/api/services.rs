@@ -17,7 +17,7 @@ use utoipa::ToSchema;
     responses((status = OK, body = Services), (status = UNAUTHORIZED, body = Refusal)))]
 pub(super) async fn list(State(state): State<App>) -> Result<Json<Services>, ApiError> {
     let now = (state.clock)();
-    Ok(Json(state.ask(move |store| store.services(now)).await?))
+    Ok(Json(state.ask_calls(move |store| store.services(now)).await?))
 }
 
 /// What is wanted of a service.

@@ -80,12 +80,14 @@ const KNOWN: [&str; 41] = [
 ];
 
 /// Families of resource attributes that are shown as they are. No family here holds content.
-const FAMILIES: [&str; 8] = [
+const FAMILIES: [&str; 10] = [
     "cloud.",
     "container.",
     "deployment.",
+    "host.id",
     "k8s.",
     "process.executable.",
+    "process.owner",
     "process.runtime.",
     "service.namespace",
     "service.version",

@@ -3,6 +3,7 @@
 use super::{Bench, NOW, bytes};
 use crate::guard::Door;
 use axum::http::{Request, StatusCode};
+use contract::row::Time;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
@@ -279,6 +280,66 @@ async fn no_content_reaches_the_disk() {
         let kept = std::fs::read(&path).unwrap();
         assert!(!kept.windows(6).any(|window| window == b"SECRET"), "{}", path.display());
     }
+}
+
+/// What the controller's own tests say that it sends must come out as it went in.
+#[tokio::test]
+async fn what_our_controller_sends_comes_out_as_it_went_in() {
+    let bench = Bench::at(|| Time(1_800_003_600_000_000_000));
+    let sent = |name: &str| {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../controller/src/export");
+        std::fs::read(format!("{dir}/{name}.otlp.json")).unwrap()
+    };
+    let body = sent("calls");
+    assert_eq!(
+        post(&bench, "/v1/traces", JSON, "gzip", gzip(&body)).await,
+        (StatusCode::OK, b"{}".to_vec())
+    );
+    assert_eq!(
+        post(&bench, "/v1/metrics", JSON, "identity", sent("metrics")).await.0,
+        StatusCode::OK
+    );
+    let rows = calls(&bench).await;
+    let spans: ExportTraceServiceRequest = serde_json::from_slice(&body).unwrap();
+    let mut seen = 0;
+    for resource_spans in spans.resource_spans {
+        let resource = resource_spans.resource.unwrap_or_default().attributes;
+        for span in resource_spans.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+            let id = span.span_id.iter().fold(String::new(), |id, byte| format!("{id}{byte:02x}"));
+            let row = rows.iter().find(|row| row["span_id"] == id.as_str()).unwrap();
+            seen += 1;
+            for KeyValue { key, value, .. } in resource.iter().chain(&span.attributes) {
+                // Arguments are known from the report of the workload.
+                if key != "process.command_args" {
+                    assert_eq!(row.get(key), Some(&plain(value.as_ref().unwrap())), "{key}");
+                }
+            }
+        }
+    }
+    assert!(seen > 0 && seen == rows.len());
+}
+
+fn plain(value: &AnyValue) -> Value {
+    match value.value.as_ref().unwrap() {
+        any_value::Value::StringValue(text) => text.as_str().into(),
+        any_value::Value::BoolValue(flag) => (*flag).into(),
+        any_value::Value::IntValue(number) => (*number).into(),
+        any_value::Value::DoubleValue(number) => (*number).into(),
+        any_value::Value::ArrayValue(array) => array.values.iter().map(plain).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_is_told_to_come_back_when_there_is_too_much() {
+    let bench = Bench::new();
+    let _all = bench.state.decoding.acquire_many(4).await.unwrap();
+    let body = request(vec![span(1)]).encode_to_vec();
+    let sent =
+        Request::post("/v1/traces").header("content-type", PROTOBUF).body(body.into()).unwrap();
+    let response = bench.send(Door::Socket, sent).await;
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(response.headers()["retry-after"], "1");
 }
 
 proptest! {
