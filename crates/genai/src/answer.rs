@@ -180,6 +180,11 @@ impl Answer {
         }
     }
 
+    /// There is one choice, whose finish reason is still to come.
+    pub(crate) fn begin_choice(&mut self) {
+        self.merge(Choice::default());
+    }
+
     fn finish(&mut self, index: u64, value: Value<'_>) {
         let mut finish = None;
         name(&mut finish, value);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fmt;
 
 use wire::{Chunk, Direction, Event, Moment, Part, Protocol, Side, Want};
 
@@ -29,13 +30,21 @@ pub enum Verdict {
 }
 
 /// Reads the calls to models on one connection.
-#[derive(Debug)]
 pub struct Connection {
     hints: Hints,
     wire: wire::Connection,
     /// Exchanges that may be calls; `wire` bounds how many there are at a time.
     exchanges: BTreeMap<u64, Exchange>,
     is_model: bool,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Connection")
+            .field("verdict", &self.verdict())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Connection {

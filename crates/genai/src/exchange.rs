@@ -19,7 +19,6 @@ pub(crate) enum Over {
 }
 
 /// An exchange on its way to be a [`ModelCall`].
-#[derive(Debug)]
 pub(crate) struct Exchange {
     family: &'static Family,
     /// What is known from heads, and later from bodies.
@@ -37,7 +36,6 @@ pub(crate) struct Exchange {
 }
 
 /// The body of the answer.
-#[derive(Debug)]
 struct Body {
     form: Form,
     announced_stream: bool,
@@ -78,7 +76,8 @@ impl Exchange {
         call.server_port = port.or(hints.server_port);
         call.request_model = deployment(&head.path);
         call.resend_count = number(head.headers.get("x-stainless-retry-count"));
-        call.traceparent = head.headers.get("traceparent").map(str::to_owned);
+        call.traceparent =
+            head.headers.get("traceparent").filter(|it| is_traceparent(it)).map(str::to_owned);
         let native = known.is_some() && std::ptr::eq(family_of(provider), family);
         Some(Self::new(family, call, !native))
     }
@@ -197,7 +196,9 @@ impl Exchange {
                     if self.body.prefix.is_empty() { bytes.trim_ascii_start() } else { bytes };
                 self.body.prefix.extend(start.iter().take(room));
                 let answer = &mut self.answer;
-                self.body.scanner.feed(bytes, &mut |field, value| answer.take(field, value));
+                if !answer.terminated {
+                    self.body.scanner.feed(bytes, &mut |field, value| answer.take(field, value));
+                }
             }
             sse::Part::End => self.event(at),
         }
@@ -256,7 +257,7 @@ impl Exchange {
         call.incomplete = outcome.incomplete;
         call.response_bytes = body_bytes;
         call.ended = match self.last_event {
-            Some(last) if answer.terminated => last,
+            Some(last) if outcome.said_its_end => last,
             _ => at,
         };
         Some(call)
@@ -300,7 +301,8 @@ impl Exchange {
             }
             (Ending::Complete, _) => None,
         };
-        Outcome { error, incomplete }
+        let said_its_end = answer.terminated || (finished && ending == Ending::Cut);
+        Outcome { error, incomplete, said_its_end }
     }
 
     /// The failure of an exchange whose answer reports none.
@@ -326,6 +328,8 @@ impl Exchange {
 struct Outcome {
     error: Option<String>,
     incomplete: Option<Incomplete>,
+    /// The stream said that it is over; what came later is of no account.
+    said_its_end: bool,
 }
 
 impl Body {
@@ -362,6 +366,13 @@ fn finish_reasons(family: &Family, mut choices: Vec<Choice>, outcome: &Outcome) 
 fn deployment(path: &str) -> Option<String> {
     let (_, rest) = path.split_once("/openai/deployments/")?;
     rest.split('/').next().filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+/// Whether a header has the form of the W3C trace context, version 00.
+fn is_traceparent(written: &str) -> bool {
+    let lengths: Vec<usize> = written.split('-').map(str::len).collect();
+    lengths == [2, 32, 16, 2]
+        && written.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
 /// Seconds that the provider asks to wait: the finer header first, as the official SDKs do.

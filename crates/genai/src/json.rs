@@ -60,7 +60,6 @@ pub(crate) enum Value<'a> {
 }
 
 /// Reads one document.
-#[derive(Debug)]
 pub(crate) struct Scanner {
     root: &'static Node,
     /// Containers on the path to here that are looked into.

@@ -1,71 +1,123 @@
-//! Golden tests through the public interface.
+//! Golden tests through the public interface: every recording in `fixtures/`, whole and split.
 
+mod details;
+mod hostile;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use expect_test::expect_file;
+use wire::transcript::{Record, parse};
 use wire::{Chunk, Direction, Moment};
 
-use crate::{Connection, Hints, Verdict};
+use crate::{Connection, Hints, ModelCall, Verdict};
 
-fn request(path: &str, host: &str, body: &str) -> Vec<u8> {
-    format!(
-        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
-#[test]
-fn a_plain_call_is_read() {
-    let mut connection = Connection::new(Hints::default());
-    let ask = request(
-        "/v1/chat/completions",
-        "api.openai.com",
-        r#"{"messages":[{"role":"user","content":"hi"}],"model":"gpt-4o"}"#,
-    );
-    assert!(connection.feed(Moment(1), Direction::Sent, Chunk::Bytes(&ask)).is_empty());
-    let answer = r#"{"id":"chatcmpl-1","object":"chat.completion","model":"gpt-4o-2024-08-06","choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":8,"completion_tokens":2,"total_tokens":10}}"#;
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
-    let calls = connection.feed(Moment(9), Direction::Received, Chunk::Bytes(head.as_bytes()));
-    let [call] = calls.as_slice() else { panic!("{calls:?}") };
-    assert_eq!(call.provider, "openai");
-    assert_eq!(call.request_model.as_deref(), Some("gpt-4o"));
-    assert_eq!(call.response_model.as_deref(), Some("gpt-4o-2024-08-06"));
-    assert_eq!((call.usage.input, call.usage.output), (Some(8), Some(2)));
-    assert_eq!(call.finish_reasons, ["stop"]);
-    assert_eq!((call.error.as_deref(), call.incomplete, call.ended), (None, None, Moment(9)));
-    assert_eq!(connection.verdict(), Verdict::Model);
-}
-
-#[test]
-fn a_streaming_call_is_read() {
-    let mut connection = Connection::new(Hints::default());
-    let ask = request(
-        "/v1/chat/completions",
-        "localhost:8000",
-        r#"{"messages":[{"role":"user","content":"hi"}],"model":"m","stream":true}"#,
-    );
-    connection.feed(Moment(1), Direction::Sent, Chunk::Bytes(&ask));
-    let head =
-        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-    assert!(
-        connection.feed(Moment(2), Direction::Received, Chunk::Bytes(head.as_bytes())).is_empty()
-    );
-    let events = [
-        r#"{"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,
-        r#"{"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]}"#,
-        r#"{"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
-        r#"{"id":"c","object":"chat.completion.chunk","model":"m","choices":[],"usage":{"prompt_tokens":8,"completion_tokens":2}}"#,
-        "[DONE]",
-    ];
+/// The calls of a recording whose chunks are cut into pieces, and what its connection was.
+fn read(path: &Path, size: usize) -> (Vec<ModelCall>, Vec<Verdict>) {
+    let recording = parse(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let mut connections = BTreeMap::new();
     let mut calls = Vec::new();
-    for (index, event) in events.iter().enumerate() {
-        let data = format!("data: {event}\n\n");
-        let chunk = format!("{:x}\r\n{data}\r\n", data.len());
-        let at = Moment(10 + index as u64);
-        calls.extend(connection.feed(at, Direction::Received, Chunk::Bytes(chunk.as_bytes())));
+    for record in recording.records {
+        match record {
+            Record::Process { .. } => {}
+            Record::Connection { number, server_name, port, .. } => {
+                connections
+                    .insert(number, Connection::new(Hints { server_name, server_port: port }));
+            }
+            Record::Chunk { connection, at, direction, bytes } => {
+                let connection = connections.get_mut(&connection).unwrap();
+                for piece in bytes.chunks(size) {
+                    calls.extend(connection.feed(at, direction, Chunk::Bytes(piece)));
+                }
+            }
+            Record::Gap { connection, at, direction, length } => {
+                let connection = connections.get_mut(&connection).unwrap();
+                calls.extend(connection.feed(at, direction, Chunk::Gap(length)));
+            }
+            Record::Close { connection, at } => {
+                calls.extend(connections.get_mut(&connection).unwrap().close(at));
+            }
+            Record::Exit { at, .. } => {
+                connections
+                    .values_mut()
+                    .for_each(|connection| calls.extend(connection.process_ended(at)));
+            }
+        }
     }
-    calls.extend(connection.feed(Moment(20), Direction::Received, Chunk::Bytes(b"0\r\n\r\n")));
-    let [call] = calls.as_slice() else { panic!("{calls:?}") };
-    assert_eq!((call.first_chunk, call.first_token), (Some(Moment(10)), Some(Moment(11))));
-    assert_eq!((call.chunk_count, call.ended), (4, Moment(14)));
-    assert_eq!((call.usage.input, call.usage.output), (Some(8), Some(2)));
-    assert_eq!(call.server_port, Some(8000));
+    let verdicts = connections.values().map(Connection::verdict).collect();
+    (calls, verdicts)
+}
+
+fn fixtures() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+    let mut paths: Vec<PathBuf> = ["openai", "anthropic", "http1"]
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(root.join(folder)).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "transcript"))
+        .collect();
+    paths.sort();
+    assert!(paths.len() > 40, "the recordings are gone");
+    paths
+}
+
+/// A call as text: what is known, a line each.
+fn shown(call: &ModelCall) -> String {
+    let (mut depth, mut text) = (0, String::new());
+    for each in format!("{call:?}").chars() {
+        match each {
+            '(' | '[' | '{' => depth = i32::saturating_add(depth, 1),
+            ')' | ']' | '}' => depth = i32::saturating_sub(depth, 1),
+            _ => {}
+        }
+        text.push(if each == ',' && depth == 1 { '\n' } else { each });
+    }
+    let known = text.lines().filter(|line| !line.ends_with(": None"));
+    known.fold(String::new(), |mut text, line| {
+        writeln!(text, "{}", line.trim().replace(", cache_write_1h: None", "")).unwrap();
+        text
+    })
+}
+
+#[test]
+fn recordings_are_read_the_same_however_they_are_split() {
+    for path in fixtures() {
+        let whole = read(&path, usize::MAX);
+        for size in [1, 7, 64] {
+            assert_eq!(read(&path, size), whole, "{} in pieces of {size}", path.display());
+        }
+        let mut text = whole.0.iter().map(shown).collect::<String>();
+        writeln!(text, "{:?}", whole.1).unwrap();
+        expect_file![path.with_extension("calls")].assert_eq(&text);
+    }
+}
+
+/// A request with its head.
+fn request(path: &str, host: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let mut bytes =
+        format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n")
+            .into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// An answer with its head.
+fn answer(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let mut bytes =
+        format!("HTTP/1.1 {status} x\r\n{headers}Content-Length: {length}\r\n\r\n").into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// The one call of an exchange with a provider's host.
+fn call(path: &str, host: &str, question: &[u8], reply: &[u8]) -> ModelCall {
+    let mut connection = Connection::new(Hints::default());
+    let asked = request(path, host, question);
+    assert_eq!(connection.feed(Moment(1), Direction::Sent, Chunk::Bytes(&asked)), []);
+    let mut calls = connection.feed(Moment(2), Direction::Received, Chunk::Bytes(reply));
+    assert_eq!(calls.len(), 1, "{calls:?}");
+    calls.remove(0)
 }

@@ -6,9 +6,11 @@
 
 mod brotli;
 mod gzip;
+mod zstd;
 
 use brotli::Brotli;
 use gzip::{Deflate, Gzip};
+use zstd::Zstd;
 
 /// Codings on top of each other that are undone; more than anyone sends.
 const MAX_STAGES: usize = 3;
@@ -29,7 +31,6 @@ pub(crate) enum Decoded {
 }
 
 /// Undoes the codings of one body.
-#[derive(Debug)]
 pub(crate) struct Decoder {
     /// In the order in which they are undone. Empty for an identity body.
     stages: Vec<Stage>,
@@ -38,11 +39,11 @@ pub(crate) struct Decoder {
     decoded: u64,
 }
 
-#[derive(Debug)]
 enum Stage {
     Gzip(Box<Gzip>),
     Deflate(Box<Deflate>),
     Brotli(Box<Brotli>),
+    Zstd(Box<Zstd>),
 }
 
 impl Decoder {
@@ -55,6 +56,7 @@ impl Decoder {
                 "gzip" | "x-gzip" => Stage::Gzip(Box::default()),
                 "deflate" => Stage::Deflate(Box::default()),
                 "br" => Stage::Brotli(Box::default()),
+                "zstd" => Stage::Zstd(Box::default()),
                 _ => {
                     decoder.unreadable = true;
                     continue;
@@ -104,6 +106,7 @@ fn run(stages: &mut [Stage], bytes: &[u8], sink: Sink<'_>) -> Decoded {
         Stage::Gzip(stage) => stage.feed(bytes, &mut next),
         Stage::Deflate(stage) => stage.feed(bytes, &mut next),
         Stage::Brotli(stage) => stage.feed(bytes, &mut next),
+        Stage::Zstd(stage) => stage.feed(bytes, &mut next),
     }
 }
 

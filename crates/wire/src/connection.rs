@@ -1,6 +1,7 @@
 //! One HTTP/1 connection: requests on one side, responses on the other, paired.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use crate::coding::{Decoded, Decoder};
 use crate::head::{Headers, RequestHead, ResponseHead};
@@ -32,7 +33,6 @@ pub struct Event<'a> {
 }
 
 /// The parts of a message: a head, pieces of body and gaps in it, an end.
-#[derive(Debug)]
 pub enum Part<'a> {
     /// The head of a request, whose first byte passed at the given moment.
     Request(RequestHead, Moment),
@@ -89,7 +89,6 @@ pub enum Protocol {
 }
 
 /// One observed connection.
-#[derive(Debug)]
 pub struct Connection {
     protocol: Protocol,
     requests: Reader,
@@ -103,7 +102,6 @@ pub struct Connection {
     greeting: Option<Vec<u8>>,
 }
 
-#[derive(Debug)]
 struct Pending {
     exchange: u64,
     method: Method,
@@ -121,7 +119,6 @@ enum Method {
 }
 
 /// A message whose body is passing.
-#[derive(Debug)]
 struct Message {
     exchange: u64,
     side: Side,
@@ -132,6 +129,34 @@ struct Message {
 
 /// Takes events; its answer counts for heads only.
 type Listener<'a> = &'a mut dyn FnMut(Event<'_>) -> Want;
+
+// What passes on a connection is nobody's to print.
+impl fmt::Debug for Part<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(head, began) => {
+                formatter.debug_tuple("Request").field(head).field(began).finish()
+            }
+            Self::Response(head, began) => {
+                formatter.debug_tuple("Response").field(head).field(began).finish()
+            }
+            Self::Body(bytes) => write!(formatter, "Body({} bytes)", bytes.len()),
+            Self::Gap(length) => formatter.debug_tuple("Gap").field(length).finish(),
+            Self::End { ending, body_bytes } => {
+                write!(formatter, "End({ending:?}, {body_bytes} bytes)")
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Connection")
+            .field("protocol", &self.protocol)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Default for Connection {
     fn default() -> Self {
@@ -201,6 +226,13 @@ impl Connection {
                     end(self.receiving.take(), Some(Ending::Gap), listener);
                     self.pending.iter_mut().for_each(|pending| pending.lost = true);
                 }
+            }
+        }
+        if matches!(chunk, Chunk::Gap(_)) {
+            // A body may have ended exactly with the gap.
+            match direction {
+                Direction::Sent => self.sent(at, &[], listener),
+                Direction::Received => self.received(at, &[], listener),
             }
         }
         if self.requests.is_hopeless() || self.responses.is_hopeless() {
@@ -420,7 +452,6 @@ fn gap(
         let part = Part::Gap(length);
         listener(Event { exchange: message.exchange, side: message.side, part });
     }
-    // A body that ended exactly with the gap: its end is the reader's next step.
     effect
 }
 

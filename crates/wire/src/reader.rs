@@ -83,7 +83,6 @@ enum State {
 }
 
 /// Reads the messages of one direction.
-#[derive(Debug)]
 pub(crate) struct Reader {
     role: Role,
     state: State,

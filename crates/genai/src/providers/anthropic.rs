@@ -109,7 +109,11 @@ fn asks(question: &Question) -> bool {
 fn event(answer: &mut Answer) -> Event {
     match answer.kind.as_deref().unwrap_or_default() {
         "ping" => return Event::Ping,
-        "message" | "message_start" => answer.confirmed = true,
+        "message" => answer.confirmed = true,
+        "message_start" => {
+            answer.confirmed = true;
+            answer.begin_choice();
+        }
         "message_stop" => answer.terminated = true,
         "error" => answer.error.seen = true,
         _ => {}

@@ -1,7 +1,5 @@
 //! brotli (RFC 7932).
 
-use std::fmt;
-
 use brotli_decompressor::{
     BrotliDecompressStream, BrotliResult, BrotliState, HuffmanCode, StandardAlloc,
 };
@@ -21,12 +19,6 @@ const _: fn() = || {
     fn serves<T: brotli_decompressor::Allocator<HuffmanCode>>() {}
     serves::<StandardAlloc>();
 };
-
-impl fmt::Debug for Brotli {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Brotli").field("total", &self.total).finish_non_exhaustive()
-    }
-}
 
 impl Default for Brotli {
     fn default() -> Self {

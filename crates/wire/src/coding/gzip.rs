@@ -6,7 +6,6 @@ use super::{Decoded, Sink, scratch};
 
 /// A gzip body: one member after another. A body without the magic bytes is passed on as it is,
 /// because some servers name a coding and send none.
-#[derive(Debug)]
 pub(super) struct Gzip {
     state: State,
     flags: u8,
@@ -134,7 +133,7 @@ impl Gzip {
 }
 
 /// A deflate body, with the zlib header that the standard asks for or, as some servers send it, without.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Deflate {
     first: Option<u8>,
     inflate: Option<Inflate>,
@@ -175,7 +174,6 @@ impl Deflate {
     }
 }
 
-#[derive(Debug)]
 struct Inflate {
     state: Decompress,
     scratch: Box<[u8]>,
