@@ -8,7 +8,7 @@ use crate::error::ApiError;
 
 /// What `./dev build` made of `ui/`; empty when only the Rust part was built.
 #[derive(RustEmbed)]
-#[folder = "$CARGO_MANIFEST_DIR/../../ui/dist"]
+#[folder = "../../ui/dist"]
 #[allow_missing = true]
 struct Files;
 
@@ -75,5 +75,28 @@ fn content_type(name: &str) -> &'static str {
         Some("woff2") => "font/woff2",
         Some("txt") => "text/plain; charset=utf-8",
         _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Files, serve};
+    use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+    use std::path::Path;
+
+    #[tokio::test]
+    async fn the_built_page_is_the_one_that_is_served() {
+        let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ui/dist");
+        let built = dist.join("index.html").exists();
+        assert_eq!(Files::get("index.html").is_some(), built);
+        let mut files = Files::iter().filter(|name| built && name.starts_with("assets/"));
+        let Some(name) = files.next() else { return };
+        let get = |headers| serve(Method::GET, format!("/{name}").parse::<Uri>().unwrap(), headers);
+        let first = get(HeaderMap::new()).await;
+        assert_eq!(first.status(), StatusCode::OK);
+        assert!(first.headers()[header::CACHE_CONTROL].to_str().unwrap().contains("immutable"));
+        let tag = first.headers()[header::ETAG].clone();
+        let again = get([(header::IF_NONE_MATCH, tag)].into_iter().collect()).await;
+        assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
     }
 }
