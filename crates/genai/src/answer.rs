@@ -45,6 +45,8 @@ pub(crate) struct Answer {
     pub(crate) model: Option<String>,
     /// Kind of the answer, as it names itself; of a stream, the kind of the current event.
     pub(crate) kind: Option<String>,
+    /// How far the answer got, as it says itself.
+    pub(crate) status: Option<String>,
     pub(crate) choices: Vec<Choice>,
     pub(crate) tools: Vec<Tool>,
     pub(crate) counts: Counts,
@@ -122,6 +124,7 @@ impl Answer {
             Field::Id => first_name(&mut self.id, value),
             Field::Model => first_name(&mut self.model, value),
             Field::Kind => name(&mut self.kind, value),
+            Field::Status => name(&mut self.status, value),
             // Positions count from the beginning of each list.
             Field::Choices => self.position = 0,
             Field::Choice => self.choice(value),
@@ -171,7 +174,9 @@ impl Answer {
 
     fn block(&mut self, value: Value<'_>) {
         let block = std::mem::take(&mut self.block);
-        let is_tool = block.kind.is_some_and(|kind| kind.ends_with("tool_use"));
+        let is_tool = block.kind.is_some_and(|kind| {
+            kind.ends_with("tool_use") || kind == "function_call" || kind == "custom_tool_call"
+        });
         if value == Value::Close && is_tool {
             self.token = true;
             if self.tools.len() < MAX_TOOLS {
@@ -183,6 +188,11 @@ impl Answer {
     /// There is one choice, whose finish reason is still to come.
     pub(crate) fn begin_choice(&mut self) {
         self.merge(Choice::default());
+    }
+
+    /// The one choice finished for this reason.
+    pub(crate) fn finish_first(&mut self, reason: &str) {
+        self.merge(Choice { index: 0, finish: Some(reason.to_owned()) });
     }
 
     fn finish(&mut self, index: u64, value: Value<'_>) {

@@ -78,7 +78,8 @@ impl Exchange {
         call.resend_count = number(head.headers.get("x-stainless-retry-count"));
         call.traceparent =
             head.headers.get("traceparent").filter(|it| is_traceparent(it)).map(str::to_owned);
-        let native = known.is_some() && std::ptr::eq(family_of(provider), family);
+        let speaks = family.provider == provider || std::ptr::eq(family_of(provider), family);
+        let native = known.is_some() && speaks;
         Some(Self::new(family, call, !native))
     }
 

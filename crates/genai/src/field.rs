@@ -22,6 +22,8 @@ pub(crate) enum Field {
     Id,
     /// The kind of object or event.
     Kind,
+    /// How far the answer got, where it says so.
+    Status,
     /// The list of choices.
     Choices,
     /// One element of it.

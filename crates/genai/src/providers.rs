@@ -4,12 +4,15 @@
 //! family is one file, and one line in [`FAMILIES`].
 
 mod anthropic;
+mod embeddings;
 mod openai;
+mod responses;
 
 use crate::family::Family;
 
 /// Every family, in order of precedence.
-pub(crate) static FAMILIES: [Family; 2] = [openai::FAMILY, anthropic::FAMILY];
+pub(crate) static FAMILIES: [Family; 4] =
+    [openai::FAMILY, anthropic::FAMILY, responses::FAMILY, embeddings::FAMILY];
 
 /// Hosts and their providers, by the names of the semantic conventions where they have one.
 /// A pattern that begins with a dot stands for every host that ends with it.
@@ -159,6 +162,9 @@ mod tests {
             ("/v1/messages/count_tokens", None),
             ("/v1/messages/batches", None),
             ("/v1/models", None),
+            ("/v1/responses", Some("chat")),
+            ("/v1/responses/resp_1/cancel", None),
+            ("/v1/embeddings", Some("embeddings")),
             ("/v1/files", None),
             ("/api/chat.postMessage", None),
             ("/_search", None),
