@@ -22,6 +22,8 @@ use contract::doctor::Fact;
 use contract::poll::Instance;
 use std::fmt;
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -234,7 +236,9 @@ fn fallback_id(data_dir: &Path) -> anyhow::Result<String> {
         .ok()
         .context("cannot read random numbers for the id of this node")?;
     let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    fs::write(&file, &id).with_context(|| {
+    let written =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&file);
+    written.and_then(|mut file| file.write_all(id.as_bytes())).with_context(|| {
         format!("cannot write `{}`; name another directory with --data-dir", file.display())
     })?;
     Ok(id)

@@ -34,7 +34,7 @@ pub(crate) fn start(
                 .to_owned();
         return Ok(Grant { missing: Some(missing), facts: facts(config, Vec::new(), None) });
     }
-    let settings = capture::Config { ring_bytes: config.ring_bytes };
+    let settings = capture::Config { ring_bytes: config.ring_bytes, ..capture::Config::default() };
     // The thread that loads the programs is the one that uses them.
     let (tell, told) = sync_channel(1);
     threads.spawn("capture", move || match Capture::start(&settings) {

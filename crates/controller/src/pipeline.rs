@@ -297,6 +297,11 @@ impl Loop {
         if let Some(recorder) = &mut self.recorder {
             recorder.take(&event, &self.programs);
         }
+        if let Event::Data { connection, offset: 0, .. } | Event::Named { connection, .. } = &event
+        {
+            // A program that makes one call may be gone when it is complete: read it now.
+            self.programs.of(connection.process);
+        }
         let notice = match &event {
             Event::Started { process, parent, how, watched, .. } => Some(Notice::Started {
                 process: *process,

@@ -12,11 +12,12 @@ use contract::workload::{By, Key, Observed};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{Receiver, Sender as Say, channel};
 
 /// A kernel that says what the test tells it to, and notes what it is asked for.
@@ -103,23 +104,39 @@ impl Wisher {
     }
 }
 
-struct Client(Child);
+/// A process whose arguments no other test has, so that it is a workload of its own.
+struct Client {
+    process: Child,
+    seconds: String,
+}
 
 impl Client {
     fn start() -> Self {
-        Self(Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap())
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        Self::sleeping(format!("60.{}{number:03}", std::process::id()))
+    }
+
+    /// Another process of the same workload.
+    fn another(&self) -> Self {
+        Self::sleeping(self.seconds.clone())
+    }
+
+    fn sleeping(seconds: String) -> Self {
+        let process = Command::new("sleep").arg(&seconds).stdin(Stdio::null()).spawn().unwrap();
+        Self { process, seconds }
     }
 
     fn id(&self) -> ProcessId {
         let node = Node::open(Path::new("/"), SystemTime::UNIX_EPOCH, "");
-        ProcessId::from_ticks(self.0.id(), node.start_ticks(self.0.id()).unwrap())
+        ProcessId::from_ticks(self.process.id(), node.start_ticks(self.process.id()).unwrap())
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+        drop(self.process.kill());
+        drop(self.process.wait());
     }
 }
 
@@ -197,7 +214,7 @@ fn discovered_then_watched_on_a_wish_then_read_then_left_alone() {
         (observed.evidence[0].by, observed.evidence[0].seen.as_str()),
         (By::Sni, "api.openai.com")
     );
-    assert_eq!(observed.instances[0].arguments, ["sleep", "60"]);
+    assert_eq!(observed.instances[0].arguments, ["sleep", client.seconds.as_str()]);
     assert!(asks.try_recv().is_err(), "nothing is attached before it is wanted");
 
     dashboard.want(&observed.key, Level::Network);
@@ -254,9 +271,9 @@ fn a_new_process_of_a_watched_workload_is_watched_at_once() {
     dashboard.want(&key, Level::Network);
     assert_eq!(asked(&asks), (Action::Watch, process.pid));
 
-    let other = Client::start();
+    let other = client.another();
     let is_running = |client: &Client| {
-        fs::read_link(format!("/proc/{}/exe", client.0.id())).unwrap().ends_with("sleep")
+        fs::read_link(format!("/proc/{}/exe", client.process.id())).unwrap().ends_with("sleep")
     };
     while !is_running(&other) {
         std::thread::sleep(Duration::from_millis(5));
@@ -339,7 +356,7 @@ fn the_socket_answers_its_owner_alone() {
     let answer = ask_socket(&path, "GET /api/v1/services HTTP/1.1\r\nHost: x\r\n\r\n");
     let services: contract::row::Services =
         serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-    assert_eq!(services.services[0].process_pid, Some(client.0.id()));
+    assert_eq!(services.services[0].process_pid, Some(client.process.id()));
     assert_eq!(services.services[0].providers, ["openai"]);
     let answer = ask_socket(&path, "GET /api/v1/status HTTP/1.1\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("doctor"), "{answer}");
