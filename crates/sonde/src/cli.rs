@@ -53,6 +53,13 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Whether the command runs until it is stopped.
+    pub(crate) fn stays(&self) -> bool {
+        matches!(self, Self::Up(_) | Self::Controller(_) | Self::Dashboard(_))
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Up {
     #[command(flatten)]
@@ -107,6 +114,10 @@ pub(crate) struct CaptureOptions {
     #[arg(long, env = "SONDE_RING_MIB", value_name = "MIB", default_value_t = 32,
           value_parser = power_of_two)]
     pub(crate) ring_mib: u32,
+    /// Use eBPF; without it programs are found by /proc alone, and nothing is captured
+    #[arg(long, env = "SONDE_EBPF", value_name = "BOOL", default_value_t = true,
+          action = clap::ArgAction::Set)]
+    pub(crate) ebpf: bool,
     /// Write what is captured to a new file that `sonde replay` plays. It holds prompts and
     /// answers; keys and cookies are left out
     #[arg(long, env = "SONDE_RECORD", value_name = "FILE")]

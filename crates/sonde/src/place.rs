@@ -1,7 +1,7 @@
 //! Where a running Sonde is found on this machine: its data directory and its socket.
 //!
-//! The socket lies in the data directory. A link in the runtime directory points to the one that
-//! was started last, so that `sonde services` finds it without being told where it keeps its data.
+//! The socket lies in the data directory. While it runs, each Sonde has a link to its socket in the
+//! runtime directory, so that `sonde services` finds it without being told where it keeps its data.
 
 use crate::config::environment;
 use crate::failure::Failure;
@@ -55,7 +55,8 @@ pub(crate) fn prepare(data_dir: Option<&Path>) -> Result<PathBuf, Failure> {
     Ok(directory)
 }
 
-/// Socket to ask: the one in the data directory where one is named, else the one started last.
+/// Socket to ask: the one in the data directory where one is named, else that of the Sonde that was
+/// started last and answers.
 ///
 /// # Errors
 ///
@@ -64,56 +65,80 @@ pub(crate) fn socket(data_dir: Option<&Path>) -> Result<PathBuf, Failure> {
     if let Some(directory) = data_dir {
         return Ok(directory.join(SOCKET));
     }
-    let link = runtime_link();
-    if let Some(target) = link.as_deref().and_then(|link| std::fs::read_link(link).ok()) {
-        return Ok(target);
+    match runtime_dir().and_then(|directory| newest_running(&directory)) {
+        Some(socket) => Ok(socket),
+        None => Ok(default_data_dir()?.join(SOCKET)),
     }
-    Ok(default_data_dir()?.join(SOCKET))
 }
 
-/// The link in the runtime directory, while this process runs.
+/// Targets of the links in the runtime directory, newest first; the first that takes a connection.
+fn newest_running(directory: &Path) -> Option<PathBuf> {
+    let mut links: Vec<_> = std::fs::read_dir(directory)
+        .ok()?
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let made = entry.path().symlink_metadata().ok()?.modified().ok()?;
+            Some((made, std::fs::read_link(entry.path()).ok()?))
+        })
+        .collect();
+    links.sort_by_key(|(made, _)| std::cmp::Reverse(*made));
+    links.into_iter().map(|(_, socket)| socket).find(|socket| is_running(socket))
+}
+
+/// Whether somebody listens there. One that we may not talk to counts: the command then says why.
+fn is_running(socket: &Path) -> bool {
+    match std::os::unix::net::UnixStream::connect(socket) {
+        Ok(_) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+    }
+}
+
+/// A link in the runtime directory, while this process runs.
 #[derive(Debug)]
 pub(crate) struct Announced {
     link: PathBuf,
-    socket: PathBuf,
 }
 
-/// Points the runtime directory's link to the socket of this data directory.
+/// Links the socket of this data directory in the runtime directory.
 ///
 /// A runtime directory that cannot be written is no failure: the commands then need `--data-dir`.
 pub(crate) fn announce(data_dir: &Path) -> Option<Announced> {
-    let link = runtime_link()?;
-    let socket = data_dir.join(SOCKET);
-    let directory = link.parent()?;
-    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).ok()?;
-    let fresh = directory.join(format!(".{}-{}", SOCKET, std::process::id()));
-    std::os::unix::fs::symlink(&socket, &fresh).ok()?;
-    match std::fs::rename(&fresh, &link) {
-        Ok(()) => Some(Announced { link, socket }),
+    let directory = runtime_dir()?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&directory).ok()?;
+    forget_the_dead(&directory);
+    let link = directory.join(format!("{}.sock", std::process::id()));
+    match std::os::unix::fs::symlink(data_dir.join(SOCKET), &link) {
+        Ok(()) => Some(Announced { link }),
         Err(error) => {
             tracing::debug!(%error, "cannot announce the socket; commands need --data-dir");
-            drop(std::fs::remove_file(&fresh));
             None
         }
     }
 }
 
-impl Drop for Announced {
-    /// Takes the link away, unless another Sonde points it elsewhere by now.
-    fn drop(&mut self) {
-        if std::fs::read_link(&self.link).is_ok_and(|target| target == self.socket) {
-            drop(std::fs::remove_file(&self.link));
+/// Takes away the links of processes that were killed before they could.
+fn forget_the_dead(directory: &Path) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let is_dead = std::fs::read_link(entry.path()).is_ok_and(|socket| !is_running(&socket));
+        if is_dead {
+            // Another Sonde may have taken it away at the same moment.
+            drop(std::fs::remove_file(entry.path()));
         }
     }
 }
 
-fn runtime_link() -> Option<PathBuf> {
-    let directory = if is_root() {
-        PathBuf::from("/run/sonde")
-    } else {
-        PathBuf::from(environment("XDG_RUNTIME_DIR")?).join("sonde")
-    };
-    Some(directory.join(SOCKET))
+impl Drop for Announced {
+    fn drop(&mut self) {
+        // What is left after a failure is taken away by the next start.
+        drop(std::fs::remove_file(&self.link));
+    }
+}
+
+fn runtime_dir() -> Option<PathBuf> {
+    if is_root() {
+        return Some(PathBuf::from("/run/sonde"));
+    }
+    Some(PathBuf::from(environment("XDG_RUNTIME_DIR")?).join("sonde"))
 }
 
 /// True when this process has the rights of root by its effective user.
@@ -130,6 +155,29 @@ mod tests {
     fn a_directory_that_cannot_be_made_is_named_with_the_next_step() {
         let message = prepare(Some(Path::new("/proc/sonde"))).unwrap_err().message().unwrap();
         assert!(message.contains("/proc/sonde") && message.contains("--data-dir"), "{message}");
+    }
+
+    #[test]
+    fn the_sonde_that_was_started_last_and_still_answers_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = directory.path().join("run");
+        std::fs::create_dir(&runtime).unwrap();
+        let [first, second, dead] =
+            ["first", "second", "dead"].map(|name| directory.path().join(name));
+        let one = std::os::unix::net::UnixListener::bind(&first).unwrap();
+        let two = std::os::unix::net::UnixListener::bind(&second).unwrap();
+        for (pid, socket) in [("9", &first), ("10", &second), ("11", &dead)] {
+            std::os::unix::fs::symlink(socket, runtime.join(format!("{pid}.sock"))).unwrap();
+            // The times of two links must differ, whatever the file system's clock.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        assert_eq!(newest_running(&runtime), Some(second));
+        drop(two);
+        assert_eq!(newest_running(&runtime), Some(first));
+        drop(one);
+        assert_eq!(newest_running(&runtime), None);
+        forget_the_dead(&runtime);
+        assert_eq!(std::fs::read_dir(&runtime).unwrap().count(), 0);
     }
 
     #[test]

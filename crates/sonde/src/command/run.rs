@@ -25,7 +25,6 @@ pub(crate) fn up(options: Up) -> Result<(), Failure> {
         options.capture,
     );
     let controller = Controller::start(config).context("cannot start the controller")?;
-    warn_of_missing(&controller);
     greet(&dashboard)?;
     signals.wait();
     controller.stop();
@@ -55,7 +54,6 @@ pub(crate) fn controller(options: ControllerOptions) -> Result<(), Failure> {
     let controller = Controller::start(controller_config(config, options.capture))
         .context("cannot start the controller")?;
     let _announced = place::announce(&data_dir);
-    warn_of_missing(&controller);
     signals.wait();
     controller.stop();
     Ok(())
@@ -92,14 +90,8 @@ fn controller_config(
 ) -> controller::Config {
     config.ring_bytes = options.ring_mib << 20;
     config.record = options.record;
+    config.ebpf = options.ebpf;
     config
-}
-
-/// Says once what network capture lacks here; the page and `sonde doctor` say it in full.
-fn warn_of_missing(controller: &Controller) {
-    if let Some(reason) = controller.missing() {
-        tracing::warn!(%reason, "network capture does not work here; everything else runs");
-    }
 }
 
 /// Prints where the page is, and a link that logs one browser in.
