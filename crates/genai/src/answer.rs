@@ -160,7 +160,10 @@ impl Answer {
     /// Forgets what belongs to one event only.
     pub(crate) fn next_event(&mut self) {
         self.commit();
-        self.kind = None;
+        // Its memory serves the next event.
+        if let Some(kind) = &mut self.kind {
+            kind.clear();
+        }
         self.token = false;
         self.block = Block::default();
     }
@@ -302,11 +305,21 @@ fn text(value: Value<'_>) -> Option<&str> {
 /// Takes a name: printable, not empty. Control characters never get into a call.
 fn name(slot: &mut Option<String>, value: Value<'_>) {
     let Some(text) = text(value) else { return };
-    let clean: String = text.chars().filter(|each| !each.is_control()).collect();
+    let is_clean = !text.bytes().any(|byte| byte.is_ascii_control()) && text.is_ascii();
+    let cleaned: String;
+    let clean = if is_clean {
+        text
+    } else {
+        cleaned = text.chars().filter(|each| !each.is_control()).collect();
+        &cleaned
+    };
     let clean = clean.trim();
-    if !clean.is_empty() {
-        *slot = Some(clean.to_owned());
+    if clean.is_empty() {
+        return;
     }
+    let slot = slot.get_or_insert_default();
+    slot.clear();
+    slot.push_str(clean);
 }
 
 /// Takes a name unless there is one: in a stream the first is as good as the last.

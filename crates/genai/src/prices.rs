@@ -4,6 +4,8 @@
 //! number of, so sums are exact. A call is priced only when the price and every
 //! count that it needs are known; anything else would be an invented number.
 
+use std::sync::LazyLock;
+
 use crate::{Cost, Usage};
 
 /// The bundled price table; its own comments say where the prices come from.
@@ -55,27 +57,38 @@ fn price(provider: &str, model: &str, input: u64) -> Option<Price> {
 
 /// The last row of the table that applies.
 fn newest(provider: &str, model: &str, input: u64) -> Option<Price> {
-    let rows = TABLE.lines().filter(|line| !line.starts_with('#'));
-    let mut applicable = rows.filter_map(|row| {
-        let mut columns = row.split('\t');
-        if columns.next()? != provider || columns.next()? != model {
-            return None;
-        }
-        let _valid_from = columns.next()?;
-        let above: u64 = columns.next()?.parse().ok()?;
-        if above > 0 && input <= above {
-            return None;
-        }
-        let mut column = || columns.next().and_then(pico_usd_per_token);
-        Some(Price {
-            input: column(),
-            output: column(),
-            cache_read: column(),
-            cache_write_5m: column(),
-            cache_write_1h: column(),
-        })
-    });
-    applicable.next_back()
+    let applies = |row: &&Row| {
+        row.model == model && row.provider == provider && (row.above == 0 || input > row.above)
+    };
+    ROWS.iter().rev().find(applies).map(|row| row.price)
+}
+
+/// A row of the table.
+#[derive(Debug)]
+struct Row {
+    provider: &'static str,
+    model: &'static str,
+    above: u64,
+    price: Price,
+}
+
+static ROWS: LazyLock<Vec<Row>> =
+    LazyLock::new(|| TABLE.lines().filter(|line| !line.starts_with('#')).filter_map(row).collect());
+
+fn row(line: &'static str) -> Option<Row> {
+    let mut columns = line.split('\t');
+    let (provider, model) = (columns.next()?, columns.next()?);
+    let _valid_from = columns.next()?;
+    let above = columns.next()?.parse().ok()?;
+    let mut column = || columns.next().and_then(pico_usd_per_token);
+    let price = Price {
+        input: column(),
+        output: column(),
+        cache_read: column(),
+        cache_write_5m: column(),
+        cache_write_1h: column(),
+    };
+    Some(Row { provider, model, above, price })
 }
 
 /// The model that a dated or aliased name is a version of.
@@ -110,7 +123,7 @@ fn pico_usd_per_token(written: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{PRICE_TABLE, TABLE, base, cost, pico_usd_per_token, price};
+    use super::{PRICE_TABLE, ROWS, TABLE, base, cost, pico_usd_per_token, price};
     use crate::Usage;
 
     fn usage(input: u64, output: u64) -> Usage {
@@ -124,6 +137,7 @@ mod tests {
     #[test]
     fn every_row_is_whole() {
         assert!(TABLE.starts_with(&format!("# version\t{PRICE_TABLE}\n")));
+        assert_eq!(ROWS.len(), TABLE.lines().filter(|row| !row.starts_with('#')).count());
         for row in TABLE.lines().filter(|row| !row.starts_with('#')) {
             let columns: Vec<&str> = row.split('\t').collect();
             let [provider, model, valid_from, above, prices @ ..] = columns.as_slice() else {

@@ -97,7 +97,7 @@ fn asks(question: &Question) -> bool {
 }
 
 fn event(answer: &mut Answer) -> Event {
-    let kind = answer.kind.take().unwrap_or_default();
+    let kind = answer.kind.clone().unwrap_or_default();
     let kind = kind.as_str();
     answer.confirmed |= matches!(kind, "response" | "response.created" | "response.in_progress");
     let ends = matches!(
