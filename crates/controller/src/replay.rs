@@ -180,8 +180,10 @@ impl Player {
                 self.events.push_surely(Input::Event(event));
             }
         }
-        for event in script.end(Now::read().monotonic.0) {
-            self.events.push_surely(Input::Event(event));
+        // What is under way when the recording ends did not fail: nothing is said about it.
+        for pid in script.open_processes() {
+            self.events.push_surely(Input::Unwatched(pid));
+            self.events.push_surely(Input::Watched(pid));
         }
         true
     }
@@ -274,12 +276,9 @@ impl Script {
         }
     }
 
-    /// What is open at the end of the recording is closed.
-    fn end(self, moment: u64) -> Vec<Event> {
-        self.connections
-            .into_values()
-            .map(|line| Event::Closed { connection: line.id, at: moment })
-            .collect()
+    /// Processes whose connections are open at the end.
+    fn open_processes(self) -> BTreeSet<u32> {
+        self.connections.into_values().map(|line| line.id.process.pid).collect()
     }
 }
 
@@ -314,16 +313,13 @@ fn process_id(number: u64) -> ProcessId {
 
 /// Who reports: the same for every playing of the same programs, so that rows do not pile up.
 fn instance(recording: &Recording) -> Instance {
-    let mut hash = Sha256::new();
+    let mut texts = Vec::new();
     for record in &recording.records {
         if let Record::Process { name, arguments, .. } = record {
-            hash.update(name.as_bytes());
-            hash.update([0]);
-            hash.update(arguments.as_deref().unwrap_or_default().as_bytes());
-            hash.update([0]);
+            texts.extend([name.as_str(), arguments.as_deref().unwrap_or_default()]);
         }
     }
-    let id: String = hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let id = hashed(&texts);
     let header = |wanted: &str| {
         recording.header.iter().find(|(key, _)| key == wanted).map(|(_, value)| value.clone())
     };
@@ -337,13 +333,20 @@ fn instance(recording: &Recording) -> Instance {
     }
 }
 
+fn hashed(texts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for text in texts {
+        hash.update(text.as_bytes());
+        hash.update([0]);
+    }
+    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn programs(recording: &Recording, scope: &str) -> Vec<Program> {
-    let mut names = BTreeSet::new();
     let program = |record: &Record| {
         let Record::Process { number, name, runtime, arguments } = record else { return None };
-        // Two programs of one name are two rows.
-        let place =
-            if names.insert(name.clone()) { name.clone() } else { format!("{name}-{number}") };
+        // The same program twice is one row; two programs of one name are two.
+        let place = format!("{name}-{}", hashed(&[arguments.as_deref().unwrap_or_default()]));
         let arguments: Vec<String> =
             arguments.iter().flat_map(|line| line.split_whitespace()).map(str::to_owned).collect();
         let runtime = runtime.as_ref().map(|runtime| match runtime.split_once('/') {
