@@ -19,6 +19,7 @@
 
 mod store;
 
+mod costs;
 mod error;
 mod outcome;
 mod query;

@@ -98,6 +98,11 @@ pub struct Distribution {
 pub struct Bucket {
     /// Start of the bucket.
     pub time: Time,
+    /// Its cost by model, as asked for or else as answered, in USD. The eight models of the span
+    /// that cost most are named; `other` is all the rest, calls without a model included. Models
+    /// without a known price are absent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cost_by_model: BTreeMap<String, Money>,
     /// Its numbers.
     #[serde(flatten)]
     pub stats: Stats,

@@ -210,6 +210,56 @@ fn numbers_are_what_the_calls_say() {
 }
 
 #[test]
+fn the_cost_of_a_bucket_is_split_by_the_models_that_cost_most() {
+    let (_dir, store) = store();
+    let minute = 60;
+    let priced = |number: u64, start, model: Option<&str>, pico_usd| Call {
+        request_model: None,
+        response_model: model.map(str::to_owned),
+        cost: Some(Money { pico_usd }),
+        ..call(number, start)
+    };
+    // Ten models on two days: the texts of each day have numbers of their own.
+    let model = |n: u64| format!("m{n}");
+    let mut calls: Vec<_> = (1..=10).map(|n| priced(n, 0, Some(&model(n)), n.into())).collect();
+    calls.push(priced(11, 43_200 + minute, Some("m10"), 100));
+    calls.push(priced(12, 43_200 + minute, Some("m3"), 5));
+    calls.push(priced(13, 0, None, 1000));
+    calls.push(priced(14, 0, Some("free"), 0));
+    calls.push(Call { cost: None, ..priced(15, 0, Some("unknown"), 0) });
+    store.insert(calls).unwrap();
+    let found = overview(&store, 0, 86_400);
+    let split: Vec<_> = found.series.iter().filter(|b| !b.cost_by_model.is_empty()).collect();
+    let row = |i: usize| {
+        let row = split[i].cost_by_model.iter();
+        row.map(|(model, cost)| (model.as_str(), cost.pico_usd)).collect::<Vec<_>>()
+    };
+    // m1, m2 and what costs nothing are not among the eight.
+    let first = [
+        ("m10", 10),
+        ("m3", 3),
+        ("m4", 4),
+        ("m5", 5),
+        ("m6", 6),
+        ("m7", 7),
+        ("m8", 8),
+        ("m9", 9),
+        ("other", 1003),
+    ];
+    assert_eq!(row(0), first);
+    assert_eq!(row(1), [("m10", 100), ("m3", 5)]);
+    assert_eq!(split.len(), 2);
+    for bucket in &found.series {
+        let sum: u128 = bucket.cost_by_model.values().map(|cost| cost.pico_usd).sum();
+        assert_eq!(bucket.stats.cost.map_or(0, |cost| cost.pico_usd), sum);
+    }
+    let json = serde_json::to_value(split[1]).unwrap();
+    assert_eq!(json["cost_by_model"]["m10"], "0.0000000001");
+    let empty = found.series.iter().find(|b| b.stats.calls == 0).unwrap();
+    assert!(serde_json::to_value(empty).unwrap().get("cost_by_model").is_none());
+}
+
+#[test]
 fn an_empty_span_has_zero_counts_and_no_values() {
     let (_dir, store) = store();
     let found = overview(&store, 0, 3600);

@@ -1,6 +1,7 @@
 //! Numbers over time, from the narrow rows of the days.
 
 use super::day::text_id;
+use crate::costs::Costs;
 use crate::error::{Doing, Error};
 use crate::outcome::CLASSES;
 use crate::query::{Outcome, Span};
@@ -19,6 +20,9 @@ type Pair = [Option<String>; 4];
 /// The same, as numbers of one day's texts.
 type PairIds = [Option<i64>; 4];
 
+/// Place of the model in a pair.
+const MODEL: usize = 3;
+
 /// The running sum of an overview.
 pub(super) struct Sum<'a> {
     span: &'a Span,
@@ -28,7 +32,15 @@ pub(super) struct Sum<'a> {
     buckets: Vec<Tally>,
     before: Tally,
     pairs: HashMap<Pair, Tally>,
+    costs: Costs<String>,
     truncated: bool,
+}
+
+/// The part of a sum that is by numbers of one day's texts.
+#[derive(Default)]
+struct OfDay {
+    pairs: HashMap<PairIds, Tally>,
+    costs: Costs<i64>,
 }
 
 /// What the sum needs of a row.
@@ -55,6 +67,7 @@ impl<'a> Sum<'a> {
             buckets: vec![Tally::default(); len],
             before: Tally::default(),
             pairs: HashMap::new(),
+            costs: Costs::default(),
             truncated: false,
         }
     }
@@ -76,20 +89,24 @@ impl<'a> Sum<'a> {
             FROM call WHERE at >= ?1 AND at - moved < ?2";
         let mut statement = day.prepare_cached(sql).doing(DOING)?;
         let mut rows = statement.query([place(since), place(self.span.to.0)]).doing(DOING)?;
-        let mut pairs: HashMap<PairIds, Tally> = HashMap::new();
+        let mut of_day = OfDay::default();
         while let Some(row) = rows.next().doing(DOING)? {
             let seen = read(row).doing(DOING)?;
             if only.is_none() || seen.service.contains(&only) {
-                self.add(&seen, &mut pairs);
+                self.add(&seen, &mut of_day);
             }
         }
-        for (ids, tally) in pairs {
+        for (ids, tally) in of_day.pairs {
             self.add_pair(names(day, ids)?, &tally);
+        }
+        for (model, buckets) in of_day.costs.into_models() {
+            let [name] = names(day, [model])?;
+            self.costs.add_all(name, &buckets);
         }
         Ok(())
     }
 
-    fn add(&mut self, seen: &Seen, pairs: &mut HashMap<PairIds, Tally>) {
+    fn add(&mut self, seen: &Seen, of_day: &mut OfDay) {
         let within = |span: &Span| (span.from.0..span.to.0).contains(&seen.ended);
         let counted = Counted { outcome: Some(seen.outcome), class: seen.class, ..seen.counted };
         if within(&self.previous) {
@@ -99,9 +116,14 @@ impl<'a> Sum<'a> {
             return;
         }
         let bucket = (seen.ended / self.step_nanos).saturating_sub(self.first_bucket);
-        if let Some(bucket) = usize::try_from(bucket).ok().and_then(|i| self.buckets.get_mut(i)) {
-            bucket.add(&counted);
+        let bucket = usize::try_from(bucket).unwrap_or(usize::MAX);
+        if let Some(tally) = self.buckets.get_mut(bucket) {
+            tally.add(&counted);
+            if let Some(cost) = counted.cost {
+                of_day.costs.add(seen.pair[MODEL], bucket, cost.into());
+            }
         }
+        let pairs = &mut of_day.pairs;
         if pairs.len() < MAX_PAIRS || pairs.contains_key(&seen.pair) {
             pairs.entry(seen.pair).or_default().add(&counted);
         } else {
@@ -120,8 +142,11 @@ impl<'a> Sum<'a> {
     pub(super) fn overview(self) -> Overview {
         let mut totals = Tally::default();
         self.buckets.iter().for_each(|bucket| totals.merge(bucket));
-        let series = (self.first_bucket..).zip(&self.buckets).map(|(number, tally)| Bucket {
+        let costs = self.costs.top(self.buckets.len());
+        let series = (self.first_bucket..).zip(self.buckets.iter().zip(costs));
+        let series = series.map(|(number, (tally, cost_by_model))| Bucket {
             time: Time(number.saturating_mul(self.step_nanos)),
+            cost_by_model,
             stats: tally.stats(),
         });
         let series = series.collect();
@@ -215,8 +240,11 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Seen> {
     })
 }
 
-fn names(day: &Connection, ids: PairIds) -> Result<Pair, Error> {
-    let mut names = Pair::default();
+fn names<const LEN: usize>(
+    day: &Connection,
+    ids: [Option<i64>; LEN],
+) -> Result<[Option<String>; LEN], Error> {
+    let mut names = [const { None }; LEN];
     for (name, id) in names.iter_mut().zip(ids) {
         let Some(id) = id else { continue };
         let mut statement =
