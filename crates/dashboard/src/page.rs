@@ -82,7 +82,35 @@ fn content_type(name: &str) -> &'static str {
 mod tests {
     use super::{Files, serve};
     use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+    use http_body_util::BodyExt;
     use std::path::Path;
+    use std::process::Command;
+
+    /// Fails when the page that was built is not the one at `/`, read from this directory.
+    #[tokio::test]
+    async fn the_root_is_the_built_page() {
+        let index = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ui/dist/index.html");
+        let built = index.exists();
+        let root = serve(Method::GET, Uri::from_static("/"), HeaderMap::new()).await;
+        assert_eq!(root.status(), StatusCode::OK);
+        let body = root.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        let has_root = text.contains("id=\"root\"");
+        assert_eq!(has_root, built, "built: {built}, served: {text}");
+    }
+
+    /// An embedded page needs no directory; one that a debug build reads has its path in full.
+    #[test]
+    fn the_page_is_there_from_any_working_directory() {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "page::tests::the_root_is_the_built_page"])
+            .current_dir(elsewhere.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    }
 
     #[tokio::test]
     async fn the_built_page_is_the_one_that_is_served() {
