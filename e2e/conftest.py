@@ -64,9 +64,10 @@ def up(binary, tmp_path):
     """Starts further ones, and ends them with the test."""
     running = []
 
-    def start(*flags: str, **more) -> Sonde:
-        directory = tmp_path / f"sonde-{len(running)}"
-        directory.mkdir()
+    def start(*flags: str, directory=None, **more) -> Sonde:
+        if directory is None:
+            directory = tmp_path / f"sonde-{len(running)}"
+            directory.mkdir()
         running.append(Sonde(directory, **more))
         return running[-1].start(*flags)
 

@@ -278,6 +278,9 @@ class StandIn:
                     break
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, ValueError):
             pass
+        except asyncio.CancelledError:
+            # The stand-in ends; asyncio would print a trace for a cancelled connection.
+            pass
         finally:
             writer.close()
 

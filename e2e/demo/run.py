@@ -42,7 +42,8 @@ def main() -> None:
                 "SSL_CERT_FILE": place["ca"],
             }
             for program in PROGRAMS:
-                running.append(start([sys.executable, str(HERE / program)], env=environment))
+                # By name and from their directory: the same workloads wherever the checkout is.
+                running.append(start(["python3", program], env=environment, cwd=HERE))
             server.wait()
             sys.exit("demo: the stand-in has ended")
         finally:
