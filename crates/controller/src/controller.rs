@@ -10,7 +10,7 @@ use crate::limits::Losses;
 use crate::link::Link;
 use crate::local::{self, Socket};
 use crate::pipeline::{self, Pipeline};
-use crate::poll::{KernelLosses, Poll};
+use crate::poll::{Agreed, KernelLosses, Poll};
 use crate::programs::Programs;
 use crate::reconcile::Ability;
 use crate::record::Recorder;
@@ -48,6 +48,7 @@ pub struct Controller {
     orders: Orders,
     socket: Option<PathBuf>,
     missing: Option<String>,
+    agreed: Arc<Agreed>,
 }
 
 /// Threads by their names.
@@ -141,6 +142,7 @@ impl Controller {
         };
         threads.spawn("discovery", move || discovery.run())?;
 
+        let agreed = Arc::<Agreed>::default();
         let poll = Poll {
             link,
             instance: instance(&host),
@@ -149,19 +151,34 @@ impl Controller {
             notices: notices.clone(),
             losses,
             kernel_losses,
-            agreed: Arc::default(),
+            agreed: Arc::clone(&agreed),
         };
         start_polls(&poll, &mut threads)?;
         if let Some(socket) = socket {
             let stop = Arc::clone(&stop);
             threads.spawn("socket", move || socket.serve(&poll, &stop))?;
         }
-        Ok(Self { threads, notices, standings, stop, orders, socket: config.socket, missing })
+        Ok(Self {
+            threads,
+            notices,
+            standings,
+            stop,
+            orders,
+            socket: config.socket,
+            missing,
+            agreed,
+        })
     }
 
     /// Why nothing can be captured here, and what to do; `None` when capture works.
     pub fn missing(&self) -> Option<&str> {
         self.missing.as_deref()
+    }
+
+    /// Whether the dashboard refused our token and none ever accepted us: the token is wrong, and
+    /// waiting does not help.
+    pub fn is_stranger(&self) -> bool {
+        self.agreed.is_stranger()
     }
 
     /// Takes all probes off, sends what is left for a few seconds at most, and ends the threads.

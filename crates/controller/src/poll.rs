@@ -10,7 +10,7 @@ use crate::standing::Standings;
 use contract::doctor::Fact;
 use contract::poll::{Instance, PROTOCOL, Report, Wish};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +55,15 @@ pub(crate) struct Agreed {
     generation: AtomicU64,
     /// Counts the answers that were taken over.
     answers: AtomicU64,
+    /// Set when the token was refused before the dashboard ever took it.
+    is_stranger: AtomicBool,
+}
+
+impl Agreed {
+    /// Whether the dashboard refused our token, and no dashboard ever accepted us.
+    pub(crate) fn is_stranger(&self) -> bool {
+        self.is_stranger.load(Ordering::SeqCst)
+    }
 }
 
 /// Whether trouble with the dashboard was said already.
@@ -98,6 +107,7 @@ impl Poll {
                 }
                 Err(trouble) => {
                     complaint.say(&trouble);
+                    self.note_refusal(&trouble);
                     wait_seconds = 0;
                     trouble.wait(&mut backoff)
                 }
@@ -136,6 +146,16 @@ impl Poll {
                     }
                 }
             }
+        }
+    }
+
+    /// A wish on disk shows that an earlier token was good: then a person has to look, and what was
+    /// wanted holds until then.
+    fn note_refusal(&self, trouble: &Trouble) {
+        let is_refused = matches!(trouble, Trouble::Refused(Answer { status: 401 | 403, .. }));
+        let is_first = self.agreed.answers.load(Ordering::SeqCst) == 0;
+        if is_refused && is_first && self.standings.generation() == 0 {
+            self.agreed.is_stranger.store(true, Ordering::SeqCst);
         }
     }
 

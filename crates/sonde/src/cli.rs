@@ -128,13 +128,19 @@ pub(crate) struct CaptureOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Remote {
     /// Address of the dashboard, such as `https://sonde.example.com`
-    #[arg(long, env = "SONDE_DASHBOARD", value_name = "URL")]
+    #[arg(long, global = true, env = "SONDE_DASHBOARD", value_name = "URL")]
     pub(crate) dashboard: Option<String>,
     /// Token for that dashboard; better in a file or in the environment
-    #[arg(long, env = "SONDE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[arg(long, global = true, env = "SONDE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
     /// File that holds the token
-    #[arg(long, env = "SONDE_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
+    #[arg(
+        long,
+        global = true,
+        env = "SONDE_TOKEN_FILE",
+        value_name = "FILE",
+        conflicts_with = "token"
+    )]
     pub(crate) token_file: Option<PathBuf>,
 }
 
@@ -142,7 +148,7 @@ pub(crate) struct Remote {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Target {
     /// Data directory of the `sonde up` to ask, where several run on this machine
-    #[arg(long, env = "SONDE_DATA_DIR", value_name = "DIR")]
+    #[arg(long, global = true, env = "SONDE_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) remote: Remote,
@@ -159,12 +165,11 @@ pub(crate) enum Output {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Format {
     /// Form of the output
-    #[arg(long, short, env = "SONDE_OUTPUT", value_enum, default_value_t = Output::Table)]
+    #[arg(long, short, global = true, env = "SONDE_OUTPUT", value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Services {
     #[command(subcommand)]
     pub(crate) action: Option<ServicesAction>,
@@ -190,10 +195,6 @@ pub(crate) struct ServicesSet {
     /// Longest time to wait until it is in effect, in seconds; 0 does not wait
     #[arg(long, env = "SONDE_WAIT", value_name = "SECONDS", default_value_t = 10)]
     pub(crate) wait: u32,
-    #[command(flatten)]
-    pub(crate) target: Target,
-    #[command(flatten)]
-    pub(crate) format: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -255,6 +256,10 @@ pub(crate) struct Login {
 pub(crate) struct Tokens {
     #[command(subcommand)]
     pub(crate) action: TokensAction,
+    #[command(flatten)]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Subcommand)]
@@ -262,18 +267,11 @@ pub(crate) enum TokensAction {
     /// Make a token and print it; it is shown this once
     Create(TokensCreate),
     /// List tokens, without their secrets
-    List {
-        #[command(flatten)]
-        target: Target,
-        #[command(flatten)]
-        format: Format,
-    },
+    List,
     /// Make a token useless at once
     Revoke {
         /// Id of the token, as `sonde tokens list` shows it
         id: String,
-        #[command(flatten)]
-        target: Target,
     },
 }
 
@@ -282,10 +280,6 @@ pub(crate) struct TokensCreate {
     /// What the token is for
     #[arg(long, env = "SONDE_KIND", value_enum)]
     pub(crate) kind: TokenKind,
-    #[command(flatten)]
-    pub(crate) target: Target,
-    #[command(flatten)]
-    pub(crate) format: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

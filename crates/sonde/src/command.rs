@@ -19,12 +19,12 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Up(options) => run::up(options),
         Command::Controller(options) => run::controller(options),
         Command::Dashboard(options) => run::dashboard(options),
-        Command::Services(options) => services::run(options),
+        Command::Services(options) => services::run(&options),
         Command::Calls(options) => calls::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::Login(options) => login::run(&options),
-        Command::Tokens(options) => tokens::run(options.action),
+        Command::Tokens(options) => tokens::run(&options),
         Command::Version => writeln!(std::io::stdout(), "sonde {}", env!("CARGO_PKG_VERSION"))
             .map_err(Failure::from),
         Command::Completions { shell } => {

@@ -17,8 +17,8 @@ pub(crate) struct Column {
     pub(crate) cell: fn(&Value) -> String,
 }
 
-/// Longest text of a cell, in characters; names and arguments can be very long.
-const MAX_CELL: usize = 60;
+/// Longest text of a cell, in characters: names can be very long, reasons are sentences.
+const MAX_CELL: usize = 120;
 
 /// Prints rows in the form that was asked for.
 pub(crate) fn print(

@@ -4,6 +4,8 @@
 //! more people. What looks like a secret is replaced by [`MASK`]: the value of an option, a variable,
 //! a header or a query parameter whose name says that it is one; words that begin like the keys of
 //! well-known services; and passwords in URLs. A secret that nothing announces cannot be known.
+//!
+//! Free text is not shown at all: `claude -p "…"` and `curl -d '{…}'` carry prompts.
 
 /// Stands in for a secret.
 const MASK: &str = "***";
@@ -80,13 +82,19 @@ pub(crate) fn masked(arguments: &[String]) -> Vec<String> {
     masked
 }
 
-/// The masked arguments, cut to what is worth showing.
+/// The masked arguments, without free text and cut to what is worth showing.
 pub(crate) fn shown(masked: &[String]) -> Vec<String> {
     let cut = |argument: &String| match argument.char_indices().nth(MAX_SHOWN_LENGTH) {
+        _ if is_free_text(argument) => format!("‹{} characters›", argument.chars().count()),
         Some((at, _)) => format!("{}…", &argument[..at]),
         None => argument.clone(),
     };
     masked.iter().take(MAX_SHOWN).map(cut).collect()
+}
+
+/// Whether a person or a program may have written this as content: words with spaces, or JSON.
+pub(crate) fn is_free_text(argument: &str) -> bool {
+    argument.contains(char::is_whitespace) || argument.starts_with(['{', '['])
 }
 
 /// What an option says about the argument after it.
@@ -284,6 +292,12 @@ mod tests {
         assert_eq!(of(&["run", "sk-ant-REDACTED"]), ["run", "***"]);
         assert_eq!(of(&["say sk-abcdefghijk now"]), ["say *** now"]);
         assert_eq!(of(&["sk-short", "task-runner-service"]), ["sk-short", "task-runner-service"]);
+    }
+
+    #[test]
+    fn a_prompt_on_the_command_line_is_not_shown() {
+        let shown = shown(&of(&["claude", "-p", "my secret plan", "-d", r#"{"messages":[]}"#]));
+        assert_eq!(shown, ["claude", "-p", "‹14 characters›", "-d", "‹15 characters›"]);
     }
 
     #[test]

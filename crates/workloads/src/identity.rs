@@ -9,6 +9,7 @@
 //! `service.name` in `OTEL_RESOURCE_ATTRIBUTES`, the platform's name, the script or module that an
 //! interpreter runs, the executable.
 
+use crate::arguments;
 use crate::node::{Host, hex};
 use crate::platform::Place;
 use crate::process::{Process, clean};
@@ -51,7 +52,9 @@ pub(crate) fn of(process: &Process, place: &Place, runtime: Option<&Runtime>) ->
         .or_else(|| place.name.clone())
         .or_else(|| script.as_ref().map(Script::name))
         .unwrap_or_else(|| process.executable_name().to_owned());
-    Identity { name: clean(&name, MAX_NAME), program: program(process, script.as_ref()) }
+    let is_inline =
+        script.is_none() && runtime.is_some_and(|runtime| is_interpreter(&runtime.name));
+    Identity { name: clean(&name, MAX_NAME), program: program(process, script.as_ref(), is_inline) }
 }
 
 /// What an interpreter was told to run.
@@ -104,15 +107,18 @@ fn takes_value(runtime: &str, option: &str) -> bool {
     }
 }
 
+fn is_interpreter(runtime: &str) -> bool {
+    matches!(runtime, "cpython" | "nodejs" | "openjdk" | "ruby" | "php" | "perl" | "bun" | "deno")
+}
+
 /// Finds the script among the arguments; `None` for programs that are not interpreters, and for
 /// interpreters that read from a terminal or from their command line.
 fn script(process: &Process, runtime: Option<&Runtime>) -> Option<Script> {
     let runtime = runtime?.name.as_str();
-    let words: &[&str] = match runtime {
-        "cpython" | "nodejs" | "openjdk" | "ruby" | "php" | "perl" => &[],
-        "bun" | "deno" => &["run"],
-        _ => return None,
-    };
+    if !is_interpreter(runtime) {
+        return None;
+    }
+    let words: &[&str] = if matches!(runtime, "bun" | "deno") { &["run"] } else { &[] };
     let mut arguments = process.arguments.iter().enumerate().skip(1);
     while let Some((index, argument)) = arguments.next() {
         let option = argument.as_str();
@@ -156,14 +162,16 @@ fn absolute(process: &Process, path: &str) -> String {
 }
 
 /// Executable and arguments, hashed. A script counts with its whole path, so that two programs
-/// called `main.py` are two; the name that the executable was called by does not count.
-fn program(process: &Process, script: Option<&Script>) -> String {
+/// called `main.py` are two; the name that the executable was called by does not count. Nor does free
+/// text, which is another one each time (`claude -p "…"`), unless it is the program (`python -c "…"`).
+fn program(process: &Process, script: Option<&Script>, is_inline: bool) -> String {
     let mut hash = Sha256::new();
     hash.update(process.executable.as_bytes());
     for (index, argument) in process.arguments.iter().enumerate().skip(1) {
         hash.update([0]);
         match script {
             Some(Script::File(at, path)) if *at == index => hash.update(path.as_bytes()),
+            _ if !is_inline && arguments::is_free_text(argument) => {}
             _ => hash.update(argument.as_bytes()),
         }
     }
@@ -173,6 +181,7 @@ fn program(process: &Process, script: Option<&Script>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform;
 
     fn named(runtime: &str, directory: &str, arguments: &[&str]) -> Option<String> {
         let process = Process {
@@ -232,10 +241,29 @@ mod tests {
                 ..Process::default()
             };
             let runtime = Runtime { name: "cpython".to_owned(), version: None };
-            program(&process, script(&process, Some(&runtime)).as_ref())
+            program(&process, script(&process, Some(&runtime)).as_ref(), false)
         };
         assert_ne!(in_directory("/a", "python3"), in_directory("/b", "python3"));
         assert_eq!(in_directory("/a", "python3"), in_directory("/a", "/usr/bin/python3"));
         assert!(in_directory("/a", "python3").starts_with("python3.11-"));
+    }
+    #[test]
+    fn a_prompt_is_not_part_of_the_identity_but_inline_code_is() {
+        let key = |runtime: &str, arguments: &[&str]| {
+            let process = Process {
+                executable: "/usr/bin/x".to_owned(),
+                arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+                ..Process::default()
+            };
+            let runtime = Runtime { name: runtime.to_owned(), version: None };
+            let place = platform::place(&process, std::path::Path::new("/"));
+            of(&process, &place, Some(&runtime)).program
+        };
+        assert_eq!(key("go", &["x", "-p", "one prompt"]), key("go", &["x", "-p", "and another"]));
+        assert_ne!(key("go", &["x", "chat"]), key("go", &["x", "serve"]));
+        assert_ne!(
+            key("cpython", &["python3", "-c", "import a; a.b()"]),
+            key("cpython", &["python3", "-c", "import a; a.c()"])
+        );
     }
 }

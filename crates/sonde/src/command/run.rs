@@ -51,11 +51,20 @@ pub(crate) fn controller(options: ControllerOptions) -> Result<(), Failure> {
     let mut config = controller::Config::new(controller_dir(&data_dir)?, url);
     config.token = Some(controller::Token(token));
     config.socket = Some(data_dir.join(SOCKET));
+    let place = config.dashboard.clone();
     let controller = Controller::start(controller_config(config, options.capture))
         .context("cannot start the controller")?;
-    let _announced = place::announce(&data_dir);
-    signals.wait();
+    let announced = place::announce(&data_dir);
+    signals.wait_unless(|| controller.is_stranger());
+    let is_stranger = controller.is_stranger();
+    drop(announced);
     controller.stop();
+    if is_stranger {
+        return Err(Failure::usage(format!(
+            "{place} does not accept this token; `sonde tokens create --kind join` on its machine \
+             makes one"
+        )));
+    }
     Ok(())
 }
 

@@ -34,11 +34,12 @@ fn state(row: &Value) -> String {
 }
 
 /// Lists services, or sets one.
-pub(crate) fn run(options: Services) -> Result<(), Failure> {
-    if let Some(ServicesAction::Set(set)) = options.action {
-        return self::set(&set);
+pub(crate) fn run(options: &Services) -> Result<(), Failure> {
+    let api = Api::open(&options.target)?;
+    if let Some(ServicesAction::Set(wanted)) = &options.action {
+        return set(&api, wanted, options.format.output);
     }
-    let rows = rows(&Api::open(&options.target)?)?;
+    let rows = rows(&api)?;
     let mut out = std::io::stdout().lock();
     if rows.is_empty() && options.format.output == Output::Table {
         tracing::info!(
@@ -60,17 +61,16 @@ fn rows(api: &Api) -> Result<Vec<Value>, Failure> {
     }
 }
 
-fn set(options: &ServicesSet) -> Result<(), Failure> {
-    let api = Api::open(&options.target)?;
-    let key = key_of(&rows(&api)?, &options.name)?;
+fn set(api: &Api, options: &ServicesSet, output: Output) -> Result<(), Failure> {
+    let key = key_of(&rows(api)?, &options.name)?;
     let level = match options.capture {
         CaptureLevel::Off => "off",
         CaptureLevel::Network => "network",
     };
     let path = format!("/api/v1/services/{}/capture", percent_encoded(&key));
     api.send_json(Method::PUT, &path, &json!({ "level": level }))?;
-    let row = in_effect(&api, &key, level, Duration::from_secs(u64::from(options.wait)))?;
-    table::print(&mut std::io::stdout().lock(), options.format.output, COLUMNS, &[row])?;
+    let row = in_effect(api, &key, level, Duration::from_secs(u64::from(options.wait)))?;
+    table::print(&mut std::io::stdout().lock(), output, COLUMNS, &[row])?;
     Ok(())
 }
 

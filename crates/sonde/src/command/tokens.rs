@@ -1,7 +1,7 @@
 //! `sonde tokens`: who may report, send and ask.
 
 use crate::api::Api;
-use crate::cli::{Output, TokensAction, TokensCreate};
+use crate::cli::{Output, Tokens, TokensAction};
 use crate::failure::Failure;
 use crate::table::{self, Column, text};
 use reqwest::Method;
@@ -15,36 +15,29 @@ const COLUMNS: &[Column] = &[
 ];
 
 /// Makes, lists or revokes tokens.
-pub(crate) fn run(action: TokensAction) -> Result<(), Failure> {
-    match action {
-        TokensAction::Create(options) => create(&options),
-        TokensAction::List { target, format } => {
-            let mut answer = Api::open(&target)?.get("/api/v1/tokens", &[])?;
+pub(crate) fn run(options: &Tokens) -> Result<(), Failure> {
+    let api = Api::open(&options.target)?;
+    let mut out = std::io::stdout().lock();
+    match &options.action {
+        TokensAction::Create(new) => {
+            let body = json!({ "kind": new.kind.word() });
+            let made = api.send_json(Method::POST, "/api/v1/tokens", &body)?;
+            match options.format.output {
+                Output::Json => writeln!(out, "{made}")?,
+                Output::Table => writeln!(out, "{}", text(&made, "token"))?,
+            }
+        }
+        TokensAction::List => {
+            let mut answer = api.get("/api/v1/tokens", &[])?;
             let rows = match answer.get_mut("tokens").map(Value::take) {
                 Some(Value::Array(rows)) => rows,
                 _ => Vec::new(),
             };
-            table::print(&mut std::io::stdout().lock(), format.output, COLUMNS, &rows)?;
-            Ok(())
+            table::print(&mut out, options.format.output, COLUMNS, &rows)?;
         }
-        TokensAction::Revoke { id, target } => {
-            Api::open(&target)?.send_json(
-                Method::POST,
-                "/api/v1/tokens/revoke",
-                &json!({ "id": id }),
-            )?;
-            Ok(())
+        TokensAction::Revoke { id } => {
+            api.send_json(Method::POST, "/api/v1/tokens/revoke", &json!({ "id": id }))?;
         }
-    }
-}
-
-fn create(options: &TokensCreate) -> Result<(), Failure> {
-    let body = json!({ "kind": options.kind.word() });
-    let answer = Api::open(&options.target)?.send_json(Method::POST, "/api/v1/tokens", &body)?;
-    let mut out = std::io::stdout().lock();
-    match options.format.output {
-        Output::Json => writeln!(out, "{answer}")?,
-        Output::Table => writeln!(out, "{}", text(&answer, "token"))?,
     }
     Ok(())
 }
