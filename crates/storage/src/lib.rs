@@ -9,7 +9,8 @@
 //!
 //! The conformance suite (`conformance.rs`) holds every engine to these:
 //! - What [`Store::submit`] reported as kept is on disk, whatever happens next.
-//! - A call is known by its trace and span id; sent again, it is kept and counted once.
+//! - A call is known by its trace and span id; sent again, it is kept and counted once, also when
+//!   its start is then up to a day away.
 //! - Money is added exactly. Percentiles are within 1 % and never averaged.
 //! - Wishes have no expiry; their history is only ever added to.
 //!

@@ -69,6 +69,29 @@ fn a_call_sent_again_is_kept_and_counted_once() {
 }
 
 #[test]
+fn a_call_sent_again_with_a_start_on_another_day_is_counted_once() {
+    let (dir, store) = store();
+    let midnight = 12 * 3600;
+    let first = call(1, midnight - 1);
+    assert_eq!(store.insert(vec![first.clone()]).unwrap().new.len(), 1);
+    let again = |store: &Store, start| {
+        let kept = store.insert(vec![call(1, start), call(1, start)]).unwrap();
+        (kept.new.len(), kept.duplicates)
+    };
+    assert_eq!(again(&store, midnight + 1), (0, 2), "the day after");
+    assert_eq!(again(&store, midnight - 86_401), (0, 2), "the day before");
+    let kept = store.insert(vec![call(2, midnight + 5), call(2, midnight - 5)]).unwrap();
+    assert_eq!((kept.new.len(), kept.duplicates), (1, 1), "both at once");
+    drop(store);
+    let store = Store::open(&dir.path().join("data")).unwrap();
+    assert_eq!(again(&store, midnight + 2), (0, 2), "after a restart");
+    assert_eq!(list(&store, CallsQuery::default()), [1, 2]);
+    assert_eq!(overview(&store, midnight - 100_000, midnight + 100_000).totals.calls, 2);
+    let id = format!("20261123-{}-{}", first.trace_id, first.span_id);
+    assert_eq!(store.call(&id).unwrap(), Some(Call { id, ..first }));
+}
+
+#[test]
 fn calls_without_valid_ids_are_refused_alone() {
     let (_dir, store) = store();
     let bad = Call { span_id: "no".into(), ..call(1, 0) };

@@ -124,6 +124,15 @@ impl DayWriter {
     }
 }
 
+/// Says of each call whether the file has it, by its ids.
+pub(super) fn has(from: &Connection, calls: &[&Call]) -> Result<Vec<bool>, Error> {
+    const DOING: &str = "look for a call";
+    let sql = "SELECT 1 FROM call WHERE trace_id = ?1 AND span_id = ?2";
+    let mut statement = from.prepare_cached(sql).doing(DOING)?;
+    let has = |call: &&Call| statement.exists([bytes(&call.trace_id), bytes(&call.span_id)]);
+    calls.iter().map(has).collect::<Result<_, _>>().doing(DOING)
+}
+
 /// The longest duration of a call in a day file, in nanoseconds.
 pub(super) fn longest(connection: &Connection) -> Result<u64, Error> {
     let sql = "SELECT duration FROM longest";

@@ -42,6 +42,20 @@ impl Days {
         day::DayWriter::open(&self.dir.join(format!("calls-{year:04}-{month:02}-{date:02}.db")))
     }
 
+    /// Says of each call whether the day before or after has it, by its ids: a sender whose clock
+    /// was set anew, or that reckons the start anew at each try, may name another day. Further
+    /// away nobody looks: a retry is over within a day.
+    pub(super) fn neighbours_have(&self, day: u64, calls: &[&Call]) -> Result<Vec<bool>, Error> {
+        let mut have = vec![false; calls.len()];
+        for near in [day.checked_sub(1), day.checked_add(1)].into_iter().flatten() {
+            if lock(&self.known).contains_key(&near) {
+                let found = self.read(near, |file| day::has(file, calls))?;
+                have.iter_mut().zip(found).for_each(|(have, found)| *have |= found);
+            }
+        }
+        Ok(have)
+    }
+
     /// Makes a day known to questions; after its first commit.
     pub(super) fn learn(&self, day: u64, longest: u64) {
         lock(&self.known).insert(day, longest);

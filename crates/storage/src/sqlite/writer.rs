@@ -142,7 +142,17 @@ impl Hand {
                 }
             }
         }
-        for (day, rows) in by_day {
+        for (day, mut rows) in by_day {
+            let calls: Vec<&Call> = rows.iter().map(|(_, call)| *call).collect();
+            let mut elsewhere = self.days.neighbours_have(day, &calls)?.into_iter();
+            rows.retain(|(job, _)| {
+                let known = elsewhere.next().unwrap_or(false);
+                kept[*job].duplicates += u64::from(known);
+                !known
+            });
+            if rows.is_empty() {
+                continue;
+            }
             let calls: Vec<&Call> = rows.iter().map(|(_, call)| *call).collect();
             let new = self.write_day(day, &calls)?;
             for ((job, call), new) in rows.into_iter().zip(new) {
