@@ -49,7 +49,7 @@ def test_what_is_captured_can_be_recorded_and_played_again(kernel, up, client, t
     assert "sk-test" not in file.read_text()
 
     second = up()
-    second.cli("replay", str(file), "--speed", "100")
+    second.cli("replay", str(file))
     row = until("the recorded service", second.services)[0]
     again = second.call(row["sonde.workload.key"], answer["id"])
     for name in ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens", "sonde.cost"):

@@ -23,7 +23,7 @@ const TESTS_ONLY: &[&str] = &["testkit"];
 
 /// All that the crates without I/O may use from outside: no runtime, no log, no clock.
 const PURE: &[(&str, &[&str])] = &[
-    ("wire", &["brotli-decompressor", "flate2", "httparse", "memchr", "thiserror"]),
+    ("wire", &["brotli-decompressor", "flate2", "httparse", "memchr", "ruzstd", "thiserror"]),
     ("genai", &["httpdate", "memchr"]),
     ("contract", &["serde", "serde_json", "utoipa"]),
 ];
