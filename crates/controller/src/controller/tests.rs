@@ -284,7 +284,7 @@ fn a_new_process_of_a_watched_workload_is_watched_at_once() {
     say.send(Event::Started { process: started, parent: process, how, at: 1, watched: false })
         .unwrap();
     assert_eq!(asked(&asks), (Action::Watch, started.pid));
-    assert!(before.elapsed() < Duration::from_millis(500), "{:?}", before.elapsed());
+    assert!(before.elapsed() < SCAN_ALONE, "{:?}", before.elapsed());
 
     drop(client);
     say.send(Event::Exited { process, at: 2 }).unwrap();

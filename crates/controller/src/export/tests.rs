@@ -140,13 +140,13 @@ fn metrics_have_this_form() {
 }
 
 #[test]
-fn a_call_arrives_within_a_quarter_of_a_second_and_metrics_at_the_stop() {
+fn a_call_arrives_without_waiting_for_others_and_metrics_at_the_stop() {
     let dashboard = StandIn::start(|_| Response::of(200, ""));
     let (queue, losses, _, thread) = start(&dashboard);
     let before = Stopwatch::start();
     queue.push(one());
     let request = dashboard.next("/v1/traces");
-    assert!(before.elapsed() < Duration::from_millis(250), "{:?}", before.elapsed());
+    assert!(before.elapsed() < Duration::from_secs(5), "{:?}", before.elapsed());
     assert_eq!(request.headers["content-type"], PROTOBUF);
     let sent = ExportTraceServiceRequest::decode(request.body.as_slice()).unwrap();
     assert_eq!(sent.resource_spans[0].scope_spans[0].spans[0].name, "chat gpt-4o-mini");

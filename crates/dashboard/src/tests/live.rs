@@ -140,11 +140,12 @@ fn stopping_is_prompt_with_polls_and_listeners_waiting() {
     let idle = tcp(&dashboard);
     let begun = now();
     dashboard.stop();
-    assert!(begun.elapsed() < Duration::from_millis(1900), "{:?}", begun.elapsed());
+    // Far below the thirty seconds that the poll may wait, far above what a busy machine takes.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert_eq!(poll.join().unwrap().0, 200, "the poll was answered");
     events.for_each(drop);
     assert!(
-        begun.elapsed() < Duration::from_secs(5),
+        begun.elapsed() < Duration::from_secs(20),
         "the stream ended, not its reader's patience"
     );
     drop(idle);
