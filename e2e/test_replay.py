@@ -7,13 +7,15 @@ from harness import ROOT, until
 DEMO = ROOT / "fixtures" / "demo.transcript"
 
 
+def recorded(sonde) -> list[dict]:
+    """Services of a recording; programs of this machine may be listed beside them."""
+    return [row for row in sonde.services() if row.get("sonde.recorded")]
+
+
 def test_a_recording_is_played_and_marked(up):
     sonde = up()
     sonde.cli("replay", str(DEMO), "--speed", "50")
-    services = until("recorded services", sonde.services)
-    recorded = [row for row in services if row.get("sonde.recorded")]
-    assert recorded
-    for row in recorded:
+    for row in until("recorded services", lambda: recorded(sonde)):
         calls = until("recorded calls", lambda row=row: sonde.calls(row["sonde.workload.key"]))
         assert all(call["sonde.recorded"] is True for call in calls)
         assert any(call.get("gen_ai.usage.output_tokens", 0) > 0 for call in calls)
@@ -50,7 +52,7 @@ def test_what_is_captured_can_be_recorded_and_played_again(kernel, up, client, t
 
     second = up()
     second.cli("replay", str(file))
-    row = until("the recorded service", second.services)[0]
+    row = until("the recorded service", lambda: recorded(second))[0]
     again = second.call(row["sonde.workload.key"], answer["id"])
     for name in ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens", "sonde.cost"):
         assert again[name] == seen[name]
