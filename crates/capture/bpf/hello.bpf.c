@@ -27,6 +27,9 @@ struct opening {
 	u32 unused;
 };
 
+/* Keeps the record's type in the type information, for the test of its layout. */
+struct hello_record *hello_record_type __attribute__((unused));
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1024 * 1024);

@@ -8,6 +8,9 @@
  */
 #include "common.h"
 
+/* Keeps the record's type in the type information, for the test of its layout. */
+struct process_record *process_record_type __attribute__((unused));
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 512 * 1024);

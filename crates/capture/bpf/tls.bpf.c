@@ -18,6 +18,7 @@ enum operation {
 	WRITE_EX2 = 5, /* int f(ssl, buffer, len, flags, size_t *count), returns 1 */
 	FREE = 6, /* f(ssl) */
 	CONTROL = 7, /* f(ssl, command, …, name) */
+	CLEAR = 8, /* f(ssl): ready for the next connection; a handshake begins with one, too */
 };
 
 #define SET_SERVER_NAME 55 /* SSL_CTRL_SET_TLSEXT_HOSTNAME */
@@ -199,11 +200,14 @@ static __always_inline u32 direction_of(u32 operation)
 	return operation == READ || operation == READ_EX ? RECEIVED : SENT;
 }
 
-static __always_inline void on_free(const struct connection_key *key)
+static __always_inline void on_end(const struct connection_key *key, u32 operation)
 {
 	struct connection *connection = bpf_map_lookup_elem(&connections, key);
 
 	if (!connection)
+		return;
+	/* Nothing has passed: it is the clear before the handshake. */
+	if (operation == CLEAR && !connection->offset[SENT] && !connection->offset[RECEIVED])
 		return;
 
 	struct tls_record *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
@@ -310,8 +314,8 @@ static __always_inline int on_call(struct pt_regs *ctx)
 	u32 operation = cookie & 0xff;
 	struct connection_key key = { .object = PT_REGS_PARM1(ctx), .watch = cookie >> 32 };
 
-	if (operation == FREE) {
-		on_free(&key);
+	if (operation == FREE || operation == CLEAR) {
+		on_end(&key, operation);
 		return 0;
 	}
 	if (operation == CONTROL) {

@@ -24,7 +24,7 @@ use crate::kernel::{self, Fact, Standing};
 use crate::library::{FileKey, Libraries, names};
 use crate::mapped::Mapped;
 use crate::process;
-use crate::programs::{self, Programs, TlsPrograms};
+use crate::programs::{self, Programs, TlsPrograms, Warmth};
 use crate::record::{self, HelloPiece, ProcessKind, TlsKind};
 use crate::system;
 use crate::watch::{Watch, Watches};
@@ -35,6 +35,9 @@ pub struct Config {
     /// Size of the ring that carries the bytes of all watched processes: a power of two, at
     /// least a page. It is kernel memory, and should hold several of the largest messages.
     pub ring_bytes: u32,
+    /// Set one link for each function even where one for all of them works, as on kernels
+    /// before 6.10. Slower to attach; for comparing.
+    pub single_links: bool,
 }
 
 /// Reads what watched processes write and read over TLS; see the [crate's page](crate).
@@ -57,6 +60,8 @@ pub struct Capture {
     waker: Waker,
     /// Takes links to remove, which waits for the kernel, off this thread.
     removals: mpsc::Sender<Watch>,
+    /// Begins the kernel's wait before a link is wanted; see [`Warmth`].
+    warmer: mpsc::SyncSender<()>,
     last_look: u64,
 }
 
@@ -104,7 +109,7 @@ const LOOK_NANOS: u64 = 100_000_000;
 impl Default for Config {
     fn default() -> Self {
         // Four times the largest prompts that agents send.
-        Self { ring_bytes: 16 << 20 }
+        Self { ring_bytes: 16 << 20, single_links: false }
     }
 }
 
@@ -158,7 +163,7 @@ impl Capture {
             tracing::debug!(target: "libbpf", "{}", text.trim_end());
         })));
         let refused = |what: &str, error: &libbpf_rs::Error| refused(what, error);
-        let tls = TlsPrograms::load(config.ring_bytes)
+        let tls = TlsPrograms::load(config.ring_bytes, config.single_links)
             .map_err(|error| refused("the programs that read TLS calls", &error))?;
         let processes = programs::processes()
             .map_err(|error| refused("the programs that see processes start and end", &error))?;
@@ -175,6 +180,7 @@ impl Capture {
             "libraries that a program loads later are found within 100 ms; grant CAP_PERFMON",
             &mut facts,
         );
+        let warmer = warmer(tls.warmth())?;
         let (wake, pipe) =
             io::pipe().map_err(|source| Error::Resource { doing: "open a pipe", source })?;
         Ok(Self {
@@ -191,6 +197,7 @@ impl Capture {
             wake,
             waker: Waker { pipe: Arc::new(pipe), pending: Arc::default() },
             removals: remover()?,
+            warmer,
             last_look: 0,
         })
     }
@@ -264,15 +271,13 @@ impl Capture {
                 continue;
             }
             let now = system::monotonic_nanos();
-            if self.waker.pending.load(Ordering::Acquire) {
-                self.sleep(Duration::ZERO);
-                return None;
-            }
             if now >= deadline {
                 return None;
             }
             let nap = if self.mapped.is_none() { LOOK_NANOS } else { u64::MAX };
-            self.sleep(Duration::from_nanos(nap.min(deadline - now)));
+            if self.sleep(Duration::from_nanos(nap.min(deadline - now))) {
+                return self.events.pop_front();
+            }
         }
     }
 
@@ -309,23 +314,31 @@ impl Capture {
         self.waker.clone()
     }
 
-    fn sleep(&mut self, wait: Duration) {
+    /// Waits until the kernel has something, and says whether [`Waker::wake`] ended the wait.
+    fn sleep(&mut self, wait: Duration) -> bool {
         let mut fds = vec![self.wake.as_raw_fd(), self.tls.programs.fd(), self.processes.fd()];
         fds.extend(self.hellos.as_ref().map(Programs::fd));
         fds.extend(self.mapped.iter().flat_map(Mapped::fds));
-        if system::wait_readable(&fds, wait).first() == Some(&true) {
+        let woken = system::wait_readable(&fds, wait).first() == Some(&true);
+        if woken {
             let mut byte = [0];
             if let Err(error) = self.wake.read_exact(&mut byte) {
                 tracing::debug!(%error, "cannot read the wake-up pipe");
             }
             self.waker.pending.store(false, Ordering::Release);
         }
+        woken
     }
 
     /// Takes what the kernel has, in the order of causes: what is said of processes is taken
     /// first and told after the bytes that were there by then.
     fn read(&mut self) {
-        self.held.extend(self.processes.read(usize::MAX));
+        let processes = self.processes.read(usize::MAX);
+        if processes.iter().any(|process| process.kind != ProcessKind::Exited) {
+            // Refused while one is under way, which serves as well.
+            self.warmer.try_send(()).ok();
+        }
+        self.held.extend(processes);
         let more = self.read_tls();
         for record in std::mem::take(&mut self.held) {
             // The last bytes of a process may be among those that wait in the ring.
@@ -506,6 +519,21 @@ fn remover() -> Result<mpsc::Sender<Watch>, Error> {
     thread::Builder::new()
         .name("detach".to_owned())
         .spawn(move || watches.into_iter().for_each(drop))
+        .map_err(|source| Error::Resource { doing: "start a thread", source })?;
+    Ok(sender)
+}
+
+/// Starts the thread that keeps links quick while processes start.
+fn warmer(warmth: Option<Warmth>) -> Result<mpsc::SyncSender<()>, Error> {
+    let (sender, starts) = mpsc::sync_channel::<()>(0);
+    let Some(warmth) = warmth else { return Ok(sender) };
+    thread::Builder::new()
+        .name("warm".to_owned())
+        .spawn(move || {
+            for () in starts {
+                warmth.renew();
+            }
+        })
         .map_err(|source| Error::Resource { doing: "start a thread", source })?;
     Ok(sender)
 }

@@ -189,3 +189,6 @@ impl<'a> Fields<'a> {
         self.take(len)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,6 +56,7 @@ const WRITE_EX: u8 = 4;
 const WRITE_EX2: u8 = 5;
 const FREE: u8 = 6;
 const CONTROL: u8 = 7;
+const CLEAR: u8 = 8;
 
 const ROLES: [Role; 10] = [
     Role { name: "SSL_read", operation: READ, returns: true },
@@ -67,7 +68,7 @@ const ROLES: [Role; 10] = [
     Role { name: "SSL_write_early_data", operation: WRITE_EX, returns: true },
     Role { name: "SSL_free", operation: FREE, returns: false },
     // A cleared object is used for the next connection.
-    Role { name: "SSL_clear", operation: FREE, returns: false },
+    Role { name: "SSL_clear", operation: CLEAR, returns: false },
     Role { name: "SSL_ctrl", operation: CONTROL, returns: false },
 ];
 

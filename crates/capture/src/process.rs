@@ -76,8 +76,12 @@ fn parse(line: &[u8]) -> Option<Mapping> {
 /// deleted or replaced. The path is the second choice, where the kernel reserves
 /// `map_files` for a capability that we lack.
 pub(crate) fn open(pid: u32, mapping: &Mapping) -> io::Result<File> {
-    File::open(format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end))
-        .or_else(|_| File::open(format!("/proc/{pid}/root{}", mapping.path.display())))
+    let file = File::open(format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end))
+        .or_else(|_| File::open(format!("/proc/{pid}/root{}", mapping.path.display())))?;
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Ok(file)
 }
 
 #[cfg(test)]

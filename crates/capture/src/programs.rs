@@ -28,7 +28,7 @@ type Result<T> = std::result::Result<T, libbpf_rs::Error>;
 /// A loaded object, its links and its ring.
 #[derive(Debug)]
 pub(crate) struct Programs<T> {
-    object: Object,
+    object: Arc<Object>,
     links: Vec<Link>,
     ring: RingBuffer<'static>,
     records: Arc<Mutex<Vec<T>>>,
@@ -60,7 +60,7 @@ impl<T: Send + 'static> Programs<T> {
         let mut open = ObjectBuilder::default().open_memory(bytes)?;
         set_reader_namespace(&mut open)?;
         prepare(&mut open)?;
-        let object = open.load()?;
+        let object = Arc::new(open.load()?);
         let records = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&records);
         let map = map(&object, ring)?;
@@ -124,7 +124,7 @@ pub(crate) fn hellos() -> Result<Programs<crate::record::HelloPiece>> {
 
 impl TlsPrograms {
     /// Loads the programs and finds out how they can be attached.
-    pub(crate) fn load(ring_bytes: u32) -> Result<Self> {
+    pub(crate) fn load(ring_bytes: u32, single_links: bool) -> Result<Self> {
         let read = crate::record::Tls::read;
         let programs = Programs::load(TLS, "records", read, |open| {
             for mut map in open.maps_mut() {
@@ -135,6 +135,7 @@ impl TlsPrograms {
             Ok(())
         })?;
         let multi = match try_multi(&programs.object) {
+            Ok(()) if single_links => Multi::Single("it is configured so".to_owned()),
             Ok(()) => Multi::Works,
             Err(reason) => Multi::Single(reason),
         };
@@ -208,6 +209,13 @@ impl TlsPrograms {
         Ok(links)
     }
 
+    /// What [`Warmth::renew`] needs.
+    pub(crate) fn warmth(&self) -> Option<Warmth> {
+        let offset = own_file_offset(trial as extern "C" fn(u64) -> u64 as usize as u64)?;
+        (self.multi == Multi::Works)
+            .then(|| Warmth { object: Arc::clone(&self.programs.object), offset })
+    }
+
     /// Tells the kernel side to copy no more of a connection.
     pub(crate) fn ignore(&self, watch: u32, object: u64, generation: u64) -> Result<()> {
         let mut key = [0; 16];
@@ -215,6 +223,33 @@ impl TlsPrograms {
         key[8..].copy_from_slice(&u64::from(watch).to_ne_bytes());
         let map = map(&self.programs.object, "ignored")?;
         map.update(&key, &generation.to_ne_bytes(), MapFlags::ANY)
+    }
+}
+
+/// Makes the next link quick.
+///
+/// Setting the first probe after a pause takes the kernel 10 to 20 ms, because it waits for
+/// a grace period in which no process forks; probes soon after it take 0.1 ms. A program
+/// that calls over loopback can be done in that time. So the wait is begun, with a probe in
+/// this very process, when a process starts, before anybody knows whether it is to be
+/// watched.
+#[derive(Debug)]
+pub(crate) struct Warmth {
+    object: Arc<Object>,
+    offset: usize,
+}
+
+impl Warmth {
+    /// Sets a probe and removes it.
+    pub(crate) fn renew(&self) {
+        let options = UprobeMultiOpts { offsets: vec![self.offset], ..UprobeMultiOpts::default() };
+        let own = i32::try_from(std::process::id()).unwrap_or_default();
+        let link = program(&self.object, "on_trial").and_then(|program| {
+            program.attach_uprobe_multi_with_opts(own, "/proc/self/exe", "", options)
+        });
+        if let Err(error) = link {
+            tracing::debug!(%error, "cannot set the probe that makes others quick");
+        }
     }
 }
 

@@ -177,3 +177,6 @@ fn u32_at(record: &[u8], offset: usize) -> Option<u32> {
 fn u64_at(record: &[u8], offset: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(record.get(offset..)?.get(..8)?.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests;

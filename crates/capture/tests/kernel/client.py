@@ -42,6 +42,23 @@ for line in sys.stdin:
     elif word == "import":
         import ssl
         print("imported")
+    elif word == "retry":
+        # A socket that does not block and a peer that is slow: calls that must be repeated.
+        import select, ssl
+        total = int(rest)
+        data = b"slow %d " % total
+        data += bytes(i * 31 % 251 for i in range(total - len(data)))
+        connection.setblocking(False)
+        sent = retries = 0
+        while sent < total:
+            try:
+                sent += connection.send(data[sent:sent + 40000])
+            except ssl.SSLWantWriteError:
+                retries += 1
+                select.select([], [connection], [])
+        connection.setblocking(True)
+        assert connection.recv(4) == b"done"
+        print("retried" if retries else "never had to retry")
     elif word == "close":
         connection.close()
         connection = None

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use capture::{Capture, Config, ConnectionId, Direction, Event};
+use capture::{Capture, Config, ConnectionId, Direction, Event, Start};
 
 /// Collects events until a test has what it waits for.
 pub(crate) struct Watcher {
@@ -28,9 +28,24 @@ impl Watcher {
         }
     }
 
+    /// Watches a process as soon as it is seen to execute its program.
+    pub(crate) fn follow_exec(&mut self, pid: u32) {
+        self.until("exec", |events| {
+            events.iter().any(|event| {
+                matches!(event, Event::Started { process, how: Start::Executed, .. }
+                    if process.pid == pid)
+            })
+        });
+        self.capture.watch(pid).expect("it runs");
+    }
+
     /// Reads until nothing comes for a while.
     pub(crate) fn settle(&mut self, quiet: Duration) {
-        while let Some(event) = self.capture.next(quiet) {
+        // Other programs of the machine may never be quiet.
+        let end = Instant::now() + 10 * quiet;
+        while Instant::now() < end
+            && let Some(event) = self.capture.next(quiet)
+        {
             self.events.push(event);
         }
     }
