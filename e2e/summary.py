@@ -31,6 +31,10 @@ def of_cargo(log: str) -> Count:
     for passed, failed in re.findall(pattern, log, re.MULTILINE):
         count.passed += int(passed)
         count.failed += int(failed)
+    # A test that needs the kernel passes without one, and says that it did not run.
+    for reason in re.findall(r"^NOT RUN:? ?(.*)$", log, re.MULTILINE):
+        count.passed -= 1
+        count.not_run[reason] += 1
     for reason in re.findall(r"^test .* \.\.\. ignored(?:, (.*))?$", log, re.MULTILINE):
         count.not_run[reason or "ignored without a reason"] += 1
     return count
