@@ -18,7 +18,7 @@ mod seen;
 use std::process::Command;
 use std::time::Duration;
 
-use capture::{Config, Direction, Event};
+use capture::{Capture, Config, Direction, Error, Event};
 
 use programs::{Program, Server, need_kernel, trusted};
 use seen::{Watcher, bytes_of, streams};
@@ -30,6 +30,19 @@ fn this_machine_can_run_these_tests_or_says_why() {
     for fact in watcher.capture.facts() {
         println!("{}: {:?}: {}", fact.name, fact.standing, fact.found);
     }
+}
+
+#[test]
+fn where_nothing_can_be_captured_the_start_says_why() {
+    if programs::why_not().is_none() {
+        // The other tests show that it starts here; what is left is a wrong setting.
+        let config = Config { ring_bytes: 5000, ..Config::default() };
+        assert!(matches!(Capture::start(&config), Err(Error::Setting { .. })));
+        return;
+    }
+    let error = Capture::start(&Config::default()).unwrap_err();
+    assert!(matches!(error, Error::Privilege { .. } | Error::Kernel { .. }), "{error}");
+    println!("{error}");
 }
 
 #[test]
