@@ -3,6 +3,7 @@
 mod calls;
 mod control;
 mod durability;
+mod overview;
 
 use crate::Store;
 use contract::row::{Call, Money, Time};

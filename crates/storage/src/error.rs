@@ -79,6 +79,12 @@ pub enum Error {
         /// Why.
         source: serde_json::Error,
     },
+    /// Something kept is not what was written.
+    #[error("cannot read back {what}; the file is damaged, restore it from a backup")]
+    Damaged {
+        /// What it is.
+        what: &'static str,
+    },
     /// The system has no random numbers.
     #[error("cannot get random numbers from the system")]
     Random(#[source] std::io::Error),

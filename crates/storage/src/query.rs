@@ -68,6 +68,14 @@ impl Outcome {
             Self::Cancelled => 2,
         }
     }
+
+    pub(crate) fn of_number(number: i64) -> Self {
+        match number {
+            0 => Self::Ok,
+            2 => Self::Cancelled,
+            _ => Self::Error,
+        }
+    }
 }
 
 impl Span {

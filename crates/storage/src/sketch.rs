@@ -4,18 +4,20 @@
 //! Masson, Rim, Lee: "`DDSketch`: a fast and fully-mergeable quantile sketch with relative-error
 //! guarantees" (VLDB 2019).
 
-use std::collections::BTreeMap;
-
 /// Largest relative error of a percentile.
 const ALPHA: f64 = 0.01;
 /// Ratio of the ends of a bin.
 const GAMMA: f64 = (1.0 + ALPHA) / (1.0 - ALPHA);
+/// No value has a bin beyond: the logarithm of the largest `u64`.
+const MAX_BIN: usize = 2218;
 
 /// Percentiles of non-negative whole numbers. Every `u64` has one of about 2,200 bins, which
-/// bounds the memory.
+/// bounds the memory; only the stretch from the lowest to the highest used bin is held.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Sketch {
-    bins: BTreeMap<u16, u64>,
+    /// Number of the first of `bins`. The first and the last of them are never zero.
+    first: usize,
+    bins: Vec<u64>,
     zeros: u64,
     count: u64,
 }
@@ -26,20 +28,45 @@ impl Sketch {
         if value == 0 {
             self.zeros += 1;
         } else {
-            *self.bins.entry(bin(value)).or_default() += 1;
+            self.reach(bin(value), bin(value))[0] += 1;
         }
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
         self.count += other.count;
         self.zeros += other.zeros;
-        for (bin, count) in &other.bins {
-            *self.bins.entry(*bin).or_default() += count;
+        if let Some(last) = other.bins.len().checked_sub(1) {
+            let sums = self.reach(other.first, other.first + last);
+            sums.iter_mut().zip(&other.bins).for_each(|(sum, count)| *sum += count);
         }
     }
 
     pub(crate) fn count(&self) -> u64 {
         self.count
+    }
+
+    /// What is needed to make the sketch anew: slot and count, in order of slots. Slot 0 is the
+    /// zeros, slot `n + 1` is bin `n`.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (usize, u64)> {
+        let bins = (self.first + 1..).zip(self.bins.iter().copied());
+        std::iter::once((0, self.zeros)).chain(bins).filter(|(_, count)| *count > 0)
+    }
+
+    /// Adds a slot; false, and nothing added, when there is no such slot.
+    #[must_use]
+    pub(crate) fn add_slot(&mut self, slot: usize, count: u64) -> bool {
+        if slot > MAX_BIN + 1 || count == 0 {
+            return false;
+        }
+        match slot.checked_sub(1) {
+            None => self.zeros = self.zeros.saturating_add(count),
+            Some(bin) => {
+                let sum = &mut self.reach(bin, bin)[0];
+                *sum = sum.saturating_add(count);
+            }
+        }
+        self.count = self.count.saturating_add(count);
+        true
     }
 
     /// The value of nearest rank: at least this share (0 to 1) of the values are not above it.
@@ -59,13 +86,29 @@ impl Sketch {
         if rank <= seen {
             return Some(0.0);
         }
-        for (bin, count) in &self.bins {
+        for (bin, count) in (self.first..).zip(&self.bins) {
             seen += count;
             if rank <= seen {
-                return Some(2.0 * GAMMA.powi(i32::from(*bin)) / (GAMMA + 1.0));
+                let bin = i32::try_from(bin).unwrap_or(i32::MAX);
+                return Some(2.0 * GAMMA.powi(bin) / (GAMMA + 1.0));
             }
         }
         None
+    }
+
+    /// The bins from one to another, held from now on.
+    fn reach(&mut self, from: usize, to: usize) -> &mut [u64] {
+        if self.bins.is_empty() {
+            self.first = from;
+        }
+        if let Some(more) = self.first.checked_sub(from).filter(|more| *more > 0) {
+            self.bins.splice(0..0, std::iter::repeat_n(0, more));
+            self.first = from;
+        }
+        if self.bins.len() <= to - self.first {
+            self.bins.resize(to - self.first + 1, 0);
+        }
+        &mut self.bins[from - self.first..=to - self.first]
     }
 }
 
@@ -76,8 +119,8 @@ impl Sketch {
     clippy::cast_sign_loss,
     reason = "the logarithm of a u64 to this base is between 0 and 2,218"
 )]
-fn bin(value: u64) -> u16 {
-    ((value as f64).ln() / GAMMA.ln()).ceil() as u16
+fn bin(value: u64) -> usize {
+    ((value as f64).ln() / GAMMA.ln()).ceil() as usize
 }
 
 #[cfg(test)]
@@ -113,6 +156,17 @@ mod tests {
             let both: Vec<u64> = a.into_iter().chain(b).collect();
             prop_assert_eq!(sum, sketch_of(&both));
         }
+    }
+
+    #[test]
+    fn every_value_has_a_slot() {
+        for value in [0, 1, 2, u64::MAX - 1, u64::MAX] {
+            let sketch = sketch_of(&[value]);
+            let mut again = Sketch::default();
+            assert!(sketch.slots().all(|(slot, count)| again.add_slot(slot, count)), "{value}");
+            assert_eq!(again, sketch);
+        }
+        assert!(!Sketch::default().add_slot(usize::MAX, 1));
     }
 
     #[test]

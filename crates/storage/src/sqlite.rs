@@ -1,13 +1,17 @@
 //! The embedded engine: SQLite in WAL mode.
 //!
 //! `control.rs` keeps control state, `day.rs` one day of calls, `days.rs` all days, `writer.rs`
-//! the one thread that writes calls, `migrate.rs` the way from any older schema to this one.
+//! the one thread that writes calls, `sums.rs` the sums that are written with them, `migrate.rs`
+//! the way from any older schema to this one.
 
 pub(crate) mod control;
+mod cover;
 mod day;
 pub(crate) mod days;
+mod ended;
 mod migrate;
 mod overview;
+mod sums;
 pub(crate) mod writer;
 
 use crate::error::{Doing, Error};

@@ -1,5 +1,7 @@
 //! Adds calls up to the numbers of [`contract::row::Stats`]. Pure; knows no SQL.
 
+mod body;
+
 use crate::query::Outcome;
 use crate::sketch::Sketch;
 use contract::row::{Distribution, Money, Stats};
@@ -20,7 +22,7 @@ pub(crate) struct Counted<'a> {
 }
 
 /// A running sum.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Tally {
     calls: u64,
     embeddings: u64,
@@ -57,6 +59,11 @@ impl Tally {
     /// How many calls were added, of any kind.
     pub(crate) fn count(&self) -> u64 {
         self.calls + self.embeddings
+    }
+
+    /// Sum of the known prices, in 10^-12 USD.
+    pub(crate) fn cost(&self) -> Option<u128> {
+        self.cost
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {

@@ -1,6 +1,8 @@
 //! One day of calls in one file: how a call becomes a row, and a row a call.
 
+use super::ended::{Ended, Ids};
 use super::migrate::Migration;
+use super::sums::{self, SeriesIds};
 use crate::error::{Doing, Error};
 use crate::outcome::{CLASSES, outcome};
 use crate::query::{CallsQuery, Cursor};
@@ -11,7 +13,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-const MIGRATIONS: [Migration; 1] = [Migration { name: "calls", sql: include_str!("calls_1.sql") }];
+const MIGRATIONS: [Migration; 3] = [
+    Migration { name: "calls", sql: include_str!("calls_1.sql") },
+    Migration { name: "long", sql: include_str!("calls_2.sql") },
+    sums::MIGRATION,
+];
 
 /// Texts whose numbers are remembered; beyond, the memory starts anew. Real fleets have hundreds.
 const MAX_REMEMBERED: usize = 16_384;
@@ -19,11 +25,15 @@ const MAX_REMEMBERED: usize = 16_384;
 /// Nanoseconds of a day.
 pub(super) const DAY_NANOS: u64 = 86_400_000_000_000;
 
+/// How far behind its start a call is kept at most, in nanoseconds.
+pub(super) const MAX_MOVED: u64 = 1 << 30;
+
 /// The writing end of a day file.
 #[derive(Debug)]
 pub(super) struct DayWriter {
     connection: Connection,
     texts: HashMap<String, i64>,
+    series: SeriesIds,
     longest: u64,
 }
 
@@ -81,9 +91,10 @@ struct Rest {
 
 impl DayWriter {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let connection = super::open(path, &MIGRATIONS)?;
+        let mut connection = super::open(path, &MIGRATIONS)?;
+        sums::make(&mut connection)?;
         let longest = longest(&connection)?;
-        Ok(Self { connection, texts: HashMap::new(), longest })
+        Ok(Self { connection, texts: HashMap::new(), series: HashMap::new(), longest })
     }
 
     /// The longest duration of a call in the file, in nanoseconds.
@@ -96,8 +107,9 @@ impl DayWriter {
     pub(super) fn insert(&mut self, calls: &[&Call]) -> Result<Vec<bool>, Error> {
         let outcome = self.try_insert(calls);
         if outcome.is_err() {
-            // Numbers of texts that the transaction added are gone with it.
+            // Numbers that the transaction gave are gone with it.
             self.texts.clear();
+            self.series.clear();
         }
         outcome
     }
@@ -106,13 +118,24 @@ impl DayWriter {
         if self.texts.len() > MAX_REMEMBERED {
             self.texts.clear();
         }
+        if self.series.len() > MAX_REMEMBERED {
+            self.series.clear();
+        }
         let transaction = self.connection.transaction().doing("begin to write calls")?;
         let mut new = Vec::with_capacity(calls.len());
         let mut longest = self.longest;
+        let mut batch = sums::Batch::default();
         for call in calls {
-            new.push(insert(&transaction, &mut self.texts, call)?);
+            let is_new = insert(&transaction, &mut self.texts, call)?;
+            new.push(is_new);
+            if !is_new {
+                continue;
+            }
+            let ids = ids(&transaction, &mut self.texts, call)?;
+            batch.add(&transaction, &mut self.series, &Ended::of(call, ids))?;
             longest = longest.max(nanos(call.duration).unwrap_or(0));
         }
+        batch.write(&transaction)?;
         if longest > self.longest {
             transaction
                 .execute("UPDATE longest SET duration = ?1", [number(Some(longest))])
@@ -203,7 +226,7 @@ fn moved(span_id: &str, attempt: u64) -> u64 {
     }
     let spread = u64::from_str_radix(span_id, 16).unwrap_or(0) ^ attempt.rotate_left(32);
     // 2^64 by the golden ratio: neighbours go far apart.
-    spread.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 34
+    spread.wrapping_mul(0x9e37_79b9_7f4a_7c15) % MAX_MOVED
 }
 
 fn is_taken(error: &rusqlite::Error) -> bool {
@@ -222,7 +245,7 @@ fn values(
 ) -> Result<Vec<Value>, Error> {
     let (how, class) = outcome(call);
     let class = class.and_then(|class| CLASSES.iter().position(|known| *known == class));
-    let mut text = |text: &Option<String>| intern(to, texts, text.as_deref());
+    let mut text = |text: &Option<String>| intern(to, texts, text.as_deref()).map(Value::from);
     Ok(vec![
         Value::Null,
         Value::Null,
@@ -254,15 +277,31 @@ fn values(
     ])
 }
 
-/// The number of a text; makes one for a new text.
-fn intern(
+fn ids(to: &Transaction<'_>, texts: &mut HashMap<String, i64>, call: &Call) -> Result<Ids, Error> {
+    let mut id =
+        |text: &Option<String>| intern(to, texts, text.as_deref()).map(Option::unwrap_or_default);
+    Ok(Ids {
+        service: id(&call.service_name)?,
+        workload: id(&call.workload_key)?,
+        provider: id(&call.provider_name)?,
+        model: id(if call.request_model.is_some() {
+            &call.request_model
+        } else {
+            &call.response_model
+        })?,
+        operation: id(&call.operation_name)?,
+    })
+}
+
+/// The number of a text, `None` where there is none; makes one for a new text.
+pub(super) fn intern(
     to: &Transaction<'_>,
     texts: &mut HashMap<String, i64>,
     text: Option<&str>,
-) -> Result<Value, Error> {
-    let Some(text) = text else { return Ok(Value::Null) };
+) -> Result<Option<i64>, Error> {
+    let Some(text) = text else { return Ok(None) };
     if let Some(id) = texts.get(text) {
-        return Ok(Value::Integer(*id));
+        return Ok(Some(*id));
     }
     // A statement that always answers: the update changes nothing.
     let sql = "INSERT INTO text (value) VALUES (?1)
@@ -270,7 +309,7 @@ fn intern(
     let mut statement = to.prepare_cached(sql).doing("write a text")?;
     let id: i64 = statement.query_row([text], |row| row.get(0)).doing("write a text")?;
     texts.insert(text.to_owned(), id);
-    Ok(Value::Integer(id))
+    Ok(Some(id))
 }
 
 /// What does not fit the column is not known: `NULL`.
@@ -278,7 +317,7 @@ fn number(value: Option<u64>) -> Value {
     value.and_then(|value| i64::try_from(value).ok()).map_or(Value::Null, Value::Integer)
 }
 
-fn nanos(seconds: Option<f64>) -> Option<u64> {
+pub(super) fn nanos(seconds: Option<f64>) -> Option<u64> {
     let nanos = (seconds? * 1e9).round();
     #[expect(
         clippy::cast_possible_truncation,
@@ -473,6 +512,8 @@ fn condition(
         term("call.at >= ? AND call.at - moved >= ?", number(Some(start.0)));
     }
     if let Some(end) = query.to {
+        let last = end.0.saturating_add(MAX_MOVED).min(i64::MAX.unsigned_abs());
+        term("call.at < ?", number(Some(last)));
         term("call.at - moved < ?", number(Some(end.0)));
     }
     Ok(Some((terms.join(" AND "), values)))

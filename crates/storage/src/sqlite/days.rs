@@ -1,7 +1,7 @@
 //! All days of calls: one file each, read by as many as want to, written by one thread.
 
 use super::day::{self, DAY_NANOS};
-use super::overview;
+use super::{ended, overview};
 use crate::error::{Doing, Error};
 use crate::query::{CallsQuery, Span};
 use contract::row::{Call, Calls, Overview, Time};
@@ -92,9 +92,8 @@ impl Days {
     pub(crate) fn overview(&self, span: &Span) -> Result<Overview, Error> {
         let mut sum = overview::Sum::new(span);
         let from = span.previous().from.0;
-        for (day, longest) in self.days_that_ended(from, span.to.0) {
-            let since = from.saturating_sub(longest);
-            self.read(day, |file| sum.add_day(file, since))?;
+        for day in self.days_that_ended(from, span.to.0) {
+            self.read(day, |file| sum.add_day(file))?;
         }
         Ok(sum.overview())
     }
@@ -102,9 +101,8 @@ impl Days {
     /// Calls that ended in a span, by key of the workload.
     pub(crate) fn counts(&self, from: Time, to: Time) -> Result<HashMap<String, u64>, Error> {
         let mut counts = HashMap::new();
-        for (day, longest) in self.days_that_ended(from.0, to.0) {
-            let since = from.0.saturating_sub(longest);
-            let rows = self.read(day, |file| overview::counts(file, since, from, to))?;
+        for day in self.days_that_ended(from.0, to.0) {
+            let rows = self.read(day, |file| ended::counts(file, from, to))?;
             for (key, count) in rows {
                 *counts.entry(key).or_default() += count;
             }
@@ -122,14 +120,14 @@ impl Days {
         lock(&self.known).range(first..=last).rev().map(|(day, _)| *day).collect()
     }
 
-    /// Days of which a call can have ended in the span, with their longest durations.
-    fn days_that_ended(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
+    /// Days of which a call can have ended in the span.
+    fn days_that_ended(&self, from: u64, to: u64) -> Vec<u64> {
         let known = lock(&self.known);
         let days = known.range(..=to / DAY_NANOS);
         days.filter(|(day, longest)| {
             (*day + 1).saturating_mul(DAY_NANOS).saturating_add(**longest) > from
         })
-        .map(|(day, longest)| (*day, *longest))
+        .map(|(day, _)| *day)
         .collect()
     }
 

@@ -1,13 +1,15 @@
-//! Numbers over time, from the narrow rows of the days.
+//! Numbers over time, from the sums of the days, and from calls at the edges that no sum fits.
 
+use super::cover::{Piece, cover};
 use super::day::text_id;
+use super::ended::{self, Ended, Ids};
+use super::sums::{self, By, Summed};
 use crate::costs::Costs;
 use crate::error::{Doing, Error};
-use crate::outcome::CLASSES;
-use crate::query::{Outcome, Span};
-use crate::tally::{Counted, Tally};
+use crate::query::Span;
+use crate::tally::Tally;
 use contract::row::{Bucket, ByModel, Overview, ServiceModel, Time};
-use rusqlite::{Connection, Row};
+use rusqlite::Connection;
 use std::collections::HashMap;
 
 /// Rows of a table that are answered; the rest is counted in the totals alone.
@@ -17,16 +19,12 @@ const MAX_PAIRS: usize = 10_000;
 
 /// Service, key, provider, model.
 type Pair = [Option<String>; 4];
-/// The same, as numbers of one day's texts.
-type PairIds = [Option<i64>; 4];
-
-/// Place of the model in a pair.
-const MODEL: usize = 3;
 
 /// The running sum of an overview.
 pub(super) struct Sum<'a> {
     span: &'a Span,
     previous: Span,
+    step_seconds: u64,
     step_nanos: u64,
     first_bucket: u64,
     buckets: Vec<Tally>,
@@ -36,32 +34,30 @@ pub(super) struct Sum<'a> {
     truncated: bool,
 }
 
-/// The part of a sum that is by numbers of one day's texts.
-#[derive(Default)]
-struct OfDay {
-    pairs: HashMap<PairIds, Tally>,
-    costs: Costs<i64>,
+/// A file that is being added: which of its calls, and from what.
+struct Source<'a> {
+    file: &'a Connection,
+    only: Option<i64>,
+    levels: Vec<u64>,
 }
 
-/// What the sum needs of a row.
-struct Seen {
-    ended: u64,
-    outcome: Outcome,
-    class: Option<&'static str>,
-    pair: PairIds,
-    service: [Option<i64>; 2],
-    counted: Counted<'static>,
+/// Calls or sums, with the moment at which they count.
+enum Part<'a> {
+    Call(&'a Ended),
+    Sum(&'a Summed),
 }
 
 impl<'a> Sum<'a> {
     pub(super) fn new(span: &'a Span) -> Self {
-        let step_nanos = span.step_seconds().saturating_mul(1_000_000_000);
+        let step_seconds = span.step_seconds();
+        let step_nanos = step_seconds.saturating_mul(1_000_000_000);
         let first_bucket = span.from.0 / step_nanos;
         let end = span.to.0.div_ceil(step_nanos);
         let len = usize::try_from(end.saturating_sub(first_bucket)).unwrap_or(0);
         Self {
             span,
             previous: span.previous(),
+            step_seconds,
             step_nanos,
             first_bucket,
             buckets: vec![Tally::default(); len],
@@ -72,71 +68,73 @@ impl<'a> Sum<'a> {
         }
     }
 
-    /// Adds the calls of a day that started at `since` or later.
-    pub(super) fn add_day(&mut self, day: &Connection, since: u64) -> Result<(), Error> {
-        const DOING: &str = "add calls up";
+    /// Adds the calls of a day.
+    pub(super) fn add_day(&mut self, file: &Connection) -> Result<(), Error> {
         let mut only = None;
         if let Some(service) = &self.span.service {
-            only = text_id(day, service)?;
+            only = text_id(file, service)?;
             if only.is_none() {
                 return Ok(());
             }
         }
-        let sql =
-            "SELECT at - moved, duration, outcome, class, stream, first_chunk, embedding, cost,
-                input_tokens, output_tokens, cache_read, cache_write, reasoning, service, workload,
-                provider, coalesce(request_model, response_model)
-            FROM call WHERE at >= ?1 AND at - moved < ?2";
-        let mut statement = day.prepare_cached(sql).doing(DOING)?;
-        let mut rows = statement.query([place(since), place(self.span.to.0)]).doing(DOING)?;
-        let mut of_day = OfDay::default();
-        while let Some(row) = rows.next().doing(DOING)? {
-            let seen = read(row).doing(DOING)?;
-            if only.is_none() || seen.service.contains(&only) {
-                self.add(&seen, &mut of_day);
+        let source = Source { file, only, levels: sums::levels(file)? };
+        self.add_series(&source)?;
+        self.add_pairs(&source)?;
+        let before = &mut self.before;
+        let pieces = cover(self.previous.from.0, self.previous.to.0, &source.levels);
+        source.each(By::Model, &pieces, |part| {
+            part.add_to(before);
+            Ok(())
+        })
+    }
+
+    /// Adds to the buckets: from sums that are no wider than they are.
+    fn add_series(&mut self, source: &Source<'_>) -> Result<(), Error> {
+        let fits = |level: &u64| *level <= self.step_seconds;
+        let levels: Vec<u64> = source.levels.iter().copied().filter(fits).collect();
+        let pieces = cover(self.span.from.0, self.span.to.0, &levels);
+        let mut costs: Costs<i64> = Costs::default();
+        source.each(By::Model, &pieces, |part| {
+            let bucket = (part.time() / self.step_nanos).saturating_sub(self.first_bucket);
+            let bucket = usize::try_from(bucket).unwrap_or(usize::MAX);
+            let Some(tally) = self.buckets.get_mut(bucket) else { return Ok(()) };
+            part.add_to(tally);
+            if let Some(cost) = part.cost() {
+                costs.add(id(part.ids().model), bucket, cost);
             }
-        }
-        for (ids, tally) in of_day.pairs {
-            self.add_pair(names(day, ids)?, &tally);
-        }
-        for (model, buckets) in of_day.costs.into_models() {
-            let [name] = names(day, [model])?;
+            Ok(())
+        })?;
+        for (model, buckets) in costs.into_models() {
+            let [name] = names(source.file, [model.unwrap_or(0)])?;
             self.costs.add_all(name, &buckets);
         }
         Ok(())
     }
 
-    fn add(&mut self, seen: &Seen, of_day: &mut OfDay) {
-        let within = |span: &Span| (span.from.0..span.to.0).contains(&seen.ended);
-        let counted = Counted { outcome: Some(seen.outcome), class: seen.class, ..seen.counted };
-        if within(&self.previous) {
-            self.before.add(&counted);
-        }
-        if !within(self.span) {
-            return;
-        }
-        let bucket = (seen.ended / self.step_nanos).saturating_sub(self.first_bucket);
-        let bucket = usize::try_from(bucket).unwrap_or(usize::MAX);
-        if let Some(tally) = self.buckets.get_mut(bucket) {
-            tally.add(&counted);
-            if let Some(cost) = counted.cost {
-                of_day.costs.add(seen.pair[MODEL], bucket, cost.into());
+    /// Adds to the tables by model and by service.
+    fn add_pairs(&mut self, source: &Source<'_>) -> Result<(), Error> {
+        let pieces = cover(self.span.from.0, self.span.to.0, &source.levels);
+        let mut pairs: HashMap<[i64; 4], Tally> = HashMap::new();
+        let truncated = &mut self.truncated;
+        source.each(By::Series, &pieces, |part| {
+            let Ids { service, workload, provider, model, .. } = part.ids();
+            let pair = [service, workload, provider, model];
+            if pairs.len() < MAX_PAIRS || pairs.contains_key(&pair) {
+                part.add_to(pairs.entry(pair).or_default());
+            } else {
+                *truncated = true;
+            }
+            Ok(())
+        })?;
+        for (ids, tally) in pairs {
+            let pair = names(source.file, ids)?;
+            if self.pairs.len() < MAX_PAIRS || self.pairs.contains_key(&pair) {
+                self.pairs.entry(pair).or_default().merge(&tally);
+            } else {
+                self.truncated = true;
             }
         }
-        let pairs = &mut of_day.pairs;
-        if pairs.len() < MAX_PAIRS || pairs.contains_key(&seen.pair) {
-            pairs.entry(seen.pair).or_default().add(&counted);
-        } else {
-            self.truncated = true;
-        }
-    }
-
-    fn add_pair(&mut self, pair: Pair, tally: &Tally) {
-        if self.pairs.len() < MAX_PAIRS || self.pairs.contains_key(&pair) {
-            self.pairs.entry(pair).or_default().merge(tally);
-        } else {
-            self.truncated = true;
-        }
+        Ok(())
     }
 
     pub(super) fn overview(self) -> Overview {
@@ -160,7 +158,7 @@ impl<'a> Sum<'a> {
         Overview {
             from: self.span.from,
             to: self.span.to,
-            step_seconds: self.step_nanos / 1_000_000_000,
+            step_seconds: self.step_seconds,
             totals: totals.stats(),
             previous: self.before.stats(),
             series,
@@ -183,73 +181,74 @@ impl<'a> Sum<'a> {
     }
 }
 
-/// Calls that ended in a span, by key of the workload.
-pub(super) fn counts(
-    day: &Connection,
-    since: u64,
-    from: Time,
-    to: Time,
-) -> Result<Vec<(String, u64)>, Error> {
-    const DOING: &str = "count calls";
-    let sql = "SELECT value, n FROM text JOIN (
-            SELECT workload, count(*) AS n FROM call
-            WHERE at >= ?1 AND at - moved + coalesce(duration, 0) >= ?2
-              AND at - moved + coalesce(duration, 0) < ?3
-            GROUP BY workload) ON id = workload";
-    let mut statement = day.prepare_cached(sql).doing(DOING)?;
-    let values = [place(since), place(from.0), place(to.0)];
-    let rows = statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?))).doing(DOING)?;
-    rows.map(|row: rusqlite::Result<(String, i64)>| {
-        row.map(|(key, count)| (key, u64::try_from(count).unwrap_or(0))).doing(DOING)
-    })
-    .collect()
+impl Source<'_> {
+    /// Hands over everything of the pieces. Sums of one service are by series in any case.
+    fn each(
+        &self,
+        by: By,
+        pieces: &[Piece],
+        mut take: impl FnMut(&Part<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let by = if self.only.is_some() { By::Series } else { by };
+        for piece in pieces {
+            if piece.level.is_some() {
+                sums::each(self.file, by, piece, self.only, |sum| take(&Part::Sum(sum)))?;
+            } else {
+                let (from, to) = (piece.from, piece.to);
+                ended::each(self.file, from, to, self.only, |call| take(&Part::Call(call)))?;
+            }
+        }
+        Ok(())
+    }
 }
 
-fn place(nanos: u64) -> i64 {
-    i64::try_from(nanos).unwrap_or(i64::MAX)
+impl Part<'_> {
+    fn time(&self) -> u64 {
+        match self {
+            Self::Call(call) => call.at,
+            Self::Sum(sum) => sum.time,
+        }
+    }
+
+    fn ids(&self) -> Ids {
+        match self {
+            Self::Call(call) => call.ids,
+            Self::Sum(sum) => sum.ids,
+        }
+    }
+
+    fn cost(&self) -> Option<u128> {
+        match self {
+            Self::Call(call) => call.counted.cost.map(u128::from),
+            Self::Sum(sum) => sum.tally.cost(),
+        }
+    }
+
+    fn add_to(&self, tally: &mut Tally) {
+        match self {
+            Self::Call(call) => tally.add(&call.counted),
+            Self::Sum(sum) => tally.merge(&sum.tally),
+        }
+    }
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Seen> {
-    let whole = |index| -> rusqlite::Result<Option<u64>> {
-        Ok(row.get::<_, Option<i64>>(index)?.and_then(|value| u64::try_from(value).ok()))
-    };
-    let duration_nanos = whole(1)?;
-    let class = whole(3)?.and_then(|class| usize::try_from(class).ok());
-    let outcome = match row.get::<_, i64>(2)? {
-        0 => Outcome::Ok,
-        2 => Outcome::Cancelled,
-        _ => Outcome::Error,
-    };
-    let service = [row.get(13)?, row.get(14)?];
-    Ok(Seen {
-        ended: whole(0)?.unwrap_or(0).saturating_add(duration_nanos.unwrap_or(0)),
-        outcome,
-        class: class.and_then(|class| CLASSES.get(class).copied()),
-        pair: [service[0], service[1], row.get(15)?, row.get(16)?],
-        service,
-        counted: Counted {
-            embedding: row.get(6)?,
-            outcome: None,
-            class: None,
-            duration_nanos,
-            stream: row.get::<_, Option<bool>>(4)?.unwrap_or(false),
-            first_chunk_nanos: whole(5)?,
-            cost: whole(7)?,
-            tokens: [whole(8)?, whole(9)?, whole(10)?, whole(11)?, whole(12)?],
-        },
-    })
+fn id(number: i64) -> Option<i64> {
+    Some(number).filter(|number| *number != 0)
 }
 
 fn names<const LEN: usize>(
-    day: &Connection,
-    ids: [Option<i64>; LEN],
+    file: &Connection,
+    ids: [i64; LEN],
 ) -> Result<[Option<String>; LEN], Error> {
+    const DOING: &str = "look a text up";
     let mut names = [const { None }; LEN];
     for (name, id) in names.iter_mut().zip(ids) {
-        let Some(id) = id else { continue };
+        if id == 0 {
+            continue;
+        }
         let mut statement =
-            day.prepare_cached("SELECT value FROM text WHERE id = ?1").doing("look a text up")?;
-        *name = Some(statement.query_row([id], |row| row.get(0)).doing("look a text up")?);
+            file.prepare_cached("SELECT value FROM text WHERE id = ?1").doing(DOING)?;
+        *name = Some(statement.query_row([id], |row| row.get(0)).doing(DOING)?);
     }
     Ok(names)
 }

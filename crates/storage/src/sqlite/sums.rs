@@ -1,0 +1,272 @@
+//! Sums of calls, kept beside them and written with them, so that a question about a long time
+//! reads few rows. Percentiles come from sketches that are added, never from percentiles.
+
+use super::cover::Piece;
+use super::ended::{self, Ended, Ids};
+use super::migrate::Migration;
+use crate::error::{Doing, Error};
+use crate::query::Outcome;
+use crate::tally::Tally;
+use rusqlite::{Connection, Transaction};
+use std::collections::{BTreeMap, HashMap};
+
+pub(super) const MIGRATION: Migration = Migration { name: "sums", sql: include_str!("sums_1.sql") };
+
+/// Widths of buckets in seconds. Each divides the next.
+pub(super) const LEVELS: [u64; 4] = [60, 300, 3600, 86_400];
+
+/// Sums that are held at a time while the sums of a whole file are made.
+const MAX_HELD: usize = 50_000;
+
+const DOING: &str = "write sums";
+
+/// Numbers of the series of a file.
+pub(super) type SeriesIds = HashMap<(Ids, i64), i64>;
+
+/// Which of the two tables of sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum By {
+    /// By everything that is told apart.
+    Series,
+    /// By model alone: few rows, for charts of all services.
+    Model,
+}
+
+/// A row of sums.
+pub(super) struct Summed {
+    /// Start of the bucket, nanoseconds since 1970.
+    pub(super) time: u64,
+    /// Of [`By::Model`], the model alone is known.
+    pub(super) ids: Ids,
+    pub(super) tally: Tally,
+}
+
+/// What calls of one transaction add to the sums.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// Minute and series, with the series' model.
+    minutes: HashMap<(u64, i64), (i64, Tally)>,
+}
+
+impl Batch {
+    /// Adds a call that is new in the file.
+    pub(super) fn add(
+        &mut self,
+        to: &Transaction<'_>,
+        known: &mut SeriesIds,
+        call: &Ended,
+    ) -> Result<(), Error> {
+        let outcome = call.counted.outcome.unwrap_or(Outcome::Ok).number();
+        let key = (call.ids, outcome);
+        let id = match known.get(&key) {
+            Some(id) => *id,
+            None => {
+                let id = series(to, &key)?;
+                known.insert(key, id);
+                id
+            }
+        };
+        let minute = call.at / (LEVELS[0] * 1_000_000_000);
+        let sum = self.minutes.entry((minute, id));
+        sum.or_insert_with(|| (call.ids.model, Tally::default())).1.add(&call.counted);
+        Ok(())
+    }
+
+    /// Adds everything to the sums of the file.
+    pub(super) fn write(self, to: &Transaction<'_>) -> Result<(), Error> {
+        if self.minutes.is_empty() {
+            return Ok(());
+        }
+        let mut sums: BTreeMap<(By, u64, u64, i64), Tally> = BTreeMap::new();
+        let levels = levels(to)?;
+        for ((minute, series), (model, tally)) in self.minutes {
+            for level in &levels {
+                let bucket = minute / (level / LEVELS[0]);
+                for (by, id) in [(By::Series, series), (By::Model, model)] {
+                    sums.entry((by, *level, bucket, id)).or_default().merge(&tally);
+                }
+            }
+        }
+        for ((by, level, bucket, id), tally) in sums {
+            add(to, by, [signed(level), signed(bucket), id], tally)?;
+        }
+        Ok(())
+    }
+}
+
+impl By {
+    fn select(self) -> &'static str {
+        match self {
+            Self::Series => {
+                "SELECT body FROM series_sum WHERE level = ?1 AND bucket = ?2 AND id = ?3"
+            }
+            Self::Model => {
+                "SELECT body FROM model_sum WHERE level = ?1 AND bucket = ?2 AND id = ?3"
+            }
+        }
+    }
+
+    fn replace(self) -> &'static str {
+        match self {
+            Self::Series => {
+                "INSERT OR REPLACE INTO series_sum (level, bucket, id, body) VALUES (?1, ?2, ?3, ?4)"
+            }
+            Self::Model => {
+                "INSERT OR REPLACE INTO model_sum (level, bucket, id, body) VALUES (?1, ?2, ?3, ?4)"
+            }
+        }
+    }
+}
+
+/// Adds to one row.
+fn add(to: &Transaction<'_>, by: By, key: [i64; 3], mut tally: Tally) -> Result<(), Error> {
+    let mut select = to.prepare_cached(by.select()).doing(DOING)?;
+    let mut rows = select.query(key).doing(DOING)?;
+    if let Some(row) = rows.next().doing(DOING)? {
+        tally.merge(&body(row.get_ref(0).doing(DOING)?.as_blob().unwrap_or_default())?);
+    }
+    drop(rows);
+    let [level, bucket, id] = key;
+    let mut replace = to.prepare_cached(by.replace()).doing(DOING)?;
+    replace.execute((level, bucket, id, tally.to_bytes())).doing(DOING)?;
+    Ok(())
+}
+
+/// The number of a series; makes one for a new series.
+fn series(to: &Transaction<'_>, (ids, outcome): &(Ids, i64)) -> Result<i64, Error> {
+    // A statement that always answers: the update changes nothing.
+    let sql = "INSERT INTO series (service, workload, provider, model, operation, outcome)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+        ON CONFLICT DO UPDATE SET outcome = excluded.outcome RETURNING id";
+    let Ids { service, workload, provider, model, operation } = *ids;
+    let values = [service, workload, provider, model, operation, *outcome];
+    let mut statement = to.prepare_cached(sql).doing(DOING)?;
+    statement.query_row(values, |row| row.get(0)).doing(DOING)
+}
+
+/// The levels that are whole in the file, in ascending order.
+pub(super) fn levels(file: &Connection) -> Result<Vec<u64>, Error> {
+    const DOING: &str = "read the levels of sums";
+    let sql = "SELECT seconds FROM level ORDER BY seconds";
+    let mut statement = file.prepare_cached(sql).doing(DOING)?;
+    let rows = statement.query_map([], |row| row.get::<_, i64>(0)).doing(DOING)?;
+    rows.map(|row| row.map(|level| u64::try_from(level).unwrap_or(0)).doing(DOING))
+        .filter(|level| level.as_ref().map_or(true, |level| *level > 0))
+        .collect()
+}
+
+/// Makes the sums of a file that was written before there were any. A file that has them, or
+/// that dropped some, is left as it is.
+pub(super) fn make(file: &mut Connection) -> Result<(), Error> {
+    if !levels(file)?.is_empty() {
+        return Ok(());
+    }
+    let transaction = file.transaction().doing(DOING)?;
+    for level in LEVELS {
+        let sql = "INSERT INTO level (seconds) VALUES (?1)";
+        transaction.execute(sql, [signed(level)]).doing(DOING)?;
+    }
+    let mut known = SeriesIds::new();
+    let mut batch = Batch::default();
+    ended::each(&transaction, 0, u64::MAX, None, |call| {
+        batch.add(&transaction, &mut known, call)?;
+        if batch.minutes.len() >= MAX_HELD {
+            std::mem::take(&mut batch).write(&transaction)?;
+        }
+        Ok(())
+    })?;
+    batch.write(&transaction)?;
+    transaction.commit().doing(DOING)
+}
+
+/// Hands over each sum of a piece, of one service when asked for: its shown name or its key, as a
+/// number of the file's texts, which takes [`By::Series`].
+pub(super) fn each(
+    file: &Connection,
+    by: By,
+    piece: &Piece,
+    only: Option<i64>,
+    mut take: impl FnMut(&Summed) -> Result<(), Error>,
+) -> Result<(), Error> {
+    const DOING: &str = "add sums up";
+    let sql = match by {
+        By::Series => {
+            "SELECT bucket, body, service, workload, provider, model, operation
+             FROM series_sum JOIN series ON series.id = series_sum.id
+             WHERE level = ?1 AND bucket >= ?2 AND bucket < ?3
+             AND (?4 IS NULL OR service = ?4 OR workload = ?4)"
+        }
+        By::Model => {
+            "SELECT bucket, body, 0, 0, 0, id, 0 FROM model_sum
+             WHERE level = ?1 AND bucket >= ?2 AND bucket < ?3 AND ?4 IS NULL"
+        }
+    };
+    let level = piece.level.unwrap_or(LEVELS[0]);
+    let width = level.saturating_mul(1_000_000_000);
+    let span =
+        [Some(level), Some(piece.from / width), Some(piece.to / width)].map(|v| v.map(signed));
+    let mut statement = file.prepare_cached(sql).doing(DOING)?;
+    let mut rows = statement.query([span[0], span[1], span[2], only]).doing(DOING)?;
+    while let Some(row) = rows.next().doing(DOING)? {
+        let id = |index| row.get::<_, i64>(index).doing(DOING);
+        let bucket = u64::try_from(id(0)?).unwrap_or(0);
+        take(&Summed {
+            time: bucket.saturating_mul(width),
+            ids: Ids {
+                service: id(2)?,
+                workload: id(3)?,
+                provider: id(4)?,
+                model: id(5)?,
+                operation: id(6)?,
+            },
+            tally: body(row.get_ref(1).doing(DOING)?.as_blob().unwrap_or_default())?,
+        })?;
+    }
+    Ok(())
+}
+
+fn body(bytes: &[u8]) -> Result<Tally, Error> {
+    Tally::from_bytes(bytes).ok_or(Error::Damaged { what: "a sum of calls" })
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Span, Store};
+    use contract::row::{Call, Time};
+    use rusqlite::Connection;
+
+    /// A file of the first version, made by taking back what later versions add.
+    #[test]
+    fn a_file_from_before_the_sums_gets_them_when_it_is_opened() {
+        const HOUR: u64 = 3_600_000_000_000;
+        let dir = tempfile::tempdir().unwrap();
+        let calls = (1..=500_u64).map(|number| Call {
+            time: Time(500_000 * HOUR + number * HOUR / 60),
+            trace_id: format!("{number:032x}"),
+            span_id: format!("{number:016x}"),
+            service_name: Some(format!("s{}", number % 3)),
+            duration: Some(number as f64),
+            ..Call::default()
+        });
+        let store = Store::open(dir.path()).unwrap();
+        store.insert(calls.collect()).unwrap();
+        let span = Span { from: Time(499_999 * HOUR), to: Time(500_020 * HOUR), service: None };
+        let before = store.overview(&span).unwrap();
+        assert_eq!(before.totals.calls, 500);
+        drop(store);
+        let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let days: Vec<_> = files.filter(|path| path.to_string_lossy().contains("calls-")).collect();
+        for day in days.iter().filter(|path| path.extension().is_some_and(|e| e == "db")) {
+            let file = Connection::open(day).unwrap();
+            let sql = "DROP TABLE level; DROP TABLE series; DROP TABLE series_sum;
+                DROP TABLE model_sum; DROP INDEX call_long; DELETE FROM migration WHERE number > 1";
+            file.execute_batch(sql).unwrap();
+        }
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.overview(&span).unwrap(), before);
+    }
+}
