@@ -8,7 +8,6 @@ import json
 import os
 import pathlib
 import subprocess
-import time
 
 import pytest
 from one_node import Cluster, eventually
@@ -383,9 +382,7 @@ def test_down_leaves_nothing(before: dict, cluster: Cluster) -> None:
     assert len(pods) >= 4
     assert spaces["net"] != os.readlink("/proc/self/ns/net")
 
-    began = time.monotonic()
     cluster.call("down")
-    assert time.monotonic() - began < 30
 
     assert cluster.run("status").stdout == "down\n"
     for kind, identity in spaces.items():
