@@ -83,9 +83,12 @@ class Sonde:
         return self
 
     def answers(self) -> bool:
-        """True once the socket answers; fails when the process has ended."""
+        """True once it has said where it is, which is last, and its socket answers."""
         assert self.process.poll() is None, f"sonde up ended:\n{self.err.read_text()}"
-        return self.cli("services", "--output", "json", check=False).returncode == 0
+        return (
+            "/login?" in self.out.read_text()
+            and self.cli("services", "--output", "json", check=False).returncode == 0
+        )
 
     def cli(self, *arguments: str, check: bool = True, **more) -> subprocess.CompletedProcess:
         """Runs a command of the command line against this one."""
@@ -249,6 +252,11 @@ class Client:
         call |= {"provider": self.kind.provider} | (more or {})
         self.process.stdin.write(json.dumps(call) + "\n")
         self.process.stdin.flush()
+
+    def load(self) -> None:
+        """Has `late.py` map its TLS library, without a call."""
+        self.ask(stream=False, load=True)
+        assert self._next()["ok"]
 
     def call(self, stream: bool, more: dict | None = None, **wanted) -> tuple[dict, dict]:
         """Makes one call; gives the client's word and the stand-in's."""

@@ -19,10 +19,14 @@ def late(name: str) -> Kind:
     return Kind(name, [*LATE, name], "openai", "gpt-4o-mini", "cpython")
 
 
-def test_a_second_process_is_watched_before_it_loads_its_tls_library(sonde, watched, client):
+def test_a_second_process_is_watched_and_so_is_the_library_that_it_loads_late(
+    sonde, watched, client
+):
     kind = late("second")
     _, key = watched(kind)
     second = client(kind)
+    time.sleep(PICKED_UP_WITHIN)
+    second.load()
     time.sleep(PICKED_UP_WITHIN)
     _, answer = second.call(stream=False, input=9, output=8)
     call = sonde.call(key, answer["id"])
@@ -35,6 +39,7 @@ def test_a_restart_makes_no_second_row(sonde, watched, client):
     first, key = watched(kind)
     first.stop()
     again = client(kind)
+    again.load()
     time.sleep(PICKED_UP_WITHIN)
     _, answer = again.call(stream=True)
     assert sonde.call(key, answer["id"])

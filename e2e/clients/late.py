@@ -1,7 +1,8 @@
 """Calls a model API with nothing but the standard library, which is loaded with the first call.
 
 A line of standard input is one call (`stream`, `model`, `wanted`); with `fork` it is made by a
-child. Until the first line this process has no TLS library mapped.
+child, with `load` nothing but the TLS library is loaded. Until the first line this process has
+none mapped.
 """
 
 import json
@@ -31,6 +32,11 @@ def main() -> None:
     print(json.dumps({"ready": True, "pid": os.getpid()}), flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
+        if asked["wanted"].get("load"):
+            import ssl
+
+            print(json.dumps({"ok": True, "library": ssl.OPENSSL_VERSION}), flush=True)
+            continue
         if not asked["wanted"].get("fork"):
             print(json.dumps(call(asked)), flush=True)
             continue
