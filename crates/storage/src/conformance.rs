@@ -4,6 +4,7 @@ mod calls;
 mod control;
 mod durability;
 mod overview;
+mod retention;
 
 use crate::Store;
 use contract::row::{Call, Money, Time};

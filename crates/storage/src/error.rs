@@ -57,6 +57,9 @@ pub enum Error {
     /// The writer has too much to do; try again later.
     #[error("cannot take more calls now; the queue of the writer is full")]
     Busy,
+    /// The disk is full, all but what other programs need.
+    #[error("cannot take more calls; the disk is nearly full: free some space, or keep fewer days")]
+    Full,
     /// No such workload.
     #[error("cannot find the workload; ask for the list of services again")]
     UnknownWorkload,

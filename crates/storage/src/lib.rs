@@ -11,6 +11,8 @@
 //! - What [`Store::submit`] reported as kept is on disk, whatever happens next.
 //! - A call is known by its trace and span id; sent again, it is kept and counted once, also when
 //!   its start is then up to a day away.
+//! - A disk is never filled: old days go first, then calls are refused. The sums of hours of days
+//!   that went stay for 13 months.
 //! - Money is added exactly. Percentiles are within 1 % and never averaged.
 //! - Wishes have no expiry; their history is only ever added to.
 //!
@@ -24,6 +26,7 @@ mod costs;
 mod error;
 mod outcome;
 mod query;
+mod retention;
 mod secret;
 mod sketch;
 mod sqlite;
@@ -34,4 +37,5 @@ mod conformance;
 
 pub use error::Error;
 pub use query::{BadCursor, CallsQuery, Cursor, Outcome, Span};
+pub use retention::{Disk, Limits, ReadDisk, Retained, Standing};
 pub use store::{Kept, Store, Token, TokenKind, Wanted};

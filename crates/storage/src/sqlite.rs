@@ -6,9 +6,10 @@
 
 pub(crate) mod control;
 mod cover;
-mod day;
+pub(crate) mod day;
 pub(crate) mod days;
 mod ended;
+mod history;
 mod migrate;
 mod overview;
 mod sums;
@@ -28,7 +29,8 @@ fn open(path: &Path, migrations: &[migrate::Migration]) -> Result<Connection, Er
     let mut connection = Connection::open(path).doing("open the database")?;
     connection.busy_timeout(Duration::from_secs(5)).doing("set the database up")?;
     // FULL: an answer that says "kept" must hold after the power went, not only after a crash.
-    let setup = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+    // Space of sums that are forgotten goes back to the system; a new file alone can be told so.
+    let setup = "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
                  PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192;";
     connection.execute_batch(setup).map_err(|source| unusable(path, source))?;
     migrate::run(&mut connection, path, migrations)?;

@@ -2,7 +2,9 @@
 
 use crate::error::Error;
 use crate::query::{CallsQuery, Span};
+use crate::retention::{Limits, ReadDisk, Retained, Standing};
 use crate::sqlite::control::{Control, Found};
+use crate::sqlite::day::DAY_NANOS;
 use crate::sqlite::days::Days;
 use crate::sqlite::writer::Writer;
 use contract::capture::{Level, State};
@@ -42,6 +44,8 @@ pub struct Kept {
     pub duplicates: u64,
     /// Calls without a valid trace or span id.
     pub refused: u64,
+    /// Calls of a day that is no longer kept.
+    pub too_old: u64,
 }
 
 /// What became of a wish.
@@ -232,6 +236,39 @@ impl Store {
     /// The database failed.
     pub fn nodes(&self) -> Result<Vec<Node>, Error> {
         self.control.nodes()
+    }
+
+    /// Forgets what is older than it may be, and the oldest day when the disk fills up; call it
+    /// every minute or so. Writing goes on meanwhile, in turns.
+    ///
+    /// # Errors
+    ///
+    /// The database failed, or a file could not be removed.
+    pub fn retain(&self, limits: &Limits, disk: &ReadDisk, now: Time) -> Result<Retained, Error> {
+        let today = now.0 / DAY_NANOS;
+        let mut retained = Retained::default();
+        // First, so that calls are refused even if removing fails.
+        let before = limits.standing(disk(&self.data_dir));
+        self.writer.set_full(before == Standing::Full);
+        let oldest = today.saturating_sub(limits.days.into());
+        for day in self.days.kept().into_iter().filter(|day| *day < oldest) {
+            self.writer.drop_day(day, now)?;
+            retained.aged.push(Days::name(day));
+        }
+        let fills = |standing| matches!(standing, Standing::Dropping | Standing::Full);
+        let first = self.days.kept().first().copied().filter(|day| *day < today);
+        if let Some(day) = first.filter(|_| fills(limits.standing(disk(&self.data_dir)))) {
+            self.writer.drop_day(day, now)?;
+            retained.dropped = Some(Days::name(day));
+        }
+        self.writer.narrow(now)?;
+        let kept = self.days.kept();
+        retained.oldest = kept.first().copied().map(Days::name);
+        retained.days = u64::try_from(kept.len()).unwrap_or(u64::MAX);
+        retained.disk = disk(&self.data_dir);
+        retained.standing = limits.standing(retained.disk);
+        self.writer.set_full(retained.standing == Standing::Full);
+        Ok(retained)
     }
 
     /// Bytes that the data directory takes.

@@ -23,7 +23,7 @@ const MIGRATIONS: [Migration; 3] = [
 const MAX_REMEMBERED: usize = 16_384;
 
 /// Nanoseconds of a day.
-pub(super) const DAY_NANOS: u64 = 86_400_000_000_000;
+pub(crate) const DAY_NANOS: u64 = 86_400_000_000_000;
 
 /// How far behind its start a call is kept at most, in nanoseconds.
 pub(super) const MAX_MOVED: u64 = 1 << 30;
@@ -100,6 +100,15 @@ impl DayWriter {
     /// The longest duration of a call in the file, in nanoseconds.
     pub(super) fn longest(&self) -> u64 {
         self.longest
+    }
+
+    /// Forgets the sums of a width in seconds, and gives their space back.
+    pub(super) fn forget_sums(&mut self, level: u64) -> Result<(), Error> {
+        const DOING: &str = "forget old sums";
+        let transaction = self.connection.transaction().doing(DOING)?;
+        sums::forget(&transaction, level, None)?;
+        transaction.commit().doing(DOING)?;
+        self.connection.execute_batch("PRAGMA incremental_vacuum").doing(DOING)
     }
 
     /// Writes the calls in one transaction and says of each whether it was new. On an error

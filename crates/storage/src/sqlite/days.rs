@@ -1,6 +1,7 @@
 //! All days of calls: one file each, read by as many as want to, written by one thread.
 
 use super::day::{self, DAY_NANOS};
+use super::history::{self, History};
 use super::{ended, overview};
 use crate::error::{Doing, Error};
 use crate::query::{CallsQuery, Span};
@@ -20,26 +21,33 @@ pub(crate) struct Days {
     // Day to the longest duration of its calls, in nanoseconds.
     known: Mutex<BTreeMap<u64, u64>>,
     idle: Mutex<HashMap<u64, Vec<Connection>>>,
+    history: History,
 }
 
 impl Days {
     /// Finds the day files and brings each to the newest schema.
     pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Directory { doing: "read", path: dir.into(), source };
+        let history = History::open(dir)?;
+        let horizon = history.horizon();
         let mut known = BTreeMap::new();
         for entry in std::fs::read_dir(dir).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
             if let Some(day) = name.to_str().and_then(day_of_name) {
+                if horizon.is_some_and(|horizon| day <= horizon) {
+                    // Its sums were taken over; only the removal was cut short.
+                    remove(&dir.join(&name))?;
+                    continue;
+                }
                 let writer = day::DayWriter::open(&dir.join(&name))?;
                 known.insert(day, writer.longest());
             }
         }
-        Ok(Self { dir: dir.into(), known: Mutex::new(known), idle: Mutex::default() })
+        Ok(Self { dir: dir.into(), known: Mutex::new(known), idle: Mutex::default(), history })
     }
 
     pub(super) fn writer(&self, day: u64) -> Result<day::DayWriter, Error> {
-        let (year, month, date) = Time(day * DAY_NANOS).date();
-        day::DayWriter::open(&self.dir.join(format!("calls-{year:04}-{month:02}-{date:02}.db")))
+        day::DayWriter::open(&self.path(day))
     }
 
     /// Says of each call whether the day before or after has it, by its ids: a sender whose clock
@@ -49,7 +57,7 @@ impl Days {
         let mut have = vec![false; calls.len()];
         for near in [day.checked_sub(1), day.checked_add(1)].into_iter().flatten() {
             if lock(&self.known).contains_key(&near) {
-                let found = self.read(near, |file| day::has(file, calls))?;
+                let found = self.read(near, |file| day::has(file, calls))?.unwrap_or_default();
                 have.iter_mut().zip(found).for_each(|(have, found)| *have |= found);
             }
         }
@@ -67,7 +75,8 @@ impl Days {
         for day in self.days_to_list(query) {
             // One more than asked for tells whether there is a next page.
             let wanted = limit + 1 - found.len();
-            found.extend(self.read(day, |file| day::list(file, day, query, wanted))?);
+            let rows = self.read(day, |file| day::list(file, day, query, wanted))?;
+            found.extend(rows.unwrap_or_default());
             if found.len() > limit {
                 break;
             }
@@ -86,12 +95,13 @@ impl Days {
         if !day::is_identified(&call) || !lock(&self.known).contains_key(&day) {
             return Ok(None);
         }
-        self.read(day, |file| day::one(file, trace, span))
+        Ok(self.read(day, |file| day::one(file, trace, span))?.flatten())
     }
 
     pub(crate) fn overview(&self, span: &Span) -> Result<Overview, Error> {
         let mut sum = overview::Sum::new(span);
         let from = span.previous().from.0;
+        self.history.read(|file| sum.add_history(file, history::LEVELS[0]))?;
         for day in self.days_that_ended(from, span.to.0) {
             self.read(day, |file| sum.add_day(file))?;
         }
@@ -103,11 +113,43 @@ impl Days {
         let mut counts = HashMap::new();
         for day in self.days_that_ended(from.0, to.0) {
             let rows = self.read(day, |file| ended::counts(file, from, to))?;
-            for (key, count) in rows {
+            for (key, count) in rows.unwrap_or_default() {
                 *counts.entry(key).or_default() += count;
             }
         }
         Ok(counts)
+    }
+
+    /// Closes what is open for the next question.
+    pub(super) fn close_idle(&self) {
+        lock(&self.idle).clear();
+    }
+
+    /// The name of a day: `2026-11-23`.
+    pub(crate) fn name(day: u64) -> String {
+        let (year, month, date) = Time(day.saturating_mul(DAY_NANOS)).date();
+        format!("{year:04}-{month:02}-{date:02}")
+    }
+
+    /// The days that are kept, oldest first.
+    pub(crate) fn kept(&self) -> Vec<u64> {
+        lock(&self.known).keys().copied().collect()
+    }
+
+    /// The newest day that is no longer kept; calls of it and of all before are refused.
+    pub(super) fn horizon(&self) -> Option<u64> {
+        self.history.horizon()
+    }
+
+    /// Forgets a day but for its sums of hours. On the writer's thread, which does not write it
+    /// meanwhile.
+    pub(super) fn drop_day(&self, day: u64, now: Time) -> Result<(), Error> {
+        self.read(day, |file| self.history.take_over(day, file, now))?;
+        let mut idle = lock(&self.idle);
+        lock(&self.known).remove(&day);
+        idle.remove(&day);
+        drop(idle);
+        remove(&self.path(day))
     }
 
     fn days_to_list(&self, query: &CallsQuery) -> Vec<u64> {
@@ -131,29 +173,52 @@ impl Days {
         .collect()
     }
 
+    fn path(&self, day: u64) -> PathBuf {
+        self.dir.join(format!("calls-{}.db", Self::name(day)))
+    }
+
+    /// Asks the file of a day; `None` when the day was dropped meanwhile.
     fn read<T>(
         &self,
         day: u64,
         ask: impl FnOnce(&Connection) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    ) -> Result<Option<T>, Error> {
         let idle = lock(&self.idle).get_mut(&day).and_then(Vec::pop);
         let connection = match idle {
             Some(connection) => connection,
             None => {
-                let (year, month, date) = Time(day * DAY_NANOS).date();
-                let name = format!("calls-{year:04}-{month:02}-{date:02}.db");
-                super::open_reader(&self.dir.join(name))?
+                if !lock(&self.known).contains_key(&day) {
+                    return Ok(None);
+                }
+                super::open_reader(&self.path(day))?
             }
         };
         let transaction = connection.unchecked_transaction().doing("begin to read calls")?;
         let answer = ask(&transaction)?;
         drop(transaction);
+        // Held while looking, so that a day that is dropped meanwhile leaves nothing open.
         let mut idle = lock(&self.idle);
-        if idle.values().map(Vec::len).sum::<usize>() < MAX_IDLE {
+        let kept = lock(&self.known).contains_key(&day);
+        if kept && idle.values().map(Vec::len).sum::<usize>() < MAX_IDLE {
             idle.entry(day).or_default().push(connection);
         }
-        Ok(answer)
+        Ok(Some(answer))
     }
+}
+
+/// Removes a database with what SQLite puts beside it.
+fn remove(path: &Path) -> Result<(), Error> {
+    for suffix in ["-wal", "-shm", ""] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match std::fs::remove_file(&name) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::Directory { doing: "remove", path: name.into(), source });
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// What is behind the lock is whole after every single operation on it.

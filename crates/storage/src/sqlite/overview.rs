@@ -34,11 +34,16 @@ pub(super) struct Sum<'a> {
     truncated: bool,
 }
 
+/// Start and end of a span, nanoseconds since 1970.
+type Ends = (u64, u64);
+
 /// A file that is being added: which of its calls, and from what.
 struct Source<'a> {
     file: &'a Connection,
     only: Option<i64>,
     levels: Vec<u64>,
+    /// Where there are no calls any more, the width of the narrowest sums, in seconds.
+    narrowest: Option<u64>,
 }
 
 /// Calls or sums, with the moment at which they count.
@@ -70,6 +75,15 @@ impl<'a> Sum<'a> {
 
     /// Adds the calls of a day.
     pub(super) fn add_day(&mut self, file: &Connection) -> Result<(), Error> {
+        self.add_file(file, None)
+    }
+
+    /// Adds sums of which the calls are gone. A sum counts where it begins.
+    pub(super) fn add_history(&mut self, file: &Connection, narrowest: u64) -> Result<(), Error> {
+        self.add_file(file, Some(narrowest))
+    }
+
+    fn add_file(&mut self, file: &Connection, narrowest: Option<u64>) -> Result<(), Error> {
         let mut only = None;
         if let Some(service) = &self.span.service {
             only = text_id(file, service)?;
@@ -77,11 +91,12 @@ impl<'a> Sum<'a> {
                 return Ok(());
             }
         }
-        let source = Source { file, only, levels: sums::levels(file)? };
+        let source = Source { file, only, levels: sums::levels(file)?, narrowest };
         self.add_series(&source)?;
         self.add_pairs(&source)?;
         let before = &mut self.before;
-        let pieces = cover(self.previous.from.0, self.previous.to.0, &source.levels);
+        let (from, to) = source.ends(&self.previous);
+        let pieces = cover(from, to, &source.levels);
         source.each(By::Model, &pieces, |part| {
             part.add_to(before);
             Ok(())
@@ -90,9 +105,11 @@ impl<'a> Sum<'a> {
 
     /// Adds to the buckets: from sums that are no wider than they are.
     fn add_series(&mut self, source: &Source<'_>) -> Result<(), Error> {
-        let fits = |level: &u64| *level <= self.step_seconds;
-        let levels: Vec<u64> = source.levels.iter().copied().filter(fits).collect();
-        let pieces = cover(self.span.from.0, self.span.to.0, &levels);
+        let widest = self.step_seconds.max(source.narrowest.unwrap_or(0));
+        let levels: Vec<u64> =
+            source.levels.iter().copied().filter(|level| *level <= widest).collect();
+        let (from, to) = source.ends(self.span);
+        let pieces = cover(from, to, &levels);
         let mut costs: Costs<i64> = Costs::default();
         source.each(By::Model, &pieces, |part| {
             let bucket = (part.time() / self.step_nanos).saturating_sub(self.first_bucket);
@@ -113,7 +130,8 @@ impl<'a> Sum<'a> {
 
     /// Adds to the tables by model and by service.
     fn add_pairs(&mut self, source: &Source<'_>) -> Result<(), Error> {
-        let pieces = cover(self.span.from.0, self.span.to.0, &source.levels);
+        let (from, to) = source.ends(self.span);
+        let pieces = cover(from, to, &source.levels);
         let mut pairs: HashMap<[i64; 4], Tally> = HashMap::new();
         let truncated = &mut self.truncated;
         source.each(By::Series, &pieces, |part| {
@@ -182,6 +200,16 @@ impl<'a> Sum<'a> {
 }
 
 impl Source<'_> {
+    /// The ends of a span, moved to where sums begin when nothing finer is left.
+    fn ends(&self, span: &Span) -> Ends {
+        let width = self.narrowest.unwrap_or(0).saturating_mul(1_000_000_000);
+        let next = |time: Time| match width {
+            0 => time.0,
+            width => time.0.div_ceil(width).saturating_mul(width),
+        };
+        (next(span.from), next(span.to))
+    }
+
     /// Hands over everything of the pieces. Sums of one service are by series in any case.
     fn each(
         &self,

@@ -38,6 +38,8 @@ pub(super) struct Summed {
     pub(super) time: u64,
     /// Of [`By::Model`], the model alone is known.
     pub(super) ids: Ids,
+    /// As in `call`; of [`By::Model`] it is not known.
+    pub(super) outcome: i64,
     pub(super) tally: Tally,
 }
 
@@ -57,15 +59,7 @@ impl Batch {
         call: &Ended,
     ) -> Result<(), Error> {
         let outcome = call.counted.outcome.unwrap_or(Outcome::Ok).number();
-        let key = (call.ids, outcome);
-        let id = match known.get(&key) {
-            Some(id) => *id,
-            None => {
-                let id = series(to, &key)?;
-                known.insert(key, id);
-                id
-            }
-        };
+        let id = series_id(to, known, (call.ids, outcome))?;
         let minute = call.at / (LEVELS[0] * 1_000_000_000);
         let sum = self.minutes.entry((minute, id));
         sum.or_insert_with(|| (call.ids.model, Tally::default())).1.add(&call.counted);
@@ -82,13 +76,14 @@ impl Batch {
         for ((minute, series), (model, tally)) in self.minutes {
             for level in &levels {
                 let bucket = minute / (level / LEVELS[0]);
+                let time = bucket.saturating_mul(level.saturating_mul(1_000_000_000));
                 for (by, id) in [(By::Series, series), (By::Model, model)] {
-                    sums.entry((by, *level, bucket, id)).or_default().merge(&tally);
+                    sums.entry((by, *level, time, id)).or_default().merge(&tally);
                 }
             }
         }
-        for ((by, level, bucket, id), tally) in sums {
-            add(to, by, [signed(level), signed(bucket), id], tally)?;
+        for ((by, level, time, id), tally) in sums {
+            add(to, by, (level, time, id), tally)?;
         }
         Ok(())
     }
@@ -118,30 +113,60 @@ impl By {
     }
 }
 
-/// Adds to one row.
-fn add(to: &Transaction<'_>, by: By, key: [i64; 3], mut tally: Tally) -> Result<(), Error> {
+/// Adds to one row: level, start of the bucket, and number of the series or model.
+pub(super) fn add(
+    to: &Transaction<'_>,
+    by: By,
+    (level, time, id): (u64, u64, i64),
+    mut tally: Tally,
+) -> Result<(), Error> {
+    let bucket = signed(time / level.saturating_mul(1_000_000_000));
+    let key = [signed(level), bucket, id];
     let mut select = to.prepare_cached(by.select()).doing(DOING)?;
     let mut rows = select.query(key).doing(DOING)?;
     if let Some(row) = rows.next().doing(DOING)? {
         tally.merge(&body(row.get_ref(0).doing(DOING)?.as_blob().unwrap_or_default())?);
     }
     drop(rows);
-    let [level, bucket, id] = key;
     let mut replace = to.prepare_cached(by.replace()).doing(DOING)?;
-    replace.execute((level, bucket, id, tally.to_bytes())).doing(DOING)?;
+    replace.execute((signed(level), bucket, id, tally.to_bytes())).doing(DOING)?;
     Ok(())
 }
 
 /// The number of a series; makes one for a new series.
-fn series(to: &Transaction<'_>, (ids, outcome): &(Ids, i64)) -> Result<i64, Error> {
+pub(super) fn series_id(
+    to: &Transaction<'_>,
+    known: &mut SeriesIds,
+    key: (Ids, i64),
+) -> Result<i64, Error> {
+    if let Some(id) = known.get(&key) {
+        return Ok(*id);
+    }
     // A statement that always answers: the update changes nothing.
     let sql = "INSERT INTO series (service, workload, provider, model, operation, outcome)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
         ON CONFLICT DO UPDATE SET outcome = excluded.outcome RETURNING id";
-    let Ids { service, workload, provider, model, operation } = *ids;
-    let values = [service, workload, provider, model, operation, *outcome];
+    let (Ids { service, workload, provider, model, operation }, outcome) = key;
+    let values = [service, workload, provider, model, operation, outcome];
     let mut statement = to.prepare_cached(sql).doing(DOING)?;
-    statement.query_row(values, |row| row.get(0)).doing(DOING)
+    let id = statement.query_row(values, |row| row.get(0)).doing(DOING)?;
+    known.insert(key, id);
+    Ok(id)
+}
+
+/// Forgets a level, or its buckets that begin before a moment. A level that is forgotten stays
+/// away: calls that come late are no longer added to it.
+pub(super) fn forget(from: &Transaction<'_>, level: u64, before: Option<u64>) -> Result<(), Error> {
+    const DOING: &str = "forget old sums";
+    let end = before.map(|nanos| signed(nanos / level.saturating_mul(1_000_000_000)));
+    for sql in [
+        "DELETE FROM series_sum WHERE level = ?1 AND (?2 IS NULL OR bucket < ?2)",
+        "DELETE FROM model_sum WHERE level = ?1 AND (?2 IS NULL OR bucket < ?2)",
+        "DELETE FROM level WHERE seconds = ?1 AND ?2 IS NULL",
+    ] {
+        from.execute(sql, (signed(level), end)).doing(DOING)?;
+    }
+    Ok(())
 }
 
 /// The levels that are whole in the file, in ascending order.
@@ -179,6 +204,17 @@ pub(super) fn make(file: &mut Connection) -> Result<(), Error> {
     transaction.commit().doing(DOING)
 }
 
+/// Hands over each sum of a level.
+pub(super) fn each_of_level(
+    file: &Connection,
+    by: By,
+    level: u64,
+    take: impl FnMut(&Summed) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let all = Piece { from: 0, to: u64::MAX, level: Some(level) };
+    each(file, by, &all, None, take)
+}
+
 /// Hands over each sum of a piece, of one service when asked for: its shown name or its key, as a
 /// number of the file's texts, which takes [`By::Series`].
 pub(super) fn each(
@@ -191,13 +227,13 @@ pub(super) fn each(
     const DOING: &str = "add sums up";
     let sql = match by {
         By::Series => {
-            "SELECT bucket, body, service, workload, provider, model, operation
+            "SELECT bucket, body, service, workload, provider, model, operation, outcome
              FROM series_sum JOIN series ON series.id = series_sum.id
              WHERE level = ?1 AND bucket >= ?2 AND bucket < ?3
              AND (?4 IS NULL OR service = ?4 OR workload = ?4)"
         }
         By::Model => {
-            "SELECT bucket, body, 0, 0, 0, id, 0 FROM model_sum
+            "SELECT bucket, body, 0, 0, 0, id, 0, 0 FROM model_sum
              WHERE level = ?1 AND bucket >= ?2 AND bucket < ?3 AND ?4 IS NULL"
         }
     };
@@ -219,6 +255,7 @@ pub(super) fn each(
                 model: id(5)?,
                 operation: id(6)?,
             },
+            outcome: id(7)?,
             tally: body(row.get_ref(1).doing(DOING)?.as_blob().unwrap_or_default())?,
         })?;
     }

@@ -1,14 +1,14 @@
 //! The one thread that writes calls. Whoever waits is answered after the commit, and all who
 //! came meanwhile share the next one.
 
-use super::day::{DayWriter, day_of, id_of, is_identified};
+use super::day::{DAY_NANOS, DayWriter, day_of, id_of, is_identified};
 use super::days::Days;
 use crate::error::Error;
 use crate::store::Kept;
-use contract::row::Call;
-use std::collections::BTreeMap;
+use contract::row::{Call, Time};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
@@ -23,16 +23,27 @@ const MAX_OPEN: usize = 4;
 
 type Done = Box<dyn FnOnce(Result<Kept, Error>) + Send>;
 
+/// Sums of a width in seconds, and how long they are kept after the day, in nanoseconds.
+const NARROW: [(u64, u64); 2] = [(60, 2 * DAY_NANOS), (300, 30 * DAY_NANOS)];
+
 struct Job {
     calls: Vec<Call>,
     done: Done,
 }
 
+/// What the thread is asked for.
+enum Order {
+    Write(Job),
+    /// Something else that no write may overlap with.
+    Do(Box<dyn FnOnce(&mut Hand) + Send>),
+}
+
 /// The writing end of all days.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    queue: Option<SyncSender<Job>>,
+    queue: Option<SyncSender<Order>>,
     waiting: Arc<AtomicUsize>,
+    full: AtomicBool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -40,11 +51,16 @@ impl Writer {
     pub(crate) fn start(days: Arc<Days>) -> Result<Self, std::io::Error> {
         let (queue, jobs) = sync_channel(MAX_JOBS);
         let waiting = Arc::new(AtomicUsize::new(0));
-        let mut hand = Hand { days, open: BTreeMap::new(), waiting: Arc::clone(&waiting) };
+        let mut hand = Hand {
+            days,
+            open: BTreeMap::new(),
+            narrowed: BTreeSet::new(),
+            waiting: Arc::clone(&waiting),
+        };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || hand.run(&jobs))?;
-        Ok(Self { queue: Some(queue), waiting, thread: Some(thread) })
+        Ok(Self { queue: Some(queue), waiting, full: AtomicBool::new(false), thread: Some(thread) })
     }
 
     /// Queues the calls; `done` is called once, on the writer's thread, after they are on disk or
@@ -52,8 +68,12 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] when too much waits already; `done` is then never called.
+    /// [`Error::Busy`] when too much waits already, [`Error::Full`] when the disk is; `done` is
+    /// then never called.
     pub(crate) fn submit(&self, calls: Vec<Call>, done: Done) -> Result<(), Error> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(Error::Full);
+        }
         let len = calls.len();
         let before = self.waiting.fetch_add(len, Ordering::Relaxed);
         let refuse = |error| {
@@ -64,11 +84,43 @@ impl Writer {
             return refuse(Error::Busy);
         }
         let Some(queue) = &self.queue else { return refuse(Error::Closed) };
-        match queue.try_send(Job { calls, done }) {
+        match queue.try_send(Order::Write(Job { calls, done })) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => refuse(Error::Busy),
             Err(TrySendError::Disconnected(_)) => refuse(Error::Closed),
         }
+    }
+
+    /// Refuses calls, or takes them again.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+
+    /// Forgets a day but for its sums of hours, after what is queued.
+    pub(crate) fn drop_day(&self, day: u64, now: Time) -> Result<(), Error> {
+        self.wait_for(move |hand| {
+            hand.open.remove(&day);
+            hand.days.drop_day(day, now)
+        })
+    }
+
+    /// Forgets the narrow sums of days that are over for long.
+    pub(crate) fn narrow(&self, now: Time) -> Result<(), Error> {
+        self.wait_for(move |hand| hand.narrow(now))
+    }
+
+    fn wait_for(
+        &self,
+        order: impl FnOnce(&mut Hand) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        let (send, receive) = sync_channel(1);
+        let order = Order::Do(Box::new(move |hand| {
+            // A receiver that is gone no longer wants to know.
+            let _gone = send.send(order(hand));
+        }));
+        let queue = self.queue.as_ref().ok_or(Error::Closed)?;
+        queue.send(order).map_err(|_gone| Error::Closed)?;
+        receive.recv().unwrap_or(Err(Error::Closed))
     }
 }
 
@@ -87,23 +139,45 @@ impl Drop for Writer {
 struct Hand {
     days: Arc<Days>,
     open: BTreeMap<u64, DayWriter>,
+    /// Days and widths of which the sums are known to be gone.
+    narrowed: BTreeSet<(u64, u64)>,
     waiting: Arc<AtomicUsize>,
 }
 
 impl Hand {
-    fn run(&mut self, jobs: &Receiver<Job>) {
-        while let Ok(first) = jobs.recv() {
-            let mut calls = first.calls.len();
-            let mut together = vec![first];
-            while calls < MAX_TOGETHER
-                && let Ok(job) = jobs.try_recv()
-            {
+    fn run(&mut self, orders: &Receiver<Order>) {
+        while let Ok(first) = orders.recv() {
+            let mut next = Some(first);
+            let mut calls = 0;
+            let mut together = Vec::new();
+            while let Some(Order::Write(job)) = next {
                 calls += job.calls.len();
                 together.push(job);
+                next = if calls < MAX_TOGETHER { orders.try_recv().ok() } else { None };
             }
-            self.carry_out(together);
-            self.waiting.fetch_sub(calls, Ordering::Relaxed);
+            if !together.is_empty() {
+                self.carry_out(together);
+                self.waiting.fetch_sub(calls, Ordering::Relaxed);
+            }
+            if let Some(Order::Do(order)) = next {
+                order(self);
+            }
         }
+        // Readers first: the last to leave a database writes its log into it, if it may write.
+        self.days.close_idle();
+    }
+
+    fn narrow(&mut self, now: Time) -> Result<(), Error> {
+        for day in self.days.kept() {
+            for (level, kept) in NARROW {
+                let over = (day + 1).saturating_mul(DAY_NANOS).saturating_add(kept);
+                if over <= now.0 && !self.narrowed.contains(&(day, level)) {
+                    self.writer(day)?.forget_sums(level)?;
+                    self.narrowed.insert((day, level));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn carry_out(&mut self, mut jobs: Vec<Job>) {
@@ -132,10 +206,13 @@ impl Hand {
 
     fn write(&mut self, jobs: &[Vec<Call>]) -> Result<Vec<Kept>, Error> {
         let mut by_day: BTreeMap<u64, Vec<(usize, &Call)>> = BTreeMap::new();
+        let horizon = self.days.horizon();
         let mut kept: Vec<Kept> = jobs.iter().map(|_| Kept::default()).collect();
         for (job, calls) in jobs.iter().enumerate() {
             for call in calls {
-                if is_identified(call) {
+                if horizon.is_some_and(|horizon| day_of(call) <= horizon) {
+                    kept[job].too_old += 1;
+                } else if is_identified(call) {
                     by_day.entry(day_of(call)).or_default().push((job, call));
                 } else {
                     kept[job].refused += 1;
@@ -166,7 +243,7 @@ impl Hand {
         Ok(kept)
     }
 
-    fn write_day(&mut self, day: u64, calls: &[&Call]) -> Result<Vec<bool>, Error> {
+    fn writer(&mut self, day: u64) -> Result<&mut DayWriter, Error> {
         if !self.open.contains_key(&day) {
             if self.open.len() >= MAX_OPEN {
                 // The oldest is the least likely to be written again.
@@ -174,7 +251,11 @@ impl Hand {
             }
             self.open.insert(day, self.days.writer(day)?);
         }
-        let Some(writer) = self.open.get_mut(&day) else { return Err(Error::Closed) };
+        self.open.get_mut(&day).ok_or(Error::Closed)
+    }
+
+    fn write_day(&mut self, day: u64, calls: &[&Call]) -> Result<Vec<bool>, Error> {
+        let writer = self.writer(day)?;
         let outcome = writer.insert(calls);
         let longest = writer.longest();
         if outcome.is_err() {

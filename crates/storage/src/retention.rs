@@ -1,0 +1,98 @@
+//! How long calls are kept, and what happens before a disk is full.
+
+use std::path::Path;
+
+/// What a store may keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Days of calls, today not counted. Sums of hours stay for 13 months.
+    pub days: u32,
+    /// From this share of the disk in use, in percent, [`Retained::standing`] warns.
+    pub warn_percent: u8,
+    /// From this share, the oldest day goes, one each time that [`crate::Store::retain`] is
+    /// called. Today never goes.
+    pub drop_percent: u8,
+    /// From this share, no more calls are taken until there is room again.
+    pub full_percent: u8,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { days: 30, warn_percent: 85, drop_percent: 90, full_percent: 95 }
+    }
+}
+
+/// The disk that the data directory is on, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// All of it.
+    pub total: u64,
+    /// What this process may still write.
+    pub available: u64,
+}
+
+/// Reads how full the disk of a directory is; `None` where the system does not say.
+pub type ReadDisk = dyn Fn(&Path) -> Option<Disk>;
+
+/// How full the disk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// There is room, or the system does not say.
+    #[default]
+    Good,
+    /// It fills up.
+    Warning,
+    /// Days go before their time.
+    Dropping,
+    /// Calls are refused.
+    Full,
+}
+
+/// What was found and done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Retained {
+    /// Days that went because of their age, as `2026-11-23`.
+    pub aged: Vec<String>,
+    /// Day that went because the disk fills up.
+    pub dropped: Option<String>,
+    /// Oldest day of which calls are kept.
+    pub oldest: Option<String>,
+    /// Days of which calls are kept.
+    pub days: u64,
+    /// The disk, after that.
+    pub disk: Option<Disk>,
+    /// How full the disk is, after that.
+    pub standing: Standing,
+}
+
+impl Standing {
+    /// The word for it: `good`, `warning`, `dropping`, `full`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Warning => "warning",
+            Self::Dropping => "dropping",
+            Self::Full => "full",
+        }
+    }
+}
+
+impl Disk {
+    /// Share in use, in whole percent, rounded down.
+    pub fn percent(&self) -> u8 {
+        let used = u128::from(self.total.saturating_sub(self.available));
+        let percent = (used * 100).checked_div(u128::from(self.total)).unwrap_or(0);
+        u8::try_from(percent).unwrap_or(100)
+    }
+}
+
+impl Limits {
+    pub(crate) fn standing(&self, disk: Option<Disk>) -> Standing {
+        match disk.map(|disk| disk.percent()) {
+            Some(percent) if percent >= self.full_percent => Standing::Full,
+            Some(percent) if percent >= self.drop_percent => Standing::Dropping,
+            Some(percent) if percent >= self.warn_percent => Standing::Warning,
+            Some(_) | None => Standing::Good,
+        }
+    }
+}
