@@ -217,5 +217,6 @@ fn status(poll: &Poll) -> Status {
         instances: vec![node],
         received: BTreeMap::new(),
         storage_bytes: 0,
+        storage: None,
     }
 }

@@ -12,8 +12,8 @@ use axum::response::IntoResponse;
 use axum::{Extension, Json, Router};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use storage::Store;
 use tokio::sync::{Semaphore, watch};
 use utoipa::ToSchema;
@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     /// True once the dashboard stops.
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) received: Received,
+    /// What upkeep found when it last looked.
+    pub(crate) storage: Mutex<Option<contract::row::Storage>>,
     pub(crate) questions: Semaphore,
     pub(crate) decoding: Semaphore,
     pub(crate) listeners: Arc<Semaphore>,
@@ -84,6 +86,7 @@ impl Shared {
             cookie,
             stopping,
             received: Received::default(),
+            storage: Mutex::default(),
             questions: Semaphore::new(MAX_QUESTIONS),
             decoding: Semaphore::new(MAX_DECODING),
             listeners: Arc::new(Semaphore::new(MAX_LISTENERS)),

@@ -14,11 +14,14 @@ pub struct Config {
     /// When it listens on a loopback address, only loopback addresses and these are answered; on
     /// another address, an empty list means any name.
     pub allowed_hosts: Vec<String>,
+    /// How long calls are kept, and what happens before the disk is full.
+    pub limits: storage::Limits,
 }
 
 impl Config {
     /// A dashboard that keeps its data there and listens here.
     pub fn new(data_dir: &Path, listen: SocketAddr) -> Self {
-        Self { data_dir: data_dir.into(), listen, allowed_hosts: Vec::new() }
+        let limits = storage::Limits::default();
+        Self { data_dir: data_dir.into(), listen, allowed_hosts: Vec::new(), limits }
     }
 }

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::guard::{Door, Hosts};
 use crate::serve::serve;
 use crate::socket::{self, SocketFile};
+use crate::upkeep;
 use contract::row::Time;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -109,7 +110,8 @@ impl Dashboard {
         let unix = tokio::net::UnixListener::from_std(socket).map_err(Error::Runtime)?;
         let doors = vec![
             runtime.spawn(serve(tcp, app(&state, Door::Tcp), stopped.clone())),
-            runtime.spawn(serve(unix, app(&state, Door::Socket), stopped)),
+            runtime.spawn(serve(unix, app(&state, Door::Socket), stopped.clone())),
+            runtime.spawn(upkeep::run(Arc::clone(&state), config.limits, stopped)),
         ];
         drop(guard);
         let runtime = Some(runtime);

@@ -93,6 +93,11 @@ impl From<storage::Error> for ApiError {
     fn from(error: storage::Error) -> Self {
         match error {
             storage::Error::Busy => Self::busy(),
+            // Senders keep what they have and try again: there may be room by then.
+            storage::Error::Full => {
+                let refused = Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string());
+                Self { retry_after: Some(60), ..refused }
+            }
             storage::Error::UnknownWorkload => Self::new(StatusCode::NOT_FOUND, error.to_string()),
             storage::Error::Recorded => Self::new(StatusCode::CONFLICT, error.to_string()),
             other => Self::failed(&other),

@@ -2,7 +2,8 @@
 //!
 //! [`Dashboard::start`] is the way in; everything that can fail fails there. Inside, `app.rs`
 //! builds the router, `guard.rs` says who may pass, `api.rs` answers the page and the command
-//! line, `poll.rs` answers controllers, `otlp.rs` reads telemetry, `page.rs` serves the page.
+//! line, `poll.rs` answers controllers, `otlp.rs` reads telemetry, `page.rs` serves the page,
+//! `upkeep.rs` forgets what is old.
 //!
 //! No SQL here: what is kept and how is `storage`'s.
 #![forbid(unsafe_code)]
@@ -23,6 +24,7 @@ mod error;
 mod hub;
 mod serve;
 mod socket;
+mod upkeep;
 
 #[cfg(test)]
 mod tests;

@@ -165,15 +165,20 @@ async fn receive(
             count(&state.received.rejected, batch.rejected);
         }
     }
-    let partial = Partial { rejected: batch.rejected, reason: batch.reason };
+    let mut partial = Partial { rejected: batch.rejected, reason: batch.reason };
     if !batch.calls.is_empty() {
-        keep(state, batch).await?;
+        let too_old = keep(state, batch).await?;
+        if too_old > 0 {
+            partial.rejected += too_old;
+            partial.reason = "a span is of a day that is no longer kept";
+        }
     }
     Ok(partial)
 }
 
-/// Hands the calls to the store, waits until they are on disk, and tells the pages.
-async fn keep(state: &App, batch: Batch) -> Result<(), ApiError> {
+/// Hands the calls to the store, waits until they are on disk, and tells the pages. Answers how
+/// many were too old to be kept.
+async fn keep(state: &App, batch: Batch) -> Result<u64, ApiError> {
     let (done, kept) = tokio::sync::oneshot::channel();
     state.store.submit(batch.calls, move |outcome| {
         // Nobody waits any more when the sender hung up; the calls are kept all the same.
@@ -182,13 +187,14 @@ async fn keep(state: &App, batch: Batch) -> Result<(), ApiError> {
     let kept = kept.await.map_err(|error| ApiError::failed(&error))??;
     Received::add(&state.received.call, u64::try_from(kept.new.len()).unwrap_or(0));
     Received::add(&state.received.duplicate, kept.duplicates);
+    Received::add(&state.received.rejected, kept.too_old);
     if state.hub.has_listeners() {
         for call in &kept.new {
             let row = serde_json::to_string(call).map_err(|error| ApiError::failed(&error))?;
             state.hub.publish(Event::Call(Arc::from(row)));
         }
     }
-    Ok(())
+    Ok(kept.too_old)
 }
 
 fn is_gzip(headers: &HeaderMap) -> Result<bool, ApiError> {

@@ -4,6 +4,7 @@ mod access;
 mod live;
 mod requests;
 mod telemetry;
+mod upkeep;
 
 use crate::app::{App, Shared, app};
 use crate::guard::{Door, Hosts};

@@ -12,13 +12,14 @@ pub struct Limits {
     /// From this share, the oldest day goes, one each time that [`crate::Store::retain`] is
     /// called. Today never goes.
     pub drop_percent: u8,
-    /// From this share, no more calls are taken until there is room again.
-    pub full_percent: u8,
+    /// With this many bytes left, or with 5 % of a small disk, no more calls are taken until there
+    /// is room again.
+    pub full_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { days: 30, warn_percent: 85, drop_percent: 90, full_percent: 95 }
+        Self { days: 30, warn_percent: 85, drop_percent: 90, full_bytes: 512 << 20 }
     }
 }
 
@@ -88,11 +89,32 @@ impl Disk {
 
 impl Limits {
     pub(crate) fn standing(&self, disk: Option<Disk>) -> Standing {
-        match disk.map(|disk| disk.percent()) {
-            Some(percent) if percent >= self.full_percent => Standing::Full,
-            Some(percent) if percent >= self.drop_percent => Standing::Dropping,
-            Some(percent) if percent >= self.warn_percent => Standing::Warning,
-            Some(_) | None => Standing::Good,
+        let Some(disk) = disk else { return Standing::Good };
+        if disk.available <= self.full_bytes.min(disk.total / 20) {
+            return Standing::Full;
         }
+        match disk.percent() {
+            percent if percent >= self.drop_percent => Standing::Dropping,
+            percent if percent >= self.warn_percent => Standing::Warning,
+            _ => Standing::Good,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Disk, Limits, Standing};
+
+    #[test]
+    fn a_disk_is_full_by_what_is_left_and_fills_up_by_share() {
+        let standing =
+            |total, available| Limits::default().standing(Some(Disk { total, available }));
+        let gib = 1 << 30;
+        assert_eq!(standing(1000 * gib, 30 * gib), Standing::Dropping, "97 %, but room");
+        assert_eq!(standing(1000 * gib, gib / 2), Standing::Full);
+        assert_eq!(standing(gib, gib / 21), Standing::Full, "a small disk");
+        assert_eq!(standing(gib, gib / 8), Standing::Warning);
+        assert_eq!(standing(0, 0), Standing::Full);
+        assert_eq!(Limits::default().standing(None), Standing::Good);
     }
 }

@@ -22,6 +22,39 @@ pub struct Status {
     pub received: BTreeMap<String, u64>,
     /// Bytes on disk.
     pub storage_bytes: u64,
+    /// What is kept, and how full the disk is; absent where nothing is kept, and until it was
+    /// looked at for the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Storage>,
+}
+
+/// What is kept, and how full the disk is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Storage {
+    /// When this was looked at.
+    pub checked: Time,
+    /// `good`; `warning` when the disk fills up; `dropping` when days go before their time; `full`
+    /// when calls are refused.
+    pub standing: String,
+    /// Oldest day of which calls are kept, as `2026-11-23` (UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_day: Option<String>,
+    /// Days of which calls are kept.
+    pub days: u64,
+    /// Days of calls that are kept at most, today not counted.
+    pub keep_days: u32,
+    /// Size of the disk, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+    /// What may still be written to it, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_available_bytes: Option<u64>,
+    /// Share of it in use, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_used_percent: Option<u8>,
+    /// Days that went because the disk filled up, since the start of the dashboard.
+    pub dropped_days: u64,
 }
 
 /// A controller, as it last reported.

@@ -5,6 +5,7 @@ use crate::error::{ApiError, Refusal};
 use axum::Json;
 use axum::extract::State;
 use contract::row::Status;
+use std::sync::PoisonError;
 
 /// A controller between two polls counts as connected for so long.
 const BETWEEN_POLLS_NANOS: u64 = 10 * 1_000_000_000;
@@ -27,5 +28,6 @@ pub(super) async fn status(State(state): State<App>) -> Result<Json<Status>, Api
         instances,
         received: state.received.counts(),
         storage_bytes,
+        storage: state.storage.lock().unwrap_or_else(PoisonError::into_inner).clone(),
     }))
 }
