@@ -1,5 +1,6 @@
 //! What every engine must do, asked through [`Store`] alone. Another engine runs the same tests.
 
+mod backup;
 mod calls;
 mod control;
 mod durability;

@@ -88,6 +88,20 @@ pub enum Error {
         /// What it is.
         what: &'static str,
     },
+    /// A directory that has to be empty is not.
+    #[error("cannot write to `{}`; it is not empty: name a new directory", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A directory is not a copy that can be used.
+    #[error("cannot restore from `{}`; {why}: name another copy", path.display())]
+    NotABackup {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The system has no random numbers.
     #[error("cannot get random numbers from the system")]
     Random(#[source] std::io::Error),

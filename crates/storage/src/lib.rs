@@ -38,4 +38,5 @@ mod conformance;
 pub use error::Error;
 pub use query::{BadCursor, CallsQuery, Cursor, Outcome, Span};
 pub use retention::{Disk, Limits, ReadDisk, Retained, Standing};
+pub use sqlite::backup::Copied;
 pub use store::{Kept, Store, Token, TokenKind, Wanted};

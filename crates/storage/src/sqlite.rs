@@ -1,9 +1,11 @@
 //! The embedded engine: SQLite in WAL mode.
 //!
 //! `control.rs` keeps control state, `day.rs` one day of calls, `days.rs` all days, `writer.rs`
-//! the one thread that writes calls, `sums.rs` the sums that are written with them, `migrate.rs`
-//! the way from any older schema to this one.
+//! the one thread that writes calls, `sums.rs` the sums that are written with them, `history.rs`
+//! what stays of days that went, `backup.rs` copies all of it, `migrate.rs` is the way from any
+//! older schema to this one.
 
+pub(crate) mod backup;
 pub(crate) mod control;
 mod cover;
 pub(crate) mod day;

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::query::{CallsQuery, Span};
 use crate::retention::{Limits, ReadDisk, Retained, Standing};
+use crate::sqlite::backup::{self, Copied};
 use crate::sqlite::control::{Control, Found};
 use crate::sqlite::day::DAY_NANOS;
 use crate::sqlite::days::Days;
@@ -269,6 +270,29 @@ impl Store {
         retained.standing = limits.standing(retained.disk);
         self.writer.set_full(retained.standing == Standing::Full);
         Ok(retained)
+    }
+
+    /// Copies everything into a new or empty directory, while it is used. Each database is copied
+    /// as it was at one moment and checked; what was kept before this was called is in the copy.
+    /// The copy holds secrets, as the data directory does.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEmpty`], or something could not be read or written; then the directory is not
+    /// a whole copy, and [`restore`](Self::restore) refuses it.
+    pub fn backup(&self, to: &Path, now: Time) -> Result<Copied, Error> {
+        let days: Vec<String> = self.days.kept().into_iter().map(Days::name).collect();
+        backup::backup(&self.data_dir, &days, to, now)
+    }
+
+    /// Makes a data directory, new or empty, of a copy that [`backup`](Self::backup) made. What is
+    /// in the copy is checked first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotABackup`], [`Error::NotEmpty`], or something could not be read or written.
+    pub fn restore(from: &Path, data_dir: &Path) -> Result<Copied, Error> {
+        backup::restore(from, data_dir)
     }
 
     /// Bytes that the data directory takes.
