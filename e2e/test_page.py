@@ -147,7 +147,7 @@ def take_pictures(browser, sonde, scheme: str, place: pathlib.Path) -> None:
     opened = context.new_page()
     opened.goto(sonde.login_link())
     for name, shown in (("overview", "gpt-4o"), ("services", "assistant.py"), ("calls", "gpt-4o")):
-        opened.goto(f"{sonde.url}/{name}")
+        opened.goto(f"{sonde.url}/{name}?range=5m")
         expect(opened.get_by_text(shown).first).to_be_visible(timeout=10_000)
         opened.wait_for_timeout(800)
         opened.screenshot(path=place / f"screenshot-{name}-{scheme}.png")
