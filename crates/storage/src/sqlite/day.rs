@@ -92,6 +92,11 @@ struct Rest {
 impl DayWriter {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let mut connection = super::open(path, &MIGRATIONS)?;
+        // Ids are random, so that a commit touches pages all over their index: they are held, and
+        // go from the log into the file together, after many commits.
+        let setup = "PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 8192;
+                     PRAGMA journal_size_limit = 67108864;";
+        connection.execute_batch(setup).doing("set the database up")?;
         sums::make(&mut connection)?;
         let longest = longest(&connection)?;
         Ok(Self { connection, texts: HashMap::new(), series: HashMap::new(), longest })

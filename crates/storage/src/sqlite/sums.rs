@@ -101,6 +101,17 @@ impl By {
         }
     }
 
+    fn insert(self) -> &'static str {
+        match self {
+            Self::Series => {
+                "INSERT OR IGNORE INTO series_sum (level, bucket, id, body) VALUES (?1, ?2, ?3, ?4)"
+            }
+            Self::Model => {
+                "INSERT OR IGNORE INTO model_sum (level, bucket, id, body) VALUES (?1, ?2, ?3, ?4)"
+            }
+        }
+    }
+
     fn replace(self) -> &'static str {
         match self {
             Self::Series => {
@@ -122,6 +133,13 @@ pub(super) fn add(
 ) -> Result<(), Error> {
     let bucket = signed(time / level.saturating_mul(1_000_000_000));
     let key = [signed(level), bucket, id];
+    if level == LEVELS[0] {
+        // Most minutes of a series are new: then this is all.
+        let mut insert = to.prepare_cached(by.insert()).doing(DOING)?;
+        if insert.execute((signed(level), bucket, id, tally.to_bytes())).doing(DOING)? > 0 {
+            return Ok(());
+        }
+    }
     let mut select = to.prepare_cached(by.select()).doing(DOING)?;
     let mut rows = select.query(key).doing(DOING)?;
     if let Some(row) = rows.next().doing(DOING)? {
