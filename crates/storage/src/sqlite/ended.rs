@@ -8,8 +8,8 @@ use crate::tally::Counted;
 use contract::row::{Call, Time};
 use rusqlite::{Connection, Row};
 
-/// Longer calls are few, and found by an index of their own. The number is in `calls_2.sql` too.
-const LONG_NANOS: u64 = 600_000_000_000;
+/// Longer calls are few, and found by an index of their own. The number is in `calls_3.sql` too.
+const LONG_NANOS: u64 = 60_000_000_000;
 
 /// Whose call it is, and of which model, in numbers of one file's texts; 0 where not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -66,13 +66,13 @@ macro_rules! ended {
         concat!(
             "SELECT ",
             $columns,
-            " FROM call WHERE at >= ?1 AND at < ?2 AND coalesce(duration, 0) <= 600000000000
+            " FROM call WHERE at >= ?1 AND at < ?2 AND coalesce(duration, 0) <= 60000000000
                 AND at - moved + coalesce(duration, 0) >= ?3
                 AND at - moved + coalesce(duration, 0) < ?4
                 AND (?5 IS NULL OR service = ?5 OR workload = ?5)
             UNION ALL SELECT ",
             $columns,
-            " FROM call WHERE duration > 600000000000
+            " FROM call WHERE duration > 60000000000
                 AND at - moved + duration >= ?3 AND at - moved + duration < ?4
                 AND (?5 IS NULL OR service = ?5 OR workload = ?5)"
         )
@@ -153,4 +153,25 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Ended> {
             tokens: [whole(8)?, whole(9)?, whole(10)?, whole(11)?, whole(12)?],
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sqlite::day::DayWriter;
+    use rusqlite::Connection;
+
+    #[test]
+    fn neither_half_of_the_question_reads_the_whole_day() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("calls.db");
+        DayWriter::open(&path).unwrap();
+        let file = Connection::open(&path).unwrap();
+        let sql = concat!("EXPLAIN QUERY PLAN ", ended!("duration"));
+        let mut statement = file.prepare(sql).unwrap();
+        let steps = statement.query_map(super::span(0, 1, None), |row| row.get::<_, String>(3));
+        let steps = steps.unwrap().map(Result::unwrap).collect::<Vec<_>>().join("\n");
+        assert!(steps.contains("INTEGER PRIMARY KEY (rowid>? AND rowid<?)"), "{steps}");
+        assert!(steps.contains("INDEX call_long_end (<expr>>? AND <expr><?)"), "{steps}");
+        assert!(!steps.contains("SCAN call"), "{steps}");
+    }
 }

@@ -318,7 +318,7 @@ mod tests {
         for day in days.iter().filter(|path| path.extension().is_some_and(|e| e == "db")) {
             let file = Connection::open(day).unwrap();
             let sql = "DROP TABLE level; DROP TABLE series; DROP TABLE series_sum;
-                DROP TABLE model_sum; DROP INDEX call_long; DELETE FROM migration WHERE number > 1";
+                DROP TABLE model_sum; DROP INDEX call_long_end; DELETE FROM migration WHERE number > 1";
             file.execute_batch(sql).unwrap();
         }
         let store = Store::open(dir.path()).unwrap();
