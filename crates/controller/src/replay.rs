@@ -37,7 +37,7 @@ const LAST_WORDS: Duration = Duration::from_millis(600);
 /// How to play a recording.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Playback {
-    /// How many times faster than it was recorded; durations shrink with it. From 0.01 to 1000.
+    /// How many times faster than it was recorded, from 0.01 to 1000. Durations stay as recorded.
     pub speed: f64,
     /// Whether to begin again when it ends.
     pub repeat: bool,
@@ -164,19 +164,16 @@ impl Player {
     /// Plays it once; `false` at a stop.
     #[expect(clippy::disallowed_methods, reason = "the player's loop reads the clock")]
     fn play(&self, round: u64) -> bool {
-        let (began, base) = (Instant::now(), Now::read().monotonic.0);
-        let scaled = |nanos: u64| {
-            Duration::from_nanos(nanos).div_f64(self.playback.speed.clamp(0.01, 1_000.0))
-        };
+        let began = Instant::now();
+        let length = self.recording.records.iter().map(at).max().unwrap_or(0);
+        let pace = Pace::new(self.playback.speed, length, Now::read().monotonic.0);
         let mut script = Script { round, ..Script::default() };
         for record in &self.recording.records {
-            let due = scaled(at(record));
-            let wait = (began + due).saturating_duration_since(Instant::now());
+            let wait = (began + pace.due(at(record))).saturating_duration_since(Instant::now());
             if !self.standings.sleep(wait) {
                 return false;
             }
-            let moment = base.saturating_add(u64::try_from(due.as_nanos()).unwrap_or_default());
-            for event in script.events(record, moment) {
+            for event in script.events(record, pace.moment(at(record))) {
                 self.events.push_surely(Input::Event(event));
             }
         }
@@ -186,6 +183,36 @@ impl Player {
             self.events.push_surely(Input::Watched(pid));
         }
         true
+    }
+}
+
+/// When a record is played, and which moment it is said to be of.
+///
+/// Durations stay as they were recorded, whatever the speed. Played faster, the recording therefore
+/// lies partly in the past, and ends now; no moment is ever in the future.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    speed: f64,
+    /// Moment of the start of the recording, nanoseconds on the kernel's monotonic clock.
+    start: u64,
+}
+
+impl Pace {
+    fn new(speed: f64, length: u64, now: u64) -> Self {
+        let speed = speed.clamp(0.01, 1_000.0);
+        let played = Duration::from_nanos(length).div_f64(speed);
+        let ahead = Duration::from_nanos(length).saturating_sub(played);
+        let ahead = u64::try_from(ahead.as_nanos()).unwrap_or(u64::MAX);
+        Self { speed, start: now.saturating_sub(ahead) }
+    }
+
+    /// Time from the start of playing.
+    fn due(self, nanos: u64) -> Duration {
+        Duration::from_nanos(nanos).div_f64(self.speed)
+    }
+
+    fn moment(self, nanos: u64) -> u64 {
+        self.start.saturating_add(nanos)
     }
 }
 
@@ -384,6 +411,19 @@ mod tests {
     use contract::poll::{PROTOCOL, Report, Wish};
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use prost::Message as _;
+
+    #[test]
+    fn a_faster_playback_keeps_durations_and_says_nothing_of_the_future() {
+        let (second, now) = (1_000_000_000, 500_000_000_000);
+        for speed in [0.5, 1.0, 2.0, 50.0] {
+            let pace = Pace::new(speed, 100 * second, now);
+            assert_eq!(pace.moment(7 * second) - pace.moment(4 * second), 3 * second);
+            let played = |at: u64| now + u64::try_from(pace.due(at).as_nanos()).unwrap();
+            for at in [0, 30 * second, 100 * second] {
+                assert!(pace.moment(at) <= played(at), "{speed} {at}");
+            }
+        }
+    }
 
     const RECORDING: &str = "\
 # host: recorded-node

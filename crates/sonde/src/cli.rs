@@ -238,7 +238,7 @@ pub(crate) struct Replay {
     /// Play again from the start when it ends, until stopped
     #[arg(long, env = "SONDE_LOOP")]
     pub(crate) r#loop: bool,
-    /// How many times faster than it was recorded
+    /// How many times faster than it was recorded; durations stay as recorded
     #[arg(long, env = "SONDE_SPEED", value_name = "FACTOR", default_value_t = 1.0, value_parser = speed)]
     pub(crate) speed: f64,
     #[command(flatten)]
