@@ -33,8 +33,9 @@ pub enum Verdict {
 pub struct Connection {
     hints: Hints,
     wire: wire::Connection,
-    /// Exchanges that may be calls; `wire` bounds how many there are at a time.
-    exchanges: BTreeMap<u64, Exchange>,
+    /// Exchanges that are not over, `None` where the request is surely no call; `wire` bounds how
+    /// many there are at a time.
+    exchanges: BTreeMap<u64, Option<Exchange>>,
     is_model: bool,
 }
 
@@ -64,7 +65,7 @@ impl Connection {
         wire.feed(at, direction, chunk, &mut |event| {
             take(hints, exchanges, &mut calls, (at, event))
         });
-        *is_model |= !calls.is_empty() || exchanges.values().any(Exchange::is_sure);
+        *is_model |= !calls.is_empty() || exchanges.values().flatten().any(Exchange::is_sure);
         calls
     }
 
@@ -95,7 +96,7 @@ impl Connection {
 
     fn end(&mut self, at: Moment, over: Over) -> Vec<ModelCall> {
         let Self { hints, wire, exchanges, .. } = self;
-        exchanges.values_mut().for_each(|exchange| exchange.over(over));
+        exchanges.values_mut().flatten().for_each(|exchange| exchange.over(over));
         let mut calls = Vec::new();
         wire.close(&mut |event| take(hints, exchanges, &mut calls, (at, event)));
         exchanges.clear();
@@ -106,37 +107,34 @@ impl Connection {
 /// Takes one part of an exchange.
 fn take(
     hints: &Hints,
-    exchanges: &mut BTreeMap<u64, Exchange>,
+    exchanges: &mut BTreeMap<u64, Option<Exchange>>,
     calls: &mut Vec<ModelCall>,
     (at, event): (Moment, Event<'_>),
 ) -> Want {
     let number = event.exchange;
     match (event.side, event.part) {
-        (_, Part::Request(head, began)) => match Exchange::of_request(hints, &head, began) {
-            Some(exchange) => {
-                exchanges.insert(number, exchange);
-                return Want::Body;
-            }
-            None => return Want::End,
-        },
+        (_, Part::Request(head, began)) => {
+            let exchange = Exchange::of_request(hints, &head, began);
+            let want = if exchange.is_some() { Want::Body } else { Want::End };
+            exchanges.insert(number, exchange);
+            return want;
+        }
         (_, Part::Response(head, began)) => {
             let exchange = match exchanges.entry(number) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unseen) => match Exchange::of_answer(hints, began) {
-                    Some(late) => unseen.insert(late),
-                    None => return Want::End,
-                },
+                Entry::Vacant(unseen) => unseen.insert(Exchange::of_answer(hints, began)),
             };
+            let Some(exchange) = exchange else { return Want::End };
             exchange.answered(&head);
             return Want::Body;
         }
         (Side::Response, Part::End { ending, body_bytes }) => {
-            if let Some(exchange) = exchanges.remove(&number) {
+            if let Some(exchange) = exchanges.remove(&number).flatten() {
                 calls.extend(exchange.into_call(at, ending, body_bytes));
             }
         }
         (side, part) => {
-            if let Some(exchange) = exchanges.get_mut(&number) {
+            if let Some(Some(exchange)) = exchanges.get_mut(&number) {
                 exchange.take(at, side, &part);
             }
         }

@@ -319,7 +319,7 @@ impl Exchange {
         Some(match (self.over, status) {
             (Over::ProcessExit, _) => "process_exit",
             (Over::Closed, None) => "no_response",
-            (Over::Closed, Some(_)) if self.body.form == Form::Stream => "stream_truncated",
+            (Over::Closed, Some(_)) if self.body.is_stream() => "stream_truncated",
             (Over::Closed, Some(_)) => "response_truncated",
         })
     }
@@ -334,6 +334,11 @@ struct Outcome {
 }
 
 impl Body {
+    /// True for a stream, also for one of which nothing but its announcement was seen.
+    fn is_stream(&self) -> bool {
+        self.form == Form::Stream || (self.form == Form::Unknown && self.announced_stream)
+    }
+
     /// The form that the first bytes tell, whatever the content type says.
     fn form_of(&self, bytes: &[u8]) -> Form {
         let mut told = bytes.iter().filter(|byte| !byte.is_ascii_whitespace() && !is_mark(**byte));
