@@ -67,6 +67,10 @@ impl Controller {
         Self::assemble(config, kernel::start)
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the one place where all threads and queues are joined"
+    )]
     /// Makes all parts; `start_kernel` is the one that tests put another in for.
     fn assemble(
         config: Config,
