@@ -67,11 +67,11 @@ impl Controller {
         Self::assemble(config, kernel::start)
     }
 
+    /// Makes all parts; `start_kernel` is the one that tests put another in for.
     #[expect(
         clippy::too_many_lines,
         reason = "the one place where all threads and queues are joined"
     )]
-    /// Makes all parts; `start_kernel` is the one that tests put another in for.
     fn assemble(
         config: Config,
         start_kernel: impl FnOnce(&Config, Watcher, &mut Threads) -> anyhow::Result<Grant>,
