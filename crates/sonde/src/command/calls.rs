@@ -26,6 +26,9 @@ const COLUMNS: &[Column] = &[
     Column { head: "USD", right: true, cell: |row| text(row, attribute::COST) },
 ];
 
+/// Widths that calls of common models fit in, for rows that are not known yet when one follows.
+const USUAL_WIDTHS: [usize; 10] = [12, 16, 9, 24, 12, 8, 7, 6, 5, 10];
+
 /// Time of day with milliseconds, as UTC says it; the JSON form has all of it.
 fn time(row: &Value) -> String {
     let time = text(row, "time");
@@ -56,10 +59,23 @@ pub(crate) fn run(options: &Calls) -> Result<(), Failure> {
     let events = if options.follow { Some(api.events()?) } else { None };
     let rows = rows(&api, options)?;
     let mut out = std::io::stdout().lock();
-    table::print(&mut out, options.format.output, COLUMNS, &rows)?;
+    let Some(events) = events else {
+        table::print(&mut out, options.format.output, COLUMNS, &rows)?;
+        return Ok(());
+    };
+    let widths: Vec<usize> = table::widths(COLUMNS, &rows)
+        .into_iter()
+        .zip(USUAL_WIDTHS)
+        .map(|(a, b)| a.max(b))
+        .collect();
+    match options.format.output {
+        Output::Json => table::lines(&mut out, &rows)?,
+        Output::Table => {
+            table::head(&mut out, COLUMNS, &widths)?;
+            rows.iter().try_for_each(|row| table::line(&mut out, COLUMNS, &widths, row))?;
+        }
+    }
     out.flush()?;
-    let Some(events) = events else { return Ok(()) };
-    let widths = table::widths(COLUMNS, &rows);
     let mut printed: HashSet<String> = rows.iter().map(|row| text(row, "sonde.call.id")).collect();
     for row in follow(events) {
         let row = row?;
