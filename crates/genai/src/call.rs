@@ -11,7 +11,7 @@ pub struct ModelCall {
     pub operation: &'static str,
     /// How the provider was recognised.
     pub recognised_by: RecognisedBy,
-    /// Host that was asked, without the port.
+    /// Host that was asked, without the port, in lower case.
     pub server_address: Option<String>,
     /// Port that was asked, where the Host header or the socket says so.
     pub server_port: Option<u16>,

@@ -72,7 +72,7 @@ impl Exchange {
         let recognised_by = if known.is_some() { RecognisedBy::Host } else { RecognisedBy::Shape };
         let provider = known.unwrap_or(family.provider);
         let mut call = ModelCall::begun(provider, operation, recognised_by, began);
-        call.server_address = host.or(server_name).map(str::to_owned);
+        call.server_address = host.or(server_name).map(str::to_ascii_lowercase);
         call.server_port = port.or(hints.server_port);
         call.request_model = deployment(&head.path);
         call.resend_count = number(head.headers.get("x-stainless-retry-count"));
@@ -89,7 +89,7 @@ impl Exchange {
         let provider = provider_of_host(server_name)?;
         let family = family_of(provider);
         let mut call = ModelCall::begun(provider, family.operation, RecognisedBy::Host, began);
-        call.server_address = Some(server_name.to_owned());
+        call.server_address = Some(server_name.to_ascii_lowercase());
         call.server_port = hints.server_port;
         let mut exchange = Self::new(family, call, true);
         exchange.late = true;

@@ -28,6 +28,16 @@ fn streamed(host: &str, path: &str, events: &str) -> ModelCall {
 }
 
 #[test]
+fn a_host_is_the_same_however_it_is_written() {
+    for (host, port) in [("API.OpenAI.com", None), ("Api.OPENAI.COM:443", Some(443))] {
+        let call = call(PATH, host, QUESTION, &answer(200, "", b"{}"));
+        assert_eq!(call.provider, "openai");
+        assert_eq!(call.server_address.as_deref(), Some(HOST), "{host}");
+        assert_eq!(call.server_port, port, "{host}");
+    }
+}
+
+#[test]
 fn the_model_is_found_wherever_it_stands() {
     let prompt = "say \\\"model\\\": \\\\ \\u00e9 ".repeat(200_000);
     let image = format!("data:image/png;base64,{}", "iVBORw0KGgo".repeat(100_000));
