@@ -22,6 +22,10 @@ use tokio::sync::watch;
 /// How long the end of the runtime may take once nothing is served any more.
 const LAST_WAIT: Duration = Duration::from_millis(500);
 
+/// How often a taken port is tried again, and the pause between two tries: a second in all.
+const PORT_TRIES: u32 = 20;
+const PORT_PAUSE: Duration = Duration::from_millis(50);
+
 /// Why a dashboard does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -176,11 +180,20 @@ impl Drop for Dashboard {
     }
 }
 
+/// Listens, with a little patience: a process that was killed keeps its port until it is all gone.
 fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Error> {
-    let listener = std::net::TcpListener::bind(address).map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => Error::Taken { address },
-        _ => Error::Listen { address, source },
-    })?;
+    let mut tries = 0;
+    let listener = loop {
+        match std::net::TcpListener::bind(address) {
+            Ok(listener) => break listener,
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                return Err(Error::Listen { address, source: error });
+            }
+            Err(_) if tries == PORT_TRIES => return Err(Error::Taken { address }),
+            Err(_) => tries += 1,
+        }
+        std::thread::sleep(PORT_PAUSE);
+    };
     listener.set_nonblocking(true).map_err(|source| Error::Listen { address, source })?;
     Ok(listener)
 }
@@ -211,4 +224,24 @@ fn controller_token(store: &Store, data_dir: &Path) -> Result<String, Error> {
     let mut file = options.write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
     writeln!(file, "{token}").and_then(|()| file.sync_all()).map_err(failed)?;
     Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_given_back_in_a_moment_is_waited_for_and_a_taken_one_is_named() {
+        let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = holder.local_addr().unwrap();
+        assert!(
+            matches!(listen(address), Err(Error::Taken { address: named }) if named == address)
+        );
+        let giving_back = std::thread::spawn(move || {
+            std::thread::sleep(PORT_PAUSE * 4);
+            drop(holder);
+        });
+        listen(address).unwrap();
+        giving_back.join().unwrap();
+    }
 }
