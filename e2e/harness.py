@@ -18,7 +18,7 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
-SONDE = ROOT / "target" / "release" / "sonde"
+SONDE = pathlib.Path(os.environ.get("SONDE_BINARY", ROOT / "target" / "release" / "sonde"))
 NODE = shutil.which("node") or "node"
 # Debian's own, whose libcurl uses OpenSSL.
 CURL = "/usr/bin/curl"

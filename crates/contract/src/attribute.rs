@@ -26,6 +26,44 @@ pub const PROCESS_RUNTIME_VERSION: &str = "process.runtime.version";
 pub const CONTAINER_NAME: &str = "container.name";
 /// Id of a container.
 pub const CONTAINER_ID: &str = "container.id";
+/// Image that a container was made from, with its tag.
+pub const CONTAINER_IMAGE_NAME: &str = "container.image.name";
+/// Container runtime: `docker`, `podman`, `containerd`, `cri-o`.
+pub const CONTAINER_RUNTIME_NAME: &str = "container.runtime.name";
+/// Working directory of the process.
+pub const PROCESS_WORKING_DIRECTORY: &str = "process.working_directory";
+/// Process that started this one.
+pub const PROCESS_PARENT_PID: &str = "process.parent_pid";
+/// Where the program is deployed: `production`, `staging`, ….
+pub const DEPLOYMENT_ENVIRONMENT_NAME: &str = "deployment.environment.name";
+/// Namespace of services: the Kubernetes namespace, the compose project.
+pub const SERVICE_NAMESPACE: &str = "service.namespace";
+/// The one instance among the replicas of a service.
+pub const SERVICE_INSTANCE_ID: &str = "service.instance.id";
+/// Name of the cluster.
+pub const K8S_CLUSTER_NAME: &str = "k8s.cluster.name";
+/// UID of the cluster's namespace `kube-system`.
+pub const K8S_CLUSTER_UID: &str = "k8s.cluster.uid";
+/// Name of the node, as the API server knows it.
+pub const K8S_NODE_NAME: &str = "k8s.node.name";
+/// Namespace of the pod.
+pub const K8S_NAMESPACE_NAME: &str = "k8s.namespace.name";
+/// Name of the pod.
+pub const K8S_POD_NAME: &str = "k8s.pod.name";
+/// UID of the pod.
+pub const K8S_POD_UID: &str = "k8s.pod.uid";
+/// Name of the container in the pod's specification.
+pub const K8S_CONTAINER_NAME: &str = "k8s.container.name";
+/// Kind of the object at the top of the chain of owners, such as `Deployment` or `Rollout`.
+pub const WORKLOAD_KIND: &str = "sonde.workload.kind";
+/// Name of the object at the top of the chain of owners.
+pub const WORKLOAD_NAME: &str = "sonde.workload.name";
+/// Unit of systemd.
+pub const SYSTEMD_UNIT: &str = "systemd.unit";
+/// What begins the name of a label of the pod; the label's own name follows.
+pub const K8S_POD_LABEL: &str = "k8s.pod.label.";
+/// What begins the name of a label of the container; the label's own name follows.
+pub const CONTAINER_LABEL: &str = "container.label.";
 /// Key of the workload: from infrastructure only, stable over restarts.
 pub const WORKLOAD_KEY: &str = "sonde.workload.key";
 /// Where the workload runs: `kubernetes`, `docker`, `systemd`, `process`.
@@ -120,6 +158,8 @@ pub const CAPTURE_REASON: &str = "sonde.capture.reason";
 pub const INSTANCES: &str = "sonde.instances";
 /// What reads the TLS traffic of the workload, for instance `libssl 3.0.17`.
 pub const TLS: &str = "sonde.tls";
+/// How much of the TLS traffic can be read (object, see [`crate::workload::Coverage`]).
+pub const COVERAGE: &str = "sonde.coverage";
 /// Calls a minute, over the last five minutes or since the workload is known.
 pub const CALLS_PER_MINUTE: &str = "sonde.calls_per_minute";
 /// First time that the workload was seen.

@@ -13,4 +13,5 @@ pub mod capture;
 pub mod doctor;
 pub mod poll;
 pub mod row;
+pub mod rules;
 pub mod workload;

@@ -6,6 +6,7 @@
 
 use crate::capture::Level;
 use crate::doctor::Fact;
+use crate::rules::Rules;
 use crate::workload::{Key, Observed};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -55,10 +56,23 @@ pub struct Instance {
     /// True for `sonde replay`: what it reports was recorded earlier.
     #[serde(default)]
     pub recorded: bool,
+    /// Cluster that the node belongs to, where it belongs to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Cluster>,
+}
+
+/// A Kubernetes cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// UID of its namespace `kube-system`, which nobody can rename.
+    pub id: String,
+    /// Name that a person gave it, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// What the dashboard answers to a poll.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Wish {
     /// [`PROTOCOL`] of the sender.
     pub protocol: u32,
@@ -66,6 +80,12 @@ pub struct Wish {
     pub generation: u64,
     /// All wishes for the workloads of this node.
     pub desired: Vec<Desired>,
+    /// Rules of discovery that people set on the dashboard.
+    #[serde(default)]
+    pub rules: Rules,
+    /// Names that people gave workloads of this node; they win over every other.
+    #[serde(default)]
+    pub names: BTreeMap<Key, String>,
 }
 
 /// What is wanted of one workload.

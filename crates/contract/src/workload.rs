@@ -56,7 +56,7 @@ pub struct Observed {
 }
 
 /// One running process of a workload.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Instance {
     /// Process id on the node.
     pub pid: u32,
@@ -72,6 +72,42 @@ pub struct Instance {
     pub runtime: Option<Runtime>,
     /// What reads its TLS traffic, for instance `libssl 3.0.17`; `None` when nothing was found.
     pub tls: Option<String>,
+    /// How much of its TLS traffic can be read here; `None` when nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
+    /// Process that started it; 0 when not known.
+    #[serde(default)]
+    pub parent: u32,
+    /// Working directory, as the process sees it; empty when not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub directory: String,
+    /// What only this instance has (container id, pod name and uid), by attribute name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// How much of the TLS traffic of a process can be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Coverage {
+    /// How much.
+    pub extent: Extent,
+    /// One sentence on why; empty when all of it can be read.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// How much can be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Extent {
+    /// All of it.
+    Covered,
+    /// Some of it: another TLS library of the process cannot be read.
+    Partly,
+    /// None of it so far.
+    NotYet,
 }
 
 /// A language runtime.
@@ -106,10 +142,38 @@ pub enum By {
     Call,
     /// The server name in a TLS `ClientHello` (RFC 6066).
     Sni,
-    /// The Host header of a plain-text request.
+    /// The Host header of a plain-text request (RFC 9112 section 3.2).
     Host,
-    /// A name that the resolver answered for the address.
+    /// The name in a CONNECT request to a proxy (RFC 9110 section 9.3.6).
+    Connect,
+    /// A name that the resolver answered for the address, as the node saw it pass (RFC 1035).
     Dns,
+    /// It listens like a model server (Ollama, vLLM, llama.cpp, LiteLLM): it serves models itself.
+    Listen,
     /// The address of an open connection, learned from a name seen before; a hint only.
     Address,
+}
+
+/// How sure a recognition is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Confidence {
+    /// The program itself said whom it asks, or the call was read.
+    Certain,
+    /// Something else said it, and it can be another program's business.
+    Likely,
+    /// Shown, and never enough alone.
+    Hint,
+}
+
+impl By {
+    /// How sure a recognition of this kind is.
+    pub fn confidence(self) -> Confidence {
+        match self {
+            Self::Call | Self::Sni | Self::Host | Self::Connect => Confidence::Certain,
+            Self::Dns | Self::Listen => Confidence::Likely,
+            Self::Address => Confidence::Hint,
+        }
+    }
 }

@@ -7,8 +7,8 @@
 use crate::poll::Poll;
 use anyhow::Context as _;
 use contract::capture::Level;
-use contract::row::{Evidence, Instance, Node, Service, Services, Status, Time};
-use contract::workload::{self, Key, Observed};
+use contract::row::{Node, Service, Services, Status, Time};
+use contract::workload::{Key, Observed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -149,9 +149,9 @@ fn service(observed: &Observed, desired: &BTreeMap<Key, Level>, poll: &Poll) -> 
         command_args: first.map(|instance| instance.arguments.clone()).unwrap_or_default(),
         runtime_name: runtime.as_ref().map(|runtime| runtime.name.clone()),
         runtime_version: runtime.and_then(|runtime| runtime.version),
-        instances: observed.instances.iter().map(instance).collect(),
+        instances: observed.instances.iter().cloned().map(Into::into).collect(),
         providers: providers.into_iter().cloned().collect(),
-        evidence: observed.evidence.iter().map(evidence).collect(),
+        evidence: observed.evidence.iter().cloned().map(Into::into).collect(),
         tls: observed.instances.iter().find_map(|instance| instance.tls.clone()),
         desired: desired.get(&observed.key).copied().unwrap_or_default(),
         observed: observed.level,
@@ -167,29 +167,6 @@ fn service(observed: &Observed, desired: &BTreeMap<Key, Level>, poll: &Poll) -> 
             .iter()
             .map(|(name, value)| (name.clone(), value.clone().into()))
             .collect(),
-    }
-}
-
-fn instance(instance: &workload::Instance) -> Instance {
-    let runtime = instance.runtime.clone();
-    Instance {
-        pid: instance.pid,
-        started: Time(instance.started_unix_nanos),
-        executable: instance.executable.clone(),
-        command_args: instance.arguments.clone(),
-        owner: instance.user.clone(),
-        runtime_name: runtime.as_ref().map(|runtime| runtime.name.clone()),
-        runtime_version: runtime.and_then(|runtime| runtime.version),
-        tls: instance.tls.clone(),
-    }
-}
-
-fn evidence(evidence: &workload::Evidence) -> Evidence {
-    Evidence {
-        provider: evidence.provider.clone(),
-        by: evidence.by,
-        seen: evidence.seen.clone(),
-        last_seen: Time(evidence.last_seen_unix_nanos),
     }
 }
 

@@ -333,15 +333,14 @@ pub(crate) mod tests {
             platform: Platform::Process,
             attributes: BTreeMap::new(),
             start_ticks: u64::from(pid) * 100,
-            parent: 1,
             instance: Instance {
                 pid,
                 started_unix_nanos: 1,
                 executable: "/usr/bin/x".to_owned(),
                 arguments: vec!["x".to_owned()],
                 user: "root".to_owned(),
-                runtime: None,
                 tls: tls.map(str::to_owned),
+                ..Instance::default()
             },
         })
     }

@@ -357,6 +357,7 @@ fn instance(recording: &Recording) -> Instance {
         kernel: header("kernel").unwrap_or_default(),
         started_unix_nanos: Now::read().unix_nanos,
         recorded: true,
+        cluster: None,
     }
 }
 
@@ -388,15 +389,13 @@ fn programs(recording: &Recording, scope: &str) -> Vec<Program> {
             platform: Platform::Process,
             attributes: BTreeMap::new(),
             start_ticks: 0,
-            parent: 0,
             instance: workload::Instance {
                 pid: process_id(*number).pid,
                 started_unix_nanos: Now::read().unix_nanos,
                 executable: arguments.first().cloned().unwrap_or_default(),
                 arguments,
-                user: String::new(),
                 runtime,
-                tls: None,
+                ..workload::Instance::default()
             },
         })
     };
@@ -442,7 +441,7 @@ mod tests {
     fn a_recording_is_played_in_its_own_time_and_marked() {
         let dashboard = StandIn::start(|request| match request.path.as_str() {
             "/api/v1/poll" => {
-                let wish = Wish { protocol: PROTOCOL, generation: 0, desired: Vec::new() };
+                let wish = Wish { protocol: PROTOCOL, ..Wish::default() };
                 std::thread::sleep(Duration::from_millis(20));
                 Response::of(200, serde_json::to_vec(&wish).unwrap())
             }

@@ -10,7 +10,7 @@ use crate::sqlite::days::Days;
 use crate::sqlite::writer::Writer;
 use contract::capture::{Level, State};
 use contract::poll::{Report, Wish};
-use contract::row::{Call, Calls, Evidence, Instance, Node, Overview, Service, Services, Time};
+use contract::row::{Call, Calls, Instance, Node, Overview, Service, Services, Time};
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -411,7 +411,7 @@ fn service(found: Found, counts: &HashMap<String, u64>, now: Time) -> Service {
     let Found { observed, desired, instance, present } = found;
     let (state, reason) = state(&observed, desired, &instance, present);
     let instances: Vec<Instance> =
-        if present { observed.instances.into_iter().map(row_of).collect() } else { Vec::new() };
+        if present { observed.instances.into_iter().map(Into::into).collect() } else { Vec::new() };
     let first = instances.first();
     let mut providers: Vec<String> = observed.evidence.iter().map(|e| e.provider.clone()).collect();
     providers.sort_unstable();
@@ -430,7 +430,7 @@ fn service(found: Found, counts: &HashMap<String, u64>, now: Time) -> Service {
         key: observed.key.0,
         platform: observed.platform,
         providers,
-        evidence: observed.evidence.into_iter().map(evidence).collect(),
+        evidence: observed.evidence.into_iter().map(Into::into).collect(),
         desired,
         observed: if present { observed.level } else { Level::Off },
         state,
@@ -469,30 +469,6 @@ fn state(
         instance.host_name
     );
     (State::Pending, reason)
-}
-
-fn row_of(instance: contract::workload::Instance) -> Instance {
-    let (runtime_name, runtime_version) =
-        instance.runtime.map_or((None, None), |runtime| (Some(runtime.name), runtime.version));
-    Instance {
-        pid: instance.pid,
-        started: Time(instance.started_unix_nanos),
-        executable: instance.executable,
-        command_args: instance.arguments,
-        owner: instance.user,
-        runtime_name,
-        runtime_version,
-        tls: instance.tls,
-    }
-}
-
-fn evidence(evidence: contract::workload::Evidence) -> Evidence {
-    Evidence {
-        provider: evidence.provider,
-        by: evidence.by,
-        seen: evidence.seen,
-        last_seen: Time(evidence.last_seen_unix_nanos),
-    }
 }
 
 /// Over the last five minutes, or since the workload is known, at least a minute; to two places.

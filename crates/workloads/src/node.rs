@@ -90,15 +90,17 @@ impl Node {
             platform: place.platform,
             attributes: place.attributes,
             start_ticks: process.start_ticks,
-            parent: process.parent,
             instance: Instance {
                 pid,
+                parent: process.parent,
+                directory: process.directory,
                 started_unix_nanos: self.started_unix_nanos(process.start_ticks),
                 user: self.user(process.user),
                 executable: process.executable,
                 arguments: process.shown_arguments,
                 runtime,
                 tls,
+                ..Instance::default()
             },
         })
     }

@@ -40,8 +40,6 @@ pub struct Program {
     pub attributes: BTreeMap<String, String>,
     /// Start in clock ticks since boot, of which there are a hundred a second.
     pub start_ticks: u64,
-    /// Process that started it.
-    pub parent: u32,
     /// The process itself.
     pub instance: Instance,
 }

@@ -2,7 +2,7 @@
 
 use super::value::Time;
 use crate::capture::{Level, State};
-use crate::workload::{By, Platform};
+use crate::workload::{self, By, Confidence, Coverage, Platform};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -103,6 +103,22 @@ pub struct Instance {
     /// What reads its TLS traffic.
     #[serde(rename = "sonde.tls", default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<String>,
+    /// How much of its TLS traffic can be read.
+    #[serde(rename = "sonde.coverage", default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
+    /// Process that started it.
+    #[serde(rename = "process.parent_pid", default, skip_serializing_if = "is_zero")]
+    pub parent_pid: u32,
+    /// Working directory, as the process sees it.
+    #[serde(
+        rename = "process.working_directory",
+        default,
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub working_directory: String,
+    /// What only this instance has (container id, pod name), by attribute name.
+    #[serde(flatten)]
+    pub more: BTreeMap<String, serde_json::Value>,
 }
 
 /// One reason to think that a workload talks to a model.
@@ -113,10 +129,51 @@ pub struct Evidence {
     pub provider: String,
     /// How it was recognised.
     pub by: By,
+    /// How sure that is.
+    pub confidence: Confidence,
     /// What was seen: the host name, or the path.
     pub seen: String,
     /// Last time.
     pub last_seen: Time,
+}
+
+impl From<workload::Instance> for Instance {
+    fn from(instance: workload::Instance) -> Self {
+        let (runtime_name, runtime_version) =
+            instance.runtime.map_or((None, None), |runtime| (Some(runtime.name), runtime.version));
+        let more = instance.attributes.into_iter().map(|(name, value)| (name, value.into()));
+        Self {
+            pid: instance.pid,
+            started: Time(instance.started_unix_nanos),
+            executable: instance.executable,
+            command_args: instance.arguments,
+            owner: instance.user,
+            runtime_name,
+            runtime_version,
+            tls: instance.tls,
+            coverage: instance.coverage,
+            parent_pid: instance.parent,
+            working_directory: instance.directory,
+            more: more.collect(),
+        }
+    }
+}
+
+impl From<workload::Evidence> for Evidence {
+    fn from(evidence: workload::Evidence) -> Self {
+        Self {
+            provider: evidence.provider,
+            by: evidence.by,
+            confidence: evidence.by.confidence(),
+            seen: evidence.seen,
+            last_seen: Time(evidence.last_seen_unix_nanos),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// All services.

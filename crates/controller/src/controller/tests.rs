@@ -64,8 +64,7 @@ struct Wisher {
 
 impl Wisher {
     fn start() -> Self {
-        let wish =
-            Arc::new(Mutex::new(Wish { protocol: PROTOCOL, generation: 0, desired: Vec::new() }));
+        let wish = Arc::new(Mutex::new(Wish { protocol: PROTOCOL, ..Wish::default() }));
         let shared = Arc::clone(&wish);
         let server = StandIn::start(move |request| match request.path.as_str() {
             "/api/v1/poll" => {

@@ -11,7 +11,7 @@ use std::sync::mpsc::Receiver;
 fn wish(generation: u64) -> Wish {
     let desired =
         vec![Desired { key: Key("host-1/systemd:a.service".to_owned()), level: Level::Network }];
-    Wish { protocol: PROTOCOL, generation, desired }
+    Wish { protocol: PROTOCOL, generation, desired, ..Wish::default() }
 }
 
 fn answer(generation: u64) -> Response {
@@ -28,6 +28,7 @@ fn poll(url: &str) -> (Poll, Receiver<Notice>) {
         kernel: "6.1".to_owned(),
         started_unix_nanos: 1,
         recorded: false,
+        cluster: None,
     };
     let token = Some(crate::config::Token("join".to_owned()));
     let poll = Poll {

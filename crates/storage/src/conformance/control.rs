@@ -19,6 +19,7 @@ fn report(node: &str, keys: &[&str]) -> Report {
             kernel: "6.1".into(),
             started_unix_nanos: NOON,
             recorded: false,
+            cluster: None,
         },
         generation: 0,
         wait_seconds: 0,

@@ -98,7 +98,12 @@ impl Control {
             Ok(Desired { key: Key(row.get(0)?), level: level(&value) })
         });
         let desired = rows.and_then(Iterator::collect).doing(DOING)?;
-        Ok(Wish { protocol: PROTOCOL, generation: unsigned(generation.unwrap_or(0)), desired })
+        Ok(Wish {
+            protocol: PROTOCOL,
+            generation: unsigned(generation.unwrap_or(0)),
+            desired,
+            ..Wish::default()
+        })
     }
 
     /// Keeps a wish, and adds it to the history.

@@ -70,7 +70,7 @@ fn times_names_and_users_are_read() {
     let program =
         Tree::new("/usr/bin/agent (deleted)", &["agent", "--token", "abc"], "/").program();
     assert_eq!(program.start_ticks, 60_000);
-    assert_eq!(program.parent, 7);
+    assert_eq!(program.instance.parent, 7);
     assert!(program.started_at(600_004_321_000) && !program.started_at(600_010_000_000));
     // Booted at 9 000 s, started 600 s after that.
     assert_eq!(program.instance.started_unix_nanos, 9_600_000_000_000);
