@@ -81,13 +81,24 @@ export interface Instance {
   "process.owner"?: string;
   "process.runtime.name"?: string;
   "process.runtime.version"?: string;
+  "process.working_directory"?: string;
   "sonde.tls"?: string;
+  "sonde.coverage"?: Coverage;
+  /** What only this instance has: container id, pod name. */
+  [attribute: string]: unknown;
+}
+
+/** How much of the TLS traffic of a process can be read, and why not all. */
+export interface Coverage {
+  extent: "covered" | "partly" | "not_yet";
+  reason?: string;
 }
 
 export interface Evidence {
   provider: string;
-  /** `call`, `sni`, `host`, `dns`, `address`; strongest first. */
+  /** `call`, `sni`, `host`, `connect`, `dns`, `listen`, `address`; strongest first. */
   by: string;
+  confidence?: "certain" | "likely" | "hint";
   seen: string;
   last_seen: Time;
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Service } from "../api/rows";
-import { dial, matches, place, runtime, sentence, strongest, where } from "./service";
+import { coverage, dial, matches, place, runtime, sentence, strongest, where } from "./service";
 
 const row = (more: Partial<Service> = {}): Service => ({
   "service.name": "chat.py",
@@ -85,8 +85,8 @@ test("where it runs", () => {
     "systemd agent.service",
   );
   expect(where(row({ "host.name": "laptop" }))).toBe("process · laptop");
-  const pod = { "k8s.namespace.name": "shop", "k8s.deployment.name": "cart" };
-  expect(where(row({ "sonde.platform": "kubernetes", ...pod }))).toBe("shop / deployment");
+  const pod = { "k8s.namespace.name": "shop", "sonde.workload.kind": "Deployment" };
+  expect(where(row({ "sonde.platform": "kubernetes", ...pod }))).toBe("shop / Deployment");
   expect(runtime({ "process.runtime.name": "cpython", "process.runtime.version": "3.11" })).toBe(
     "Python 3.11",
   );
@@ -98,4 +98,38 @@ test("the filter looks at words and fields", () => {
   expect(matches(service, "provider:openai")).toBe(true);
   expect(matches(service, "platform:openai")).toBe(false);
   expect(matches(service, "constructor:x")).toBe(false);
+});
+
+test("a pod, a compose service and a unit say where they are", () => {
+  const at = (more: Record<string, unknown>) =>
+    where(row({ "host.name": "node-1", ...more } as Partial<Service>));
+  expect(
+    at({ "sonde.platform": "kubernetes", "k8s.namespace.name": "shop", "sonde.workload.kind": "Rollout" }),
+  ).toBe("shop / Rollout");
+  expect(at({ "sonde.platform": "docker", "container.label.com.docker.compose.project": "ops" })).toBe(
+    "compose ops · node-1",
+  );
+  expect(at({ "sonde.platform": "systemd", "systemd.unit": "bot.service" })).toBe(
+    "systemd bot.service · node-1",
+  );
+});
+
+test("a filter finds namespaces, users and labels", () => {
+  const one = row({
+    "k8s.namespace.name": "shop",
+    "k8s.pod.label.app": "checkout",
+    "sonde.instances": [{ "process.pid": 7, "process.owner": "www-data" }],
+  });
+  for (const yes of ["namespace:shop", "label:app=check", "user:www", "checkout"])
+    expect(matches(one, yes), yes).toBe(true);
+  for (const no of ["namespace:prod", "label:tier", "user:root"]) expect(matches(one, no), no).toBe(false);
+});
+
+test("coverage is said in words, also a word of a newer node", () => {
+  expect(coverage({ extent: "not_yet", reason: "Go carries its own TLS." })).toEqual({
+    tone: "warn",
+    word: "not covered yet",
+    reason: "Go carries its own TLS.",
+  });
+  expect(coverage({ extent: "half" as never }).word).toBe("half");
 });

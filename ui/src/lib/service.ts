@@ -1,5 +1,5 @@
 // What a row of the services says in words, and where its dial stands.
-import type { Evidence, Level, Service } from "../api/rows";
+import type { Coverage, Evidence, Level, Service } from "../api/rows";
 
 export const LEVELS: { level: Level; name: string }[] = [
   { level: "off", name: "Off" },
@@ -82,16 +82,30 @@ const BY: Record<string, string> = {
   call: "a call was read",
   sni: "SNI",
   host: "Host header",
+  connect: "CONNECT to a proxy",
   dns: "DNS answer",
-  address: "address only, a hint",
+  listen: "listens like a model server",
+  address: "address only",
 };
+
+const EXTENTS: Record<string, { tone: Tone; word: string }> = {
+  covered: { tone: "good", word: "covered" },
+  partly: { tone: "warn", word: "partly covered" },
+  not_yet: { tone: "warn", word: "not covered yet" },
+};
+
+/** How much of a program's TLS traffic can be read, in words. */
+export function coverage(of: Coverage): { tone: Tone; word: string; reason: string } {
+  const known = Object.hasOwn(EXTENTS, of.extent) ? EXTENTS[of.extent] : undefined;
+  return { ...(known ?? { tone: "calm", word: String(of.extent) }), reason: of.reason ?? "" };
+}
 
 /** How a piece of evidence was come by, in words. */
 export function by(evidence: Evidence): string {
   return (Object.hasOwn(BY, evidence.by) ? BY[evidence.by] : undefined) ?? evidence.by;
 }
 
-const STRENGTH = ["call", "sni", "host", "dns", "address"];
+const STRENGTH = ["call", "sni", "host", "connect", "dns", "listen", "address"];
 
 /** The strongest evidence. */
 export function strongest(row: Service): Evidence | undefined {
@@ -112,11 +126,15 @@ export function where(row: Service): string {
   const text = (name: string) => (typeof row[name] === "string" ? (row[name] as string) : undefined);
   if (platform === "kubernetes") {
     const namespace = text("k8s.namespace.name");
-    const kind = ["deployment", "statefulset", "daemonset", "cronjob", "job"].find(
-      (one) => text(`k8s.${one}.name`) !== undefined,
-    );
+    const kind = text("sonde.workload.kind");
     if (namespace !== undefined) return kind === undefined ? namespace : `${namespace} / ${kind}`;
   }
+  const project = text("container.label.com.docker.compose.project");
+  if (platform === "docker" && project !== undefined)
+    return `compose ${project}${host === "" ? "" : ` · ${host}`}`;
+  const unit = text("systemd.unit");
+  if (platform === "systemd" && unit !== undefined)
+    return `systemd ${unit}${host === "" ? "" : ` · ${host}`}`;
   if (platform === "process") return host === "" ? "process" : `process · ${host}`;
   const { name } = place(row["sonde.workload.key"]);
   return `${platform} ${name}`;
@@ -128,6 +146,9 @@ const RUNTIMES: Record<string, string> = {
   nodejs: "Node",
   node: "Node",
   jvm: "Java",
+  openjdk: "Java",
+  php: "PHP",
+  c: "C or C++",
   dotnet: ".NET",
   go: "Go",
   bun: "Bun",
@@ -148,8 +169,9 @@ export function runtime(row: {
   return version === undefined ? shown : `${shown} ${version}`;
 }
 
-/** True when every word of the filter is somewhere in the row. `provider:x`, `platform:x`, `state:x` look in one place. */
+/** True when every word of the filter is somewhere in the row. `provider:x`, `namespace:x`, `label:app=x` look in one place. */
 export function matches(row: Service, filter: string): boolean {
+  const text = (name: string) => (typeof row[name] === "string" ? (row[name] as string) : "");
   const fields: Record<string, string> = {
     name: row["service.name"],
     key: row["sonde.workload.key"],
@@ -159,6 +181,15 @@ export function matches(row: Service, filter: string): boolean {
     state: row["sonde.capture.state"],
     capture: row["sonde.capture.desired"],
     host: row["host.name"] ?? "",
+    namespace: text("k8s.namespace.name") || text("service.namespace"),
+    user: (row["sonde.instances"] ?? []).map((one) => one["process.owner"] ?? "").join(" "),
+    image: text("container.image.name"),
+    label: Object.entries(row)
+      .flatMap(([name, value]) => {
+        const label = /^(?:k8s\.pod|container)\.label\.(.+)$/.exec(name)?.[1];
+        return label === undefined ? [] : [`${label}=${String(value)}`];
+      })
+      .join(" "),
   };
   const all = Object.values(fields).join("\n").toLowerCase();
   return filter

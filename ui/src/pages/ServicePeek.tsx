@@ -1,10 +1,10 @@
 // One service in full: its key, its processes, and how it was recognised.
 import { Link } from "@tanstack/react-router";
-import type { Instance, Service, Status } from "../api/rows";
+import type { Coverage, Instance, Service, Status } from "../api/rows";
 import { spanOf } from "../frame/keys";
 import { useNow } from "../frame/live";
 import { ago, plural } from "../lib/format";
-import { by, dial, runtime, sentence, type Wish, where } from "../lib/service";
+import { by, coverage, dial, runtime, sentence, type Wish, where } from "../lib/service";
 import { Dial } from "../parts/Dial";
 import { Details, Facts, Peek } from "../parts/Peek";
 import { State } from "../parts/State";
@@ -19,6 +19,7 @@ interface Props {
 
 // Attributes that stand elsewhere in the panel.
 const SHOWN = /^(service\.name|host\.name|process\..*|sonde\..*)$/;
+const LABEL = /^(?:k8s\.pod|container)\.label\./;
 
 export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
   const now = useNow();
@@ -87,12 +88,7 @@ export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
             name: "capture",
             value: `${row["sonde.capture.observed"]} in effect, ${row["sonde.capture.desired"]} wanted`,
           },
-          ...Object.entries(row)
-            .filter(
-              ([name, value]) =>
-                !SHOWN.test(name) && (typeof value === "string" || typeof value === "number"),
-            )
-            .map(([name, value]) => ({ name, value: String(value), mono: true })),
+          ...more(row),
         ]}
       />
       <h3 className="section">
@@ -104,6 +100,7 @@ export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
           <li key={i}>
             {one.provider} <span className="dim">by {by(one)}</span> <span className="mono">{one.seen}</span>{" "}
             <span className="faint" title={one.last_seen}>
+              {one.confidence === undefined ? "" : `${one.confidence} · `}
               {ago(one.last_seen, now)}
             </span>
           </li>
@@ -117,6 +114,25 @@ export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
         <Process key={one["process.pid"]} of={one} now={now} />
       ))}
     </Peek>
+  );
+}
+
+/** Attributes without a place of their own, labels last. */
+function more(of: Service | Instance) {
+  const rank = (name: string) => (LABEL.test(name) ? 1 : 0);
+  return Object.entries(of)
+    .filter(([name, value]) => !SHOWN.test(name) && (typeof value === "string" || typeof value === "number"))
+    .sort(([a], [b]) => rank(a) - rank(b) || a.localeCompare(b))
+    .map(([name, value]) => ({ name: name.replace(LABEL, "label "), value: String(value), mono: true }));
+}
+
+function Covered({ of }: { of: Coverage }) {
+  const { tone, word, reason } = coverage(of);
+  return (
+    <>
+      <span className={`dot ${tone}`} /> {word}
+      {reason === "" ? "" : `: ${reason}`}
+    </>
   );
 }
 
@@ -134,7 +150,13 @@ function Process({ of, now }: { of: Instance; now: number }) {
         { name: "executable", value: of["process.executable.path"], mono: true },
         { name: "user", value: of["process.owner"] },
         { name: "runtime", value: runtime(of) },
+        { name: "directory", value: of["process.working_directory"], mono: true },
         { name: "TLS library", value: of["sonde.tls"] },
+        {
+          name: "its traffic",
+          value: of["sonde.coverage"] === undefined ? undefined : <Covered of={of["sonde.coverage"]} />,
+        },
+        ...more(of),
       ]}
     />
   );

@@ -75,7 +75,7 @@ export function Services() {
           <span className="sr">Filter services</span>
           <input
             ref={filter}
-            placeholder="filter by name, key, provider:, platform:, runtime:, state:"
+            placeholder="filter by name, key, provider:, platform:, namespace:, label:, state:"
             value={search.q ?? ""}
             onChange={(event) => put({ q: event.target.value === "" ? undefined : event.target.value })}
           />
