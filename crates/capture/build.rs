@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode};
 const CLANGS: [&str; 7] =
     ["clang-19", "clang", "clang-18", "clang-17", "clang-16", "clang-15", "clang-14"];
 const OLDEST_CLANG: u32 = 14;
-const OBJECTS: [&str; 3] = ["tls", "process", "hello"];
+const OBJECTS: [&str; 4] = ["tls", "process", "opening", "answer"];
 
 fn main() -> ExitCode {
     match build() {

@@ -59,4 +59,19 @@ static __always_inline u32 pid_of(struct task_struct *task)
 	return 0;
 }
 
+static __always_inline void describe_caller(struct caller *caller, u32 pid,
+					    struct task_struct *task, struct task_struct *parent)
+{
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+
+	caller->start_time = BPF_CORE_READ(leader, start_boottime);
+	caller->parent_start_time = start_time_of(parent);
+	caller->cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+	caller->pid = pid;
+	caller->parent_pid = pid_of(parent);
+	caller->user = BPF_CORE_READ(task, cred, uid.val);
+	caller->unused = 0;
+	bpf_core_read(caller->name, sizeof(caller->name), &leader->comm);
+}
+
 #endif

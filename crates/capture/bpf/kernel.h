@@ -112,6 +112,23 @@ struct __sk_buff {
 	__u32 gso_size;
 };
 
+/* The context of the cgroup programs at connect() and sendmsg() (UAPI, linux/bpf.h). */
+struct bpf_sock_addr {
+	__u32 user_family;
+	__u32 user_ip4;
+	__u32 user_ip6[4];
+	__u32 user_port;
+	__u32 family;
+	__u32 type;
+	__u32 protocol;
+	__u32 msg_src_ip4;
+	__u32 msg_src_ip6[4];
+	union {
+		struct bpf_sock *sk;
+		__u64 : 64;
+	} __attribute__((aligned(8)));
+};
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct ns_common {
@@ -141,7 +158,51 @@ struct signal_struct {
 	struct pid *pids[4];
 };
 
-struct mm_struct;
+struct mm_struct {
+	unsigned long arg_start;
+	unsigned long arg_end;
+};
+
+struct linux_binprm {
+	const char *interp;
+};
+
+typedef struct {
+	__u32 val;
+} kuid_t;
+
+struct cred {
+	kuid_t uid;
+};
+
+struct kernfs_node {
+	const char *name;
+	__u64 id;
+};
+
+struct cgroup;
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+};
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	int level;
+	struct kernfs_node *kn;
+};
+
+/* The numbers depend on how the kernel was built and are relocated, too. */
+enum cgroup_subsys_id {
+	memory_cgrp_id,
+	pids_cgrp_id,
+};
+
+struct css_set {
+	struct cgroup_subsys_state *subsys[1];
+	struct cgroup *dfl_cgrp;
+};
 
 struct task_struct {
 	int pid;
@@ -151,10 +212,22 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct signal_struct *signal;
 	struct mm_struct *mm;
+	const struct cred *cred;
+	struct css_set *cgroups;
+	char comm[16];
+};
+
+struct in6_addr {
+	union {
+		__u8 u6_addr8[16];
+	} in6_u;
 };
 
 struct sock_common {
 	short unsigned int skc_family;
+	__be32 skc_daddr;
+	__be16 skc_dport;
+	struct in6_addr skc_v6_daddr;
 };
 
 struct sock {

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,13 +20,13 @@ use libbpf_rs::PrintLevel;
 
 use crate::error::Error;
 use crate::event::{ConnectionId, Event, Library, ProcessId, Start};
-use crate::hello::Hellos;
 use crate::kernel::{self, Fact, Standing};
 use crate::library::{FileKey, Libraries, names};
 use crate::mapped::Mapped;
+use crate::node::Node;
 use crate::process;
 use crate::programs::{self, Programs, TlsPrograms, Warmth};
-use crate::record::{self, HelloPiece, ProcessKind, TlsKind};
+use crate::record::{self, ProcessKind, TlsKind};
 use crate::system;
 use crate::watch::{Watch, Watches};
 
@@ -43,13 +44,14 @@ pub struct Config {
 /// Reads what watched processes write and read over TLS; see the [crate's page](crate).
 #[derive(Debug)]
 pub struct Capture {
-    tls: TlsPrograms,
-    processes: Programs<record::Process>,
-    /// Absent where the kernel refused; then there are no [`Event::Hello`]s.
-    hellos: Option<Programs<HelloPiece>>,
+    /// Where the kernel refused, what it said; then nothing can be watched.
+    tls: Result<TlsPrograms, String>,
+    /// Absent where the kernel refused; then watched processes are asked in turn whether they
+    /// still run, and no child of theirs is followed.
+    processes: Option<Programs<record::Process>>,
+    node: Node,
     /// Absent where the kernel refused; then watched processes are looked at in turn.
     mapped: Option<Mapped>,
-    pending_hellos: Hellos,
     libraries: Libraries,
     watches: Watches,
     events: VecDeque<Event>,
@@ -63,6 +65,7 @@ pub struct Capture {
     /// Begins the kernel's wait before a link is wanted; see [`Warmth`].
     warmer: mpsc::SyncSender<()>,
     last_look: u64,
+    last_roll_call: u64,
 }
 
 /// Ends the wait of [`Capture::next`] from another thread.
@@ -97,14 +100,22 @@ pub struct Lost {
     pub calls: u64,
     /// Calls whose connection could not be kept.
     pub connections: u64,
-    /// Other records: closes, names, hellos, processes.
+    /// Other records: closes, names, processes.
     pub records: u64,
+    /// First bytes of connections: for which there was no room, or that could not be read.
+    pub openings: u64,
+    /// Connections whose first bytes were never complete when others took their place.
+    pub unfinished: u64,
+    /// Answers of name servers: for which there was no room, or that could not be read.
+    pub answers: u64,
 }
 
 /// Records taken from the ring of bytes in one go; bounds the memory of [`Capture::events`].
 const BATCH: usize = 1024;
 /// How often watched processes are looked at where the kernel does not tell of mappings.
 const LOOK_NANOS: u64 = 100_000_000;
+/// How often watched processes are asked for where the kernel does not tell of their ends.
+const ROLL_CALL_NANOS: u64 = 1_000_000_000;
 
 impl Default for Config {
     fn default() -> Self {
@@ -128,7 +139,7 @@ impl Waker {
 impl Lost {
     /// Every counter with its name, for status pages and metrics.
     #[must_use]
-    pub fn by_reason(&self) -> [(&'static str, u64); 6] {
+    pub fn by_reason(&self) -> [(&'static str, u64); 9] {
         [
             ("ring_full_bytes", self.ring_full_bytes),
             ("fault_bytes", self.fault_bytes),
@@ -136,17 +147,21 @@ impl Lost {
             ("calls", self.calls),
             ("connections", self.connections),
             ("records", self.records),
+            ("openings", self.openings),
+            ("unfinished", self.unfinished),
+            ("answers", self.answers),
         ]
     }
 }
 
 impl Capture {
-    /// Loads the programs and begins to see processes and hellos. Nothing is watched yet.
+    /// Loads the programs and begins to see processes, openings of connections and names.
+    /// Nothing is watched yet. What the kernel refuses of this is a [fact](Self::facts), and the
+    /// rest goes on.
     ///
     /// # Errors
     ///
-    /// [`Error::Privilege`] and [`Error::Kernel`] when this user or this kernel cannot
-    /// capture at all; lesser lacks are [`facts`](Self::facts).
+    /// [`Error::Privilege`] and [`Error::Kernel`] when neither calls nor openings can be seen.
     pub fn start(config: &Config) -> Result<Self, Error> {
         if !config.ring_bytes.is_power_of_two() || (config.ring_bytes as usize) < system::page_len()
         {
@@ -162,16 +177,20 @@ impl Capture {
         libbpf_rs::set_print(Some((PrintLevel::Debug, |_, text| {
             tracing::debug!(target: "libbpf", "{}", text.trim_end());
         })));
-        let refused = |what: &str, error: &libbpf_rs::Error| refused(what, error);
-        let tls = TlsPrograms::load(config.ring_bytes, config.single_links)
-            .map_err(|error| refused("the programs that read TLS calls", &error))?;
-        let processes = programs::processes()
-            .map_err(|error| refused("the programs that see processes start and end", &error))?;
-        let mut facts = vec![tls.fact()];
-        let hellos = optional(
-            programs::hellos().map_err(|error| format!("{error:#}")),
-            ("hello", "the first bytes of every connection are seen"),
-            "programs are discovered more slowly, through /proc",
+        let mut facts = Vec::new();
+        let node = Node::start(&mut facts);
+        let tls = match TlsPrograms::load(config.ring_bytes, config.single_links) {
+            Err(error) if !node.sees_openings() => {
+                return Err(refused("the programs that read TLS calls", &error));
+            }
+            loaded => loaded.map_err(|error| format!("the kernel refused: {error:#}")),
+        };
+        facts.push(tls.as_ref().map_or_else(|found| unreadable(found), TlsPrograms::fact));
+        let processes = optional(
+            programs::processes().map_err(|error| format!("{error:#}")),
+            ("processes", "processes that start and end are seen at once"),
+            "new programs are found more slowly, children of watched programs are not read, and one \
+             that is gone when it is looked at has no name",
             &mut facts,
         );
         let mapped = optional(
@@ -180,15 +199,14 @@ impl Capture {
             "libraries that a program loads later are found within 100 ms; grant CAP_PERFMON",
             &mut facts,
         );
-        let warmer = warmer(tls.warmth())?;
+        let warmer = warmer(tls.as_ref().ok().and_then(TlsPrograms::warmth))?;
         let (wake, pipe) =
             io::pipe().map_err(|source| Error::Resource { doing: "open a pipe", source })?;
         Ok(Self {
             tls,
             processes,
-            hellos,
+            node,
             mapped,
-            pending_hellos: Hellos::default(),
             libraries: Libraries::default(),
             watches: Watches::default(),
             events: VecDeque::new(),
@@ -199,6 +217,7 @@ impl Capture {
             removals: remover()?,
             warmer,
             last_look: 0,
+            last_roll_call: 0,
         })
     }
 
@@ -211,8 +230,11 @@ impl Capture {
     /// # Errors
     ///
     /// [`Error::Gone`] when the process does not run, [`Error::Privilege`] when it may not be
-    /// looked into.
+    /// looked into, [`Error::Kernel`] when this kernel lets nothing be watched.
     pub fn watch(&mut self, pid: u32) -> Result<Watched, Error> {
+        if let Err(reason) = &self.tls {
+            return Err(Error::Kernel { missing: reason.clone() });
+        }
         let process = process::identity(pid).ok_or(Error::Gone { pid })?;
         if self.watches.of(pid).is_some_and(|watch| watch.process != process) {
             self.end(pid, system::monotonic_nanos());
@@ -252,9 +274,17 @@ impl Capture {
             return;
         }
         let id = watch.id;
-        if let Err(error) = self.tls.ignore(id, connection.object, connection.generation) {
+        let Ok(tls) = &self.tls else { return };
+        if let Err(error) = tls.ignore(id, connection.object, connection.generation) {
             tracing::debug!(%error, "cannot ignore a connection; it is copied on");
         }
+    }
+
+    /// Tells of connections to these addresses from now on, as [`Event::Connected`]; made for
+    /// addresses that a name of interest has. Up to 4,096 are kept, and those that nobody
+    /// connected to lately give way. Every connection of the node costs one look-up for it.
+    pub fn interest(&mut self, addresses: &[IpAddr]) {
+        self.node.interest(addresses);
     }
 
     /// The next event, waiting for it up to `wait`; `None` when none came or
@@ -274,7 +304,11 @@ impl Capture {
             if now >= deadline {
                 return None;
             }
-            let nap = if self.mapped.is_none() { LOOK_NANOS } else { u64::MAX };
+            let nap = match (&self.mapped, &self.processes) {
+                (None, _) => LOOK_NANOS,
+                (Some(_), None) => ROLL_CALL_NANOS,
+                (Some(_), Some(_)) => u64::MAX,
+            };
             if self.sleep(Duration::from_nanos(nap.min(deadline - now))) {
                 return self.events.pop_front();
             }
@@ -284,15 +318,18 @@ impl Capture {
     /// What was not seen so far, by reason.
     #[must_use]
     pub fn lost(&self) -> Lost {
-        let tls = |reason| self.tls.programs.lost(reason);
-        let hellos = self.hellos.as_ref().map_or(0, |hellos| hellos.lost(5));
+        let tls = |reason| self.tls.as_ref().map_or(0, |tls| tls.programs.lost(reason));
+        let node = self.node.lost();
         Lost {
             ring_full_bytes: tls(0),
             fault_bytes: tls(1),
             too_long_bytes: tls(2),
             calls: tls(3),
             connections: tls(4),
-            records: tls(5) + self.processes.lost(5) + hellos,
+            records: tls(5) + self.processes.as_ref().map_or(0, |processes| processes.lost(5)),
+            openings: node.openings,
+            unfinished: node.unfinished,
+            answers: node.answers,
         }
     }
 
@@ -316,8 +353,10 @@ impl Capture {
 
     /// Waits until the kernel has something, and says whether [`Waker::wake`] ended the wait.
     fn sleep(&mut self, wait: Duration) -> bool {
-        let mut fds = vec![self.wake.as_raw_fd(), self.tls.programs.fd(), self.processes.fd()];
-        fds.extend(self.hellos.as_ref().map(Programs::fd));
+        let mut fds = vec![self.wake.as_raw_fd()];
+        fds.extend(self.tls.as_ref().ok().map(|tls| tls.programs.fd()));
+        fds.extend(self.processes.as_ref().map(Programs::fd));
+        fds.extend(self.node.fds());
         fds.extend(self.mapped.iter().flat_map(Mapped::fds));
         let woken = system::wait_readable(&fds, wait).first() == Some(&true);
         if woken {
@@ -330,10 +369,13 @@ impl Capture {
         woken
     }
 
-    /// Takes what the kernel has, in the order of causes: what is said of processes is taken
-    /// first and told after the bytes that were there by then.
+    /// Takes what the kernel has, in the order of causes: openings before processes, so that
+    /// who connected is known by then; and what is said of processes before the bytes, to be
+    /// told after those that were there by then.
     fn read(&mut self) {
-        let processes = self.processes.read(usize::MAX);
+        let mut seen = self.node.take().into_iter().peekable();
+        let processes =
+            self.processes.as_ref().map(|processes| processes.read(usize::MAX)).unwrap_or_default();
         if processes.iter().any(|process| process.kind != ProcessKind::Exited) {
             // Refused while one is under way, which serves as well.
             self.warmer.try_send(()).ok();
@@ -341,6 +383,9 @@ impl Capture {
         self.held.extend(processes);
         let more = self.read_tls();
         for record in std::mem::take(&mut self.held) {
+            while let Some(before) = seen.next_if(|seen| seen.at() < record.at) {
+                self.events.extend(self.node.tell(before));
+            }
             // The last bytes of a process may be among those that wait in the ring.
             if more && record.kind != ProcessKind::Forked {
                 self.held.push(record);
@@ -348,16 +393,19 @@ impl Capture {
                 self.on_process(record);
             }
         }
+        for seen in seen {
+            self.events.extend(self.node.tell(seen));
+        }
         self.read_mapped();
-        let pieces = self.hellos.as_ref().map(|hellos| hellos.read(usize::MAX));
-        for piece in pieces.unwrap_or_default() {
-            self.events.extend(self.pending_hellos.add(piece));
+        if self.processes.is_none() {
+            self.call_the_roll();
         }
     }
 
     /// Takes one batch of bytes; says whether there may be more.
     fn read_tls(&mut self) -> bool {
-        let records = self.tls.programs.read(BATCH);
+        let Ok(tls) = &self.tls else { return false };
+        let records = tls.programs.read(BATCH);
         let more = records.len() >= BATCH;
         for record in records {
             self.on_tls(record);
@@ -389,9 +437,8 @@ impl Capture {
     }
 
     fn on_process(&mut self, record: record::Process) {
-        let process = ProcessId::new(record.pid, record.start_time);
-        let parent = ProcessId::new(record.parent_pid, record.parent_start_time);
-        let at = record.at;
+        self.node.learn(&record);
+        let record::Process { at, process, parent, .. } = record;
         let how = match record.kind {
             ProcessKind::Forked => {
                 if self.watches.of(parent.pid).is_some_and(|watch| watch.process == parent) {
@@ -416,6 +463,21 @@ impl Capture {
         };
         let watched = self.watches.contains(process.pid);
         self.events.push_back(Event::Started { process, parent, how, at, watched });
+    }
+
+    /// Ends the watches of processes that ended or run another program by now.
+    fn call_the_roll(&mut self) {
+        let now = system::monotonic_nanos();
+        if now.saturating_sub(self.last_roll_call) < ROLL_CALL_NANOS {
+            return;
+        }
+        self.last_roll_call = now;
+        for process in self.watches.processes() {
+            if process::identity(process.pid) != Some(process) {
+                self.end(process.pid, now);
+                self.events.push_back(Event::Exited { process, at: now });
+            }
+        }
     }
 
     /// Watches a fork child. One that is gone already has nothing to read.
@@ -491,7 +553,8 @@ impl Capture {
         }
         let path = shown_path(&file, mapping);
         let process = watch.process;
-        self.events.push_back(match self.tls.attach(pid, watch.id, &file, &functions) {
+        let Ok(tls) = &self.tls else { return };
+        self.events.push_back(match tls.attach(pid, watch.id, &file, &functions) {
             Ok(links) => {
                 Event::Attached { process, library: watch.attached(path, names(&functions), links) }
             }
@@ -552,6 +615,18 @@ fn optional<T>(
     };
     facts.push(Fact { name, standing, found, remedy });
     result.ok()
+}
+
+/// The fact that no calls can be read.
+fn unreadable(found: &str) -> Fact {
+    Fact {
+        name: "uprobe_multi",
+        standing: Standing::Missing,
+        found: found.to_owned(),
+        remedy: "no call can be read, and programs are still found; use a kernel with \
+                 CONFIG_UPROBE_EVENTS=y, and grant CAP_BPF and CAP_PERFMON"
+            .to_owned(),
+    }
 }
 
 fn refused(what: &str, error: &libbpf_rs::Error) -> Error {

@@ -1,7 +1,7 @@
 //! What `capture` tells: the events, and who they are about.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -57,11 +57,62 @@ pub enum Event {
     Hello {
         /// Who connected.
         process: ProcessId,
+        /// The same process as it was then.
+        caller: Box<Caller>,
         /// When the last byte of the hello was sent.
         at: u64,
         /// The name asked for (SNI), lower case; absent when the hello has none.
         server_name: Option<String>,
+        /// Whether the hello has an `encrypted_client_hello` extension of the outer type
+        /// (RFC 9849): then `server_name` may be that of a front, and the name meant is hidden.
+        /// Programs that hide nothing send this extension, too, so that nobody can tell.
+        ech: bool,
+        /// The client's random, folded to 64 bits: the same in two hellos only when one passes
+        /// the other on, as a transparent proxy or a sidecar does.
+        random: u64,
         /// Where the connection goes.
+        peer: SocketAddr,
+    },
+    /// A process of this node, watched or not, opened a connection with what starts like an
+    /// HTTP request in plain text. A tunnel asked for so (CONNECT) may be followed by a
+    /// [`Hello`](Self::Hello) of the same process to the same peer.
+    Opening {
+        /// Who connected.
+        process: ProcessId,
+        /// The same process as it was then.
+        caller: Box<Caller>,
+        /// When the last of the bytes were sent.
+        at: u64,
+        /// Where the connection goes.
+        peer: SocketAddr,
+        /// The first bytes: up to the empty line after the headers, at most 2 KiB. They may hold
+        /// keys; drop them when they are read.
+        bytes: Payload,
+    },
+    /// A name server answered a process of this node. Answers that a stub resolver on this
+    /// machine gives count, and so do those that it gets itself. Names that are asked for over
+    /// TLS or HTTPS are not seen.
+    Resolved {
+        /// Who asked; absent when our pid namespace does not show it.
+        process: Option<ProcessId>,
+        /// When the answer came.
+        at: u64,
+        /// The name that was asked for, lower case.
+        name: String,
+        /// The addresses it has, directly or through other names (CNAME). Never empty, at most
+        /// 64.
+        addresses: Vec<IpAddr>,
+    },
+    /// A process of this node connected to an address that
+    /// [`Capture::interest`](crate::Capture::interest) named.
+    Connected {
+        /// Who connected.
+        process: ProcessId,
+        /// The same process as it was then.
+        caller: Box<Caller>,
+        /// When the connection stood.
+        at: u64,
+        /// Where it goes; IPv4 as such, also from an IPv6 socket.
         peer: SocketAddr,
     },
     /// A watched process read or wrote plaintext.
@@ -132,6 +183,36 @@ pub enum Event {
         /// What the kernel said.
         reason: String,
     },
+}
+
+/// A process as it was when something was seen of it: enough to name one that is gone by the
+/// time anybody looks. All of it can be chosen by the process or whoever started it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Caller {
+    /// What the process calls itself (`comm`), at most 15 bytes.
+    pub name: String,
+    /// Its user, as the first user namespace counts.
+    pub user: u32,
+    /// Its parent; absent when our pid namespace does not show it.
+    pub parent: Option<ProcessId>,
+    /// Id of its cgroup in v2: the inode of the directory. That of the root where only v1 is
+    /// used.
+    pub cgroup_id: u64,
+    /// What it runs; absent when it started before us and is gone already.
+    pub program: Option<Arc<Program>>,
+}
+
+/// What a process executed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Program {
+    /// The file, as the process named it; of a script, its interpreter.
+    pub executable: PathBuf,
+    /// The arguments, each ended by a zero byte as in `/proc/PID/cmdline`; the first 1 KiB. They
+    /// may hold keys.
+    pub arguments: Payload,
+    /// Path of the cgroup from the root of its hierarchy, as in `/proc/PID/cgroup`: in v2 where
+    /// the process has one there, else of the v1 controller `pids`. The last 8 parts of it.
+    pub cgroup: String,
 }
 
 /// How a process started.

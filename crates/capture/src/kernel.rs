@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::programs::cgroup_root;
+use crate::cgroup;
 use crate::system;
 
 /// One thing that was looked at.
@@ -50,7 +50,7 @@ pub fn probe() -> Vec<Fact> {
         btf(Path::new("/sys/kernel/btf/vmlinux").exists()),
         privilege(capabilities),
         uprobes(),
-        cgroup(cgroup_root().map(|root| root.display().to_string()), capabilities),
+        cgroup(cgroup::mounted().first().map(|root| root.display().to_string()), capabilities),
         tracefs(),
         memory(system::locked_memory_limit(), capabilities),
         lockdown(&read("/sys/kernel/security/lockdown")),
@@ -186,6 +186,9 @@ fn cgroup(root: Option<String>, capabilities: u64) -> Fact {
             remedy: format!("{remedy}; run as root, or grant CAP_BPF and CAP_NET_ADMIN"),
         },
         Some(root) => good("cgroup", format!("cgroup v2 is mounted at {root}")),
+        None if has(capabilities, SYS_ADMIN) => {
+            good("cgroup", "cgroup v2 is not mounted, and can be mounted for this process alone")
+        }
         None => Fact {
             name: "cgroup",
             standing: Standing::Limited,
@@ -272,7 +275,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_missing() {
         assert_eq!(btf(false).standing, Standing::Missing);
-        assert_eq!(cgroup(None, u64::MAX).standing, Standing::Limited);
+        assert_eq!(cgroup(None, 1 << BPF | 1 << PERFMON).standing, Standing::Limited);
+        assert_eq!(cgroup(None, u64::MAX).standing, Standing::Good);
         assert_eq!(cgroup(Some("/x".to_owned()), 0).standing, Standing::Limited);
         assert_eq!(lockdown("none integrity [confidentiality]").standing, Standing::Missing);
         assert_eq!(lockdown("[none] integrity confidentiality").standing, Standing::Good);

@@ -7,13 +7,18 @@
 //!
 //! Start reading at [`Capture`]; then `bpf/events.h` and `bpf/tls.bpf.c`.
 
+mod answer;
+mod callers;
 mod capture;
+mod cgroup;
 mod error;
 mod event;
 mod hello;
 pub mod kernel;
 mod library;
 mod mapped;
+mod node;
+mod opening;
 mod process;
 mod programs;
 mod record;
@@ -22,4 +27,6 @@ mod watch;
 
 pub use capture::{Capture, Config, Lost, Waker, Watched};
 pub use error::Error;
-pub use event::{ConnectionId, Direction, Event, Library, Payload, ProcessId, Start, TICK_NANOS};
+pub use event::{
+    Caller, ConnectionId, Direction, Event, Library, Payload, ProcessId, Program, Start, TICK_NANOS,
+};

@@ -16,12 +16,14 @@ use libbpf_rs::{
     RingBufferBuilder, UprobeMultiOpts, UprobeOpts,
 };
 
+use crate::cgroup::Root;
 use crate::kernel::{Fact, Standing};
 use crate::library::Function;
 
 static TLS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tls.bpf.o"));
 static PROCESS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/process.bpf.o"));
-static HELLO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello.bpf.o"));
+static OPENING: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/opening.bpf.o"));
+static ANSWER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/answer.bpf.o"));
 
 type Result<T> = std::result::Result<T, libbpf_rs::Error>;
 
@@ -86,6 +88,19 @@ impl<T: Send + 'static> Programs<T> {
         std::mem::take(&mut *self.records.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn attach_to(&mut self, root: &Root, names: &[&str]) -> Result<()> {
+        for name in names {
+            let link = program(&self.object, name)?.attach_cgroup(root.directory.as_raw_fd())?;
+            self.links.push(link);
+        }
+        Ok(())
+    }
+
+    /// Sets a value in a map.
+    pub(crate) fn set(&self, name: &str, key: &[u8], value: &[u8]) -> Result<()> {
+        map(&self.object, name)?.update(key, value, MapFlags::ANY)
+    }
+
     /// The counters of the map `lost`, summed over all CPUs, by the index of `enum loss`.
     pub(crate) fn lost(&self, reason: u32) -> u64 {
         let Ok(map) = map(&self.object, "lost") else { return 0 };
@@ -109,16 +124,22 @@ pub(crate) fn processes() -> Result<Programs<crate::record::Process>> {
     Ok(programs)
 }
 
-/// Loads and attaches the programs that see the first bytes of connections.
-pub(crate) fn hellos() -> Result<Programs<crate::record::HelloPiece>> {
-    let root = cgroup_root().ok_or_else(|| io::Error::other("no cgroup v2 is mounted"))?;
-    let root = File::open(root)?;
-    let read = crate::record::HelloPiece::read;
-    let mut programs = Programs::load(HELLO, "hellos", read, |_| Ok(()))?;
-    let egress = program(&programs.object, "on_egress")?.attach_cgroup(root.as_raw_fd())?;
-    programs.links.push(egress);
+/// Loads and attaches the programs that see how connections open.
+pub(crate) fn openings(root: &Root) -> Result<Programs<crate::record::Opening>> {
+    let read = crate::record::Opening::read;
+    let mut programs = Programs::load(OPENING, "records", read, |_| Ok(()))?;
+    programs.attach_to(root, &["on_egress"])?;
     let state = program(&programs.object, "on_state")?.attach()?;
     programs.links.push(state);
+    Ok(programs)
+}
+
+/// Loads and attaches the programs that see the answers of name servers.
+pub(crate) fn answers(root: &Root) -> Result<Programs<crate::record::Answer>> {
+    let read = crate::record::Answer::read;
+    let mut programs = Programs::load(ANSWER, "records", read, |_| Ok(()))?;
+    let names = ["on_ingress", "on_connect4", "on_connect6", "on_sendmsg4", "on_sendmsg6"];
+    programs.attach_to(root, &names)?;
     Ok(programs)
 }
 
@@ -221,8 +242,7 @@ impl TlsPrograms {
         let mut key = [0; 16];
         key[..8].copy_from_slice(&object.to_ne_bytes());
         key[8..].copy_from_slice(&u64::from(watch).to_ne_bytes());
-        let map = map(&self.programs.object, "ignored")?;
-        map.update(&key, &generation.to_ne_bytes(), MapFlags::ANY)
+        self.programs.set("ignored", &key, &generation.to_ne_bytes())
     }
 }
 
@@ -302,16 +322,6 @@ fn own_file_offset(address: u64) -> Option<usize> {
         let offset = u64::from_str_radix(fields.nth(1)?, 16).ok()?;
         let inside = (start..end).contains(&address);
         if inside { usize::try_from(address - start + offset).ok() } else { None }
-    })
-}
-
-/// The mount point of cgroup v2.
-pub(crate) fn cgroup_root() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
-    mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        let path = fields.nth(1)?;
-        (fields.next()? == "cgroup2").then(|| PathBuf::from(path))
     })
 }
 

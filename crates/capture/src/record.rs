@@ -4,9 +4,12 @@
 //! integers, so a short or strange record is refused, never misread; a unit test compares
 //! every offset with the type information that clang wrote for the C structs.
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
-use crate::event::{Direction, Payload};
+use crate::event::{Direction, Payload, ProcessId, Program};
 
 /// A record of the ring `records`.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,15 +29,27 @@ pub(crate) enum TlsKind {
     Named(String),
 }
 
+/// The part of records that says which process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// Absent when our pid namespace does not show it.
+    pub(crate) process: Option<ProcessId>,
+    /// The same of its parent.
+    pub(crate) parent: Option<ProcessId>,
+    pub(crate) cgroup_id: u64,
+    pub(crate) user: u32,
+    pub(crate) name: String,
+}
+
 /// A record of the ring `processes`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(crate) kind: ProcessKind,
-    pub(crate) pid: u32,
     pub(crate) at: u64,
-    pub(crate) start_time: u64,
-    pub(crate) parent_pid: u32,
-    pub(crate) parent_start_time: u64,
+    pub(crate) process: ProcessId,
+    pub(crate) parent: ProcessId,
+    /// What was executed.
+    pub(crate) program: Option<Arc<Program>>,
 }
 
 /// What a record of the ring `processes` says.
@@ -45,16 +60,37 @@ pub(crate) enum ProcessKind {
     Exited,
 }
 
-/// A record of the ring `hellos`.
+/// A record of the ring of openings.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct HelloPiece {
+pub(crate) struct Opening {
     pub(crate) at: u64,
-    pub(crate) socket: u64,
-    pub(crate) start_time: u64,
-    pub(crate) pid: u32,
-    pub(crate) offset: u32,
+    pub(crate) caller: Caller,
     pub(crate) peer: SocketAddr,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) kind: OpeningKind,
+}
+
+/// What a record of the ring of openings says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum OpeningKind {
+    Hello(Piece),
+    Request(Piece),
+    Connected,
+}
+
+/// Some of the first bytes of a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub(crate) socket: u64,
+    pub(crate) offset: u32,
+    pub(crate) bytes: Payload,
+}
+
+/// A record of the ring of answers.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) at: u64,
+    pub(crate) caller: Caller,
+    pub(crate) message: Payload,
 }
 
 /// Offsets in `struct tls_record`.
@@ -70,37 +106,63 @@ mod tls {
     pub(super) const SIZE: usize = 72;
 }
 
-/// Offsets in `struct process_record`.
-mod process {
-    pub(super) const KIND: usize = 0;
-    pub(super) const PID: usize = 4;
-    pub(super) const AT: usize = 8;
-    pub(super) const START_TIME: usize = 16;
-    pub(super) const PARENT_START_TIME: usize = 24;
-    pub(super) const PARENT_PID: usize = 32;
+/// Offsets in `struct caller`.
+mod caller {
+    pub(super) const START_TIME: usize = 0;
+    pub(super) const PARENT_START_TIME: usize = 8;
+    pub(super) const CGROUP: usize = 16;
+    pub(super) const PID: usize = 24;
+    pub(super) const PARENT_PID: usize = 28;
+    pub(super) const USER: usize = 32;
+    pub(super) const NAME: usize = 40;
+    pub(super) const SIZE: usize = 56;
 }
 
-/// Offsets in `struct hello_record`.
-mod hello {
+/// Offsets in `struct process_record`.
+mod process {
+    pub(super) const AT: usize = 0;
+    pub(super) const CALLER: usize = 8;
+    pub(super) const KIND: usize = 64;
+    pub(super) const SIZE: usize = 72;
+}
+
+/// Offsets in `struct program`.
+mod program {
+    pub(super) const ARGUMENTS_LEN: usize = 0;
+    pub(super) const CGROUP_LEN: usize = 4;
+    pub(super) const FILE: usize = 8;
+    pub(super) const CGROUP: usize = 264;
+    pub(super) const ARGUMENTS: usize = 776;
+    #[cfg(test)]
+    pub(super) const SIZE: usize = 1800;
+}
+
+/// Offsets in `struct opening_record`.
+mod opening {
     pub(super) const AT: usize = 0;
     pub(super) const SOCKET: usize = 8;
-    pub(super) const START_TIME: usize = 16;
-    pub(super) const PID: usize = 24;
-    pub(super) const OFFSET: usize = 28;
-    pub(super) const LEN: usize = 32;
-    pub(super) const FAMILY: usize = 36;
-    pub(super) const PORT: usize = 38;
-    pub(super) const ADDRESS: usize = 40;
-    pub(super) const SIZE: usize = 56;
+    pub(super) const CALLER: usize = 16;
+    pub(super) const KIND: usize = 72;
+    pub(super) const OFFSET: usize = 76;
+    pub(super) const LEN: usize = 80;
+    pub(super) const FAMILY: usize = 84;
+    pub(super) const PORT: usize = 86;
+    pub(super) const ADDRESS: usize = 88;
+    pub(super) const SIZE: usize = 104;
+}
+
+/// Offsets in `struct answer_record`.
+mod answer {
+    pub(super) const AT: usize = 0;
+    pub(super) const CALLER: usize = 8;
+    pub(super) const LEN: usize = 64;
+    pub(super) const SIZE: usize = 72;
 }
 
 impl Tls {
     /// Reads a record; `None` when it is none.
     pub(crate) fn read(record: &[u8]) -> Option<Self> {
-        let following = || {
-            let len = usize::try_from(u32_at(record, tls::LEN)?).ok()?;
-            record.get(tls::SIZE..)?.get(..len)
-        };
+        let following = || following(record, tls::LEN, tls::SIZE);
         let kind = match u32_at(record, tls::KIND)? {
             1 => TlsKind::Data {
                 direction: match u32_at(record, tls::DIRECTION)? {
@@ -125,45 +187,114 @@ impl Tls {
     }
 }
 
-impl Process {
-    /// Reads a record; `None` when it is none.
-    pub(crate) fn read(record: &[u8]) -> Option<Self> {
+impl Caller {
+    fn read(record: &[u8], at: usize) -> Option<Self> {
+        let record = record.get(at..)?.get(..caller::SIZE)?;
+        let id = |pid, start_time| {
+            let process = ProcessId::new(u32_at(record, pid)?, u64_at(record, start_time)?);
+            Some((process.pid != 0).then_some(process))
+        };
         Some(Self {
-            kind: match u32_at(record, process::KIND)? {
-                1 => ProcessKind::Forked,
-                2 => ProcessKind::Executed,
-                3 => ProcessKind::Exited,
-                _ => return None,
-            },
-            pid: u32_at(record, process::PID)?,
-            at: u64_at(record, process::AT)?,
-            start_time: u64_at(record, process::START_TIME)?,
-            parent_pid: u32_at(record, process::PARENT_PID)?,
-            parent_start_time: u64_at(record, process::PARENT_START_TIME)?,
+            process: id(caller::PID, caller::START_TIME)?,
+            parent: id(caller::PARENT_PID, caller::PARENT_START_TIME)?,
+            cgroup_id: u64_at(record, caller::CGROUP)?,
+            user: u32_at(record, caller::USER)?,
+            name: String::from_utf8_lossy(until_zero(record.get(caller::NAME..)?)).into_owned(),
         })
     }
 }
 
-impl HelloPiece {
+impl Process {
     /// Reads a record; `None` when it is none.
     pub(crate) fn read(record: &[u8]) -> Option<Self> {
-        let address: [u8; 16] = record.get(hello::ADDRESS..)?.get(..16)?.try_into().ok()?;
-        let address = match u16_at(record, hello::FAMILY)? {
-            4 => IpAddr::from(Ipv4Addr::new(address[0], address[1], address[2], address[3])),
-            6 => IpAddr::from(Ipv6Addr::from(address)),
+        let caller = Caller::read(record, process::CALLER)?;
+        let kind = match u32_at(record, process::KIND)? {
+            1 => ProcessKind::Forked,
+            2 => ProcessKind::Executed,
+            3 => ProcessKind::Exited,
             _ => return None,
         };
-        let len = usize::try_from(u32_at(record, hello::LEN)?).ok()?;
+        let program = match kind {
+            ProcessKind::Executed => Some(Arc::new(program(record.get(process::SIZE..)?)?)),
+            ProcessKind::Forked | ProcessKind::Exited => None,
+        };
+        // The first process of a pid namespace has its parent outside: there it has none.
+        let parent = caller.parent.unwrap_or(ProcessId::new(0, 0));
+        let at = u64_at(record, process::AT)?;
+        Some(Self { kind, at, process: caller.process?, parent, program })
+    }
+}
+
+/// Reads what a process executed.
+fn program(record: &[u8]) -> Option<Program> {
+    let file = record.get(program::FILE..program::CGROUP)?;
+    let len = usize::try_from(u32_at(record, program::CGROUP_LEN)?).ok()?;
+    let cgroup = record.get(program::CGROUP..program::ARGUMENTS)?.get(..len)?;
+    let arguments = following(record, program::ARGUMENTS_LEN, program::ARGUMENTS)?;
+    Some(Program {
+        executable: OsStr::from_bytes(until_zero(file)).into(),
+        arguments: arguments.into(),
+        cgroup: cgroup_path(cgroup),
+    })
+}
+
+/// The path whose names are given from the leaf up, each ended by a zero.
+fn cgroup_path(names: &[u8]) -> String {
+    let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let mut names: Vec<_> = names.map(String::from_utf8_lossy).collect();
+    names.reverse();
+    format!("/{}", names.join("/"))
+}
+
+impl Opening {
+    /// Reads a record; `None` when it is none.
+    pub(crate) fn read(record: &[u8]) -> Option<Self> {
+        let address: [u8; 16] = record.get(opening::ADDRESS..)?.get(..16)?.try_into().ok()?;
+        let address = match u16_at(record, opening::FAMILY)? {
+            4 => IpAddr::from(Ipv4Addr::new(address[0], address[1], address[2], address[3])),
+            6 => IpAddr::from(Ipv6Addr::from(address)).to_canonical(),
+            _ => return None,
+        };
+        let piece = || {
+            Some(Piece {
+                socket: u64_at(record, opening::SOCKET)?,
+                offset: u32_at(record, opening::OFFSET)?,
+                bytes: following(record, opening::LEN, opening::SIZE)?.into(),
+            })
+        };
         Some(Self {
-            at: u64_at(record, hello::AT)?,
-            socket: u64_at(record, hello::SOCKET)?,
-            start_time: u64_at(record, hello::START_TIME)?,
-            pid: u32_at(record, hello::PID)?,
-            offset: u32_at(record, hello::OFFSET)?,
-            peer: SocketAddr::new(address, u16_at(record, hello::PORT)?),
-            bytes: record.get(hello::SIZE..)?.get(..len)?.to_vec(),
+            at: u64_at(record, opening::AT)?,
+            caller: Caller::read(record, opening::CALLER)?,
+            peer: SocketAddr::new(address, u16_at(record, opening::PORT)?),
+            kind: match u32_at(record, opening::KIND)? {
+                1 => OpeningKind::Hello(piece()?),
+                2 => OpeningKind::Request(piece()?),
+                3 => OpeningKind::Connected,
+                _ => return None,
+            },
         })
     }
+}
+
+impl Answer {
+    /// Reads a record; `None` when it is none.
+    pub(crate) fn read(record: &[u8]) -> Option<Self> {
+        Some(Self {
+            at: u64_at(record, answer::AT)?,
+            caller: Caller::read(record, answer::CALLER)?,
+            message: following(record, answer::LEN, answer::SIZE)?.into(),
+        })
+    }
+}
+
+/// The bytes from `start` on, whose number stands at `len`.
+fn following(record: &[u8], len: usize, start: usize) -> Option<&[u8]> {
+    let len = usize::try_from(u32_at(record, len)?).ok()?;
+    record.get(start..)?.get(..len)
+}
+
+fn until_zero(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 fn u16_at(record: &[u8], offset: usize) -> Option<u16> {

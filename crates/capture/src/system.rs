@@ -1,8 +1,10 @@
 //! The few system calls that the standard library does not wrap.
 #![expect(unsafe_code, reason = "each function wraps one call and hands out a safe value")]
 
+use std::ffi::CStr;
+use std::fs::File;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// `struct perf_event_attr` in its first published size, which every kernel takes.
@@ -63,6 +65,41 @@ pub(crate) fn perf_event_open(attr: &PerfEventAttr, cpu: i32) -> io::Result<Owne
             PERF_FLAG_FD_CLOEXEC,
         )
     };
+    own(result)
+}
+
+/// Makes this thread see cgroups as the namespace does that the file names.
+pub(crate) fn enter_cgroup_namespace(namespace: &File) -> io::Result<()> {
+    // SAFETY: the call takes an open descriptor and a number and touches no memory of ours.
+    match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWCGROUP) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Mounts a file system of this kind nowhere: only the descriptor leads to it (since 5.2).
+pub(crate) fn mount_detached(kind: &CStr) -> io::Result<OwnedFd> {
+    /// From the kernel's `linux/mount.h`.
+    const FSOPEN_CLOEXEC: libc::c_uint = 1;
+    const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+    const FSMOUNT_CLOEXEC: libc::c_uint = 1;
+    let nothing = std::ptr::null::<libc::c_char>();
+    // SAFETY: the kernel copies the name, which ends with a zero, during the call.
+    let opened = unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) };
+    let opened = own(opened)?;
+    let fd = opened.as_raw_fd();
+    // SAFETY: this command takes no key and no value; the descriptor is open.
+    let created =
+        unsafe { libc::syscall(libc::SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, nothing, nothing, 0) };
+    if created < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call takes an open descriptor and numbers.
+    own(unsafe { libc::syscall(libc::SYS_fsmount, fd, FSMOUNT_CLOEXEC, 0) })
+}
+
+/// Takes over the descriptor that a system call has returned.
+fn own(result: libc::c_long) -> io::Result<OwnedFd> {
     let fd = RawFd::try_from(result).map_err(io::Error::other)?;
     if fd < 0 {
         return Err(io::Error::last_os_error());

@@ -127,6 +127,11 @@ impl Watches {
         self.by_pid.contains_key(&pid)
     }
 
+    /// All processes.
+    pub(crate) fn processes(&self) -> Vec<ProcessId> {
+        self.by_pid.values().map(|watch| watch.process).collect()
+    }
+
     /// All pids.
     pub(crate) fn pids(&self) -> Vec<u32> {
         self.by_pid.keys().copied().collect()

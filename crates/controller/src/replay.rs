@@ -319,8 +319,11 @@ impl Line {
         let peer = SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.port));
         let hello = Event::Hello {
             process: self.id.process,
+            caller: Box::default(),
             at,
             server_name: Some(server_name.clone()),
+            ech: false,
+            random: 0,
             peer,
         };
         vec![hello, Event::Named { connection: self.id, at, server_name }]

@@ -1,13 +1,11 @@
 //! Hellos as clients send them, cut and ordered in every way, and bytes that are none.
 
-use std::net::SocketAddr;
-
 use proptest::prelude::*;
 
 use super::*;
 
 /// A hello for a name, with an extension of this length (a key share, say) before the name.
-fn body(name: Option<&[u8]>, key_share: usize) -> Vec<u8> {
+pub(crate) fn body(name: Option<&[u8]>, key_share: usize) -> Vec<u8> {
     let sized = |bytes: &[u8]| {
         let mut sized = u16::try_from(bytes.len()).unwrap().to_be_bytes().to_vec();
         sized.extend_from_slice(bytes);
@@ -31,7 +29,7 @@ fn body(name: Option<&[u8]>, key_share: usize) -> Vec<u8> {
 }
 
 /// TLS records of at most `size` bytes with a handshake message in them.
-fn records(body: &[u8], size: usize) -> Vec<u8> {
+pub(crate) fn records(body: &[u8], size: usize) -> Vec<u8> {
     let mut message = vec![1];
     message.extend(&u32::try_from(body.len()).unwrap().to_be_bytes()[1..]);
     message.extend(body);
@@ -42,20 +40,9 @@ fn records(body: &[u8], size: usize) -> Vec<u8> {
     message.chunks(size).flat_map(record).collect()
 }
 
-fn piece(socket: u64, offset: usize, bytes: &[u8]) -> HelloPiece {
-    HelloPiece {
-        at: 1,
-        socket,
-        start_time: 20_000_001,
-        pid: 3,
-        offset: u32::try_from(offset).unwrap(),
-        peer: SocketAddr::from(([192, 0, 2, 1], 443)),
-        bytes: bytes.to_vec(),
-    }
-}
-
 fn hello(name: Option<&str>) -> Reading {
-    Reading::Hello { server_name: name.map(str::to_owned) }
+    // The folded words of a random of nines are nothing.
+    Reading::Hello(Hello { server_name: name.map(str::to_owned), ech: false, random: 0 })
 }
 
 #[test]
@@ -109,33 +96,36 @@ fn other_protocols_are_told_at_once() {
 }
 
 #[test]
-fn pieces_in_any_order_and_twice_make_one_hello() {
-    let bytes = records(&body(Some(b"sonde.test"), 1500), 16_384);
-    let mut hellos = Hellos::default();
-    let (a, b, c) = (&bytes[..100], &bytes[100..900], &bytes[900..]);
-    assert_eq!(hellos.add(piece(1, 900, c)), None);
-    assert_eq!(hellos.add(piece(1, 0, a)), None);
-    assert_eq!(hellos.add(piece(1, 0, a)), None);
-    assert_eq!(hellos.add(piece(2, 0, b"GET / HTTP/1.1")), None);
-    let event = hellos.add(piece(1, 100, b)).unwrap();
-    assert!(
-        matches!(event, Event::Hello { process: ProcessId { pid: 3, start_time: 20_000_000 }, server_name: Some(name), .. } if name == "sonde.test")
-    );
-    assert!(hellos.open.is_empty() && hellos.order.is_empty());
+fn a_random_is_told_and_differs_with_the_client() {
+    let mut one = body(Some(b"a.example"), 0);
+    let mut other = one.clone();
+    one[2..10].copy_from_slice(&7_u64.to_be_bytes());
+    other[2..10].copy_from_slice(&8_u64.to_be_bytes());
+    let random = |body: &[u8]| match read(&records(body, 16_384)) {
+        Reading::Hello(hello) => hello.random,
+        other => panic!("{other:?}"),
+    };
+    // Three words of nines are left beside the one that was set.
+    assert_eq!(random(&one), 7 ^ 0x0909_0909_0909_0909);
+    assert_eq!(random(&other), 8 ^ 0x0909_0909_0909_0909);
 }
 
 #[test]
-fn sockets_that_never_finish_are_forgotten() {
-    let mut hellos = Hellos::default();
-    for socket in 0..10_000 {
-        assert_eq!(hellos.add(piece(socket, 0, b"\x16\x03\x01")), None);
-    }
-    assert!(hellos.open.len() <= MAX_OPEN + 1 && hellos.order.len() == hellos.open.len());
-    for offset in 0..1000 {
-        hellos.add(piece(9_999, 3 + offset * 2048, &[0; 2048]));
-    }
-    let held: usize = hellos.open.values().flat_map(BTreeMap::values).map(Vec::len).sum();
-    assert!(held < 4 * MAX_HELLO, "{held}");
+fn an_encrypted_hello_is_told_by_its_outer_one_alone() {
+    let with = |content: &[u8]| {
+        let name = [&[0, 0, 0, 14, 0, 12, 0, 0, 9][..], b"a.example"].concat();
+        let len = u16::try_from(content.len()).unwrap().to_be_bytes();
+        let ech = [&[0xfe, 0x0d], &len[..], content].concat();
+        let extensions = [name, ech].concat();
+        let len = u16::try_from(extensions.len()).unwrap().to_be_bytes();
+        let head = [&[3, 3][..], &[9; 32], &[0], &[0, 2, 0x13, 1], &[1, 0]].concat();
+        read(&records(&[head, len.to_vec(), extensions].concat(), 16_384))
+    };
+    let told =
+        |ech| Reading::Hello(Hello { server_name: Some("a.example".to_owned()), ech, random: 0 });
+    assert_eq!(with(&[0, 0, 1, 0, 1, 42, 0, 0, 0, 0]), told(true));
+    assert_eq!(with(&[1]), told(false));
+    assert_eq!(with(&[]), told(false));
 }
 
 proptest! {
@@ -154,24 +144,5 @@ proptest! {
             *at.get_mut(&mut bytes) = byte;
         }
         read(&bytes);
-    }
-
-    #[test]
-    fn any_cut_gives_the_same_hello(
-        size in 1_usize..2000,
-        cuts in proptest::collection::btree_set(1_usize..900, 0..6),
-        backwards in any::<bool>(),
-    ) {
-        let bytes = records(&body(Some(b"api.openai.com"), 800), size);
-        let mut edges: Vec<usize> = [0].into_iter().chain(cuts).collect();
-        edges.push(bytes.len());
-        let mut pieces: Vec<HelloPiece> =
-            edges.windows(2).map(|edge| piece(1, edge[0], &bytes[edge[0]..edge[1]])).collect();
-        if backwards {
-            pieces.reverse();
-        }
-        let mut hellos = Hellos::default();
-        let found: Vec<Event> = pieces.into_iter().filter_map(|piece| hellos.add(piece)).collect();
-        prop_assert_eq!(found.len(), 1);
     }
 }

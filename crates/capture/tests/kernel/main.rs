@@ -18,6 +18,7 @@ mod seen;
 use std::process::Command;
 use std::time::Duration;
 
+use capture::kernel::{Fact, Standing};
 use capture::{Capture, Config, Direction, Error, Event};
 
 use programs::{Program, Server, need_kernel, trusted};
@@ -27,8 +28,14 @@ use seen::{Watcher, bytes_of, streams};
 fn this_machine_can_run_these_tests_or_says_why() {
     need_kernel!();
     let watcher = Watcher::start(&Config::default());
-    for fact in watcher.capture.facts() {
+    let facts = watcher.capture.facts();
+    for fact in facts {
         println!("{}: {:?}: {}", fact.name, fact.standing, fact.found);
+    }
+    // What every kernel has that these tests are for.
+    for name in ["hello", "names", "processes", "mappings"] {
+        let good = |fact: &&Fact| fact.name == name && fact.standing == Standing::Good;
+        assert!(facts.iter().any(|fact| good(&fact)), "{name}");
     }
 }
 
@@ -68,7 +75,7 @@ fn both_directions(config: &Config) {
     assert_eq!(client.hear(), "echoed 17");
     assert_eq!(watcher.stream(client.pid(), Direction::Sent, 17), b"hello from python");
     assert_eq!(watcher.stream(client.pid(), Direction::Received, 17), b"hello from python");
-    assert_eq!(watcher.capture.lost().by_reason().map(|(_, count)| count), [0; 6]);
+    assert_eq!(watcher.capture.lost().by_reason().map(|(_, count)| count), [0; 9]);
 }
 
 #[test]

@@ -160,8 +160,11 @@ fn start(config: Config) -> (Controller, Say<Event>, Receiver<(Action, u32)>) {
 fn hello(process: ProcessId) -> Event {
     Event::Hello {
         process,
+        caller: Box::default(),
         at: Now::read().monotonic.0,
         server_name: Some("api.openai.com".to_owned()),
+        ech: false,
+        random: 0,
         peer: "127.0.0.1:443".parse().unwrap(),
     }
 }

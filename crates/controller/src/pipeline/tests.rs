@@ -40,8 +40,11 @@ fn only_known_hosts_are_sightings() {
         pipeline
             .take(Event::Hello {
                 process: PROCESS,
+                caller: Box::default(),
                 at: 1,
                 server_name,
+                ech: false,
+                random: 0,
                 peer: "[::1]:443".parse().unwrap(),
             })
             .len()
