@@ -1,8 +1,8 @@
 """A host for containers: Docker Engine and Podman of Debian, in namespaces of their own.
 
-The engines have their usual paths (`/run/docker.sock`, `/var/lib/docker`), in a mount, a network and
-a host name namespace; pids and cgroups are the machine's. A Docker of the machine itself is not
-touched, and nothing is pulled: the image is the one that `e2e/kubernetes/cluster` makes from Debian.
+The engines have their usual paths (`/run/docker.sock`, `/var/lib/docker`), in namespaces for mounts,
+network and host name; pids and cgroups are the machine's. A Docker of the machine itself is not
+touched, and nothing is pulled: `e2e/kubernetes/cluster` makes the image from Debian.
 """
 
 import json
@@ -25,8 +25,6 @@ IMAGE_ARCHIVE = CACHE / "kubernetes" / "images" / "python.tar"
 PYTHON = "sonde.test/python:1"
 # The host as containers of Docker's usual network reach it.
 GATEWAY = "172.17.0.1"
-# One host at a time: its group has this name.
-NAME = "sonde-docker"
 
 
 class DockerHost:
@@ -44,7 +42,7 @@ class DockerHost:
     @property
     def group(self) -> pathlib.Path:
         """The group of version 2 that the engine and its helpers are in."""
-        return groups.unified() / NAME
+        return groups.unified() / f"sonde-docker-{self.cgroups}"
 
     def _groups_of_engines(self) -> set[pathlib.Path]:
         """Groups that engines make beside ours, for their containers."""
@@ -56,7 +54,9 @@ class DockerHost:
         assert (PACKAGES / "usr/sbin/dockerd").exists(), f"{PACKAGES} is missing; ./dev makes it"
         assert IMAGE_ARCHIVE.exists(), f"{IMAGE_ARCHIVE} is missing; ./dev makes it"
         self.state.mkdir(parents=True)
-        assert not self.group.exists(), f"{self.group} is there: another run, or one that ended badly"
+        assert not self.group.exists(), (
+            f"{self.group} is there: another run, or one that ended badly"
+        )
         self.group.mkdir()
         spaces = ["--mount", "--net", "--uts"] + ["--cgroup"] * (self.cgroups == "unified")
         command = ["unshare", *spaces, "--propagation", "private", "--", "bash"]
@@ -114,10 +114,6 @@ class DockerHost:
         """Calls Docker's client."""
         return self.call("docker", *arguments)
 
-    def podman(self, *arguments: str) -> str:
-        """Calls Podman, which makes groups itself: no systemd is there to ask."""
-        return self.call("podman", "--cgroup-manager=cgroupfs", *arguments)
-
     def pid(self, container: str) -> int:
         """The machine's pid of a container's first process."""
         return int(self.docker("inspect", "--format", "{{.State.Pid}}", container))
@@ -133,7 +129,9 @@ class DockerHost:
         groups.remove(self.group)
         if self.holder is not None:
             self.holder.wait(timeout=20)
-        for group in sorted(self._groups_of_engines() - self.before):
+        # Those of version 2 first, which can be killed: the same containers are in the others.
+        ours = self._groups_of_engines() - self.before
+        for group in sorted(ours, key=lambda group: group.parent != groups.unified()):
             groups.remove(group)
         # The mounts went with the namespaces; a moment may pass until the kernel has done so.
         until(f"{self.state} is removed", self._is_gone, 30, 0.2)

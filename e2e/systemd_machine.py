@@ -2,7 +2,7 @@
 namespaces for mounts, pids, cgroups, the host name and IPC; the network is the machine's.
 
 Its processes have two pids: one of the machine, and one inside. Cgroups are version 2 alone.
-`/srv/tests` is this directory, `/srv/binaries` that of Sonde, and `/srv/shared` is `shared`.
+This directory, that of Sonde and `shared` are there under their own paths.
 """
 
 import pathlib
@@ -31,7 +31,9 @@ class SystemdMachine:
     def up(self) -> "SystemdMachine":
         """Starts it, and waits until systemd has done its first work."""
         self.state.mkdir(parents=True)
-        assert not self.group.exists(), f"{self.group} is there: another run, or one that ended badly"
+        assert not self.group.exists(), (
+            f"{self.group} is there: another run, or one that ended badly"
+        )
         self.group.mkdir()
         spaces = ["--mount", "--pid", "--fork", "--cgroup", "--uts", "--ipc"]
         command = ["unshare", *spaces, "--kill-child", "--propagation", "private", "--", "bash"]
@@ -66,7 +68,8 @@ class SystemdMachine:
         """Runs a command inside, and says how it ended."""
         more = {"capture_output": True, "text": True, "timeout": 60} | more
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
-        return subprocess.run([*self.enter, *command], env=environment, **more)
+        inside = groups.inside(self.group, [*self.enter, *command])
+        return subprocess.run(inside, env=environment, **more)
 
     def call(self, *command: str) -> str:
         """Runs a command that must succeed, and returns what it printed."""

@@ -3,8 +3,8 @@ containers, units and pods of the tests. Standard library only.
 
 Environment: `CALL_URL`; `CALL_WANTED`, JSON for `stand_in.py`; `CALL_MODEL`; `CALL_EVERY`, seconds
 between two calls; `CALL_TIMES`, after how many it ends, 0 for never; `CALL_CA`, the authority's
-certificate as text; `CALL_AT`, an address that stands for the URL's host. It says `{"ok": true}` or
-what failed, a line a call, and ends on SIGTERM.
+certificate as text or the path of its file; `CALL_AT`, an address that stands for the URL's host.
+It says `{"ok": true}` or what failed, a line a call, and ends on SIGTERM.
 """
 
 import http.client
@@ -45,7 +45,9 @@ def main() -> None:
     )
     context = None
     if url.scheme == "https":
-        context = ssl.create_default_context(cadata=os.environ.get("CALL_CA"))
+        authority = os.environ.get("CALL_CA", "")
+        kind = "cafile" if authority.startswith("/") else "cadata"
+        context = ssl.create_default_context(**{kind: authority})
     messages = [{"role": "user", "content": "Say something about probes."}]
     model = os.environ.get("CALL_MODEL", "gpt-4o-mini")
     body = json.dumps({"model": model, "messages": messages}).encode()

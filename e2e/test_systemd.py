@@ -1,0 +1,183 @@
+"""Units of a real systemd: seen from the machine below it, and from a controller inside it."""
+
+import pathlib
+import shutil
+
+import pytest
+
+from callers import CALLER, assert_exact, caller_environment
+from harness import SONDE, Sonde, until
+from systemd_machine import SystemdMachine
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(240)]
+
+
+class Machine(SystemdMachine):
+    """A machine whose units call the stand-in."""
+
+    def __init__(self, state: pathlib.Path, stand_in):
+        super().__init__(state)
+        self.stand_in = stand_in
+
+    def up(self) -> "Machine":
+        """Starts it; the stand-in's authority is in the shared directory."""
+        super().up()
+        shutil.copy(self.stand_in.ca, self.shared / "ca.pem")
+        return self
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its callers are told."""
+        at = self.stand_in.address
+        return caller_environment(self.stand_in, at, CALL_CA=str(self.shared / "ca.pem"))
+
+    def service(self, *lines: str, **more: str) -> str:
+        """The text of a unit that calls."""
+        pairs = [f"Environment='{key}={value}'" for key, value in self.environment.items()]
+        pairs += [f"{key}={value}" for key, value in more.items()]
+        return "\n".join(["[Service]", f"ExecStart=/usr/bin/python3 {CALLER}", *pairs, *lines, ""])
+
+    def start(self, unit: str) -> int:
+        """Starts a unit, and gives the machine's pid of its main process."""
+        self.call("systemctl", "start", unit)
+        return self.outer(self.main_pid(unit))
+
+
+class SondeUnit(Sonde):
+    """`sonde up` as a unit of the machine: in its namespace of pids and below its root."""
+
+    def __init__(self, machine: Machine):
+        super().__init__(machine.shared, prefix=machine.enter)
+        self.machine = machine
+
+    def start(self, *flags: str) -> "SondeUnit":
+        command = [SONDE, "up", "--data-dir", self.data, "--listen", f"127.0.0.1:{self.port}"]
+        line = " ".join(str(part) for part in [*command, *flags])
+        output = [f"StandardOutput=append:{self.out}", f"StandardError=append:{self.err}"]
+        self.machine.unit("sonde.service", "\n".join(["[Service]", f"ExecStart={line}", *output]))
+        self.machine.call("systemctl", "start", "sonde.service")
+        until("sonde answers inside", self.answers, 30, 0.3)
+        return self
+
+    def answers(self) -> bool:
+        active = self.machine.run("systemctl", "is-active", "sonde.service").stdout.strip()
+        assert active == "active", self.err.read_text()
+        return self.cli("services", "--output", "json", check=False).returncode == 0
+
+    def stop(self) -> int:
+        self.machine.call("systemctl", "stop", "sonde.service")
+        code = ["systemctl", "show", "--property=ExecMainStatus", "--value", "sonde.service"]
+        return int(self.machine.call(*code))
+
+
+@pytest.fixture(scope="module")
+def machine(kernel, stand_in, tmp_path_factory):
+    """A running machine."""
+    one = Machine(tmp_path_factory.mktemp("systemd") / "state", stand_in)
+    try:
+        yield one.up()
+    finally:
+        one.down()
+
+
+@pytest.fixture(scope="module")
+def agent(machine):
+    """A service that calls, and its outer pid."""
+    machine.unit("agent.service", machine.service())
+    return machine.start("agent.service")
+
+
+def place(row: dict) -> str:
+    """The key without the scope of the host."""
+    return row["sonde.workload.key"].split("/", 1)[1]
+
+
+def test_a_service_is_its_unit_and_is_captured(sonde, machine, agent):
+    row = sonde.service(agent, 20)
+    assert row["sonde.platform"] == "systemd"
+    assert place(row) == "systemd:agent.service"
+    assert row["service.name"] == "agent"
+    assert row["systemd.unit"] == "agent.service"
+    for call in assert_exact(sonde, row["sonde.workload.key"], machine.stand_in):
+        assert call["process.pid"] == agent
+
+
+def test_a_restart_of_the_unit_keeps_key_and_wish(sonde, machine, agent):
+    key = sonde.service(agent)["sonde.workload.key"]
+    machine.call("systemctl", "restart", "agent.service")
+    again = machine.outer(machine.main_pid("agent.service"))
+    assert again != agent
+    row = sonde.service(again, 20)
+    assert row["sonde.workload.key"] == key
+    assert row["sonde.capture.desired"] == "network"
+    assert_exact(sonde, key, machine.stand_in)
+    assert len([r for r in sonde.services() if place(r) == "systemd:agent.service"]) == 1
+
+
+def test_instances_of_a_template_are_units_of_their_own(sonde, machine):
+    machine.unit("worker@.service", machine.service("Slice=batch-night.slice"))
+    rows = [sonde.service(machine.start(f"worker@{name}.service"), 20) for name in ("a", "b")]
+    assert [place(row) for row in rows] == [
+        "systemd:worker@a.service",
+        "systemd:worker@b.service",
+    ]
+
+
+def test_the_processes_below_a_service_are_its_own(sonde, machine):
+    # A service with groups of its own below its unit, as a service manager inside it has.
+    shell = (
+        "mkdir /sys/fs/cgroup/system.slice/nested.service/inner.workers && "
+        "echo $$$$ >/sys/fs/cgroup/system.slice/nested.service/inner.workers/cgroup.procs && "
+        f"exec /usr/bin/python3 {CALLER}"
+    )
+    text = machine.service("Delegate=yes").replace(
+        f"ExecStart=/usr/bin/python3 {CALLER}", f"ExecStart=/bin/sh -c '{shell}'"
+    )
+    machine.unit("nested.service", text)
+    row = sonde.service(machine.start("nested.service"), 20)
+    assert place(row) == "systemd:nested.service"
+
+
+def test_a_unit_of_a_user_is_not_the_users_manager(sonde, machine):
+    machine.call("systemctl", "start", "user@0.service")
+    pairs = [f"--setenv={key}={value}" for key, value in machine.environment.items()]
+    as_user = ["env", "XDG_RUNTIME_DIR=/run/user/0"]
+    command = ["systemd-run", "--user", "--unit=assistant", *pairs, "/usr/bin/python3", str(CALLER)]
+    machine.call(*as_user, *command)
+    show = ["systemctl", "--user", "show", "--property=MainPID", "--value", "assistant"]
+    pid = int(machine.call(*as_user, *show))
+    row = sonde.service(machine.outer(pid), 20)
+    assert row["sonde.platform"] == "systemd"
+    assert place(row).endswith("assistant.service")
+    assert "user@0" not in place(row)
+    assert row["service.name"] == "assistant"
+
+
+def test_what_runs_in_a_scope_keeps_its_key(sonde, machine):
+    def run() -> dict:
+        pairs = [f"{key}={value}" for key, value in machine.environment.items()]
+        scope = ["systemd-run", "--scope", "--quiet", "--unit=evening", "env", *pairs]
+        shell = 'setsid "$@" >/dev/null 2>&1 & echo $!'
+        command = ["sh", "-c", shell, "sh", *scope, "/usr/bin/python3", str(CALLER)]
+        pid = int(machine.call(*command))
+        group = pathlib.Path(f"/proc/{machine.outer(pid)}/cgroup")
+        until("it is in its scope", lambda: "evening.scope" in group.read_text(), 10)
+        return sonde.service(machine.outer(pid), 20)
+
+    first = run()
+    machine.call("systemctl", "stop", "evening.scope")
+    second = run()
+    machine.call("systemctl", "stop", "evening.scope")
+    assert first["sonde.workload.key"] == second["sonde.workload.key"]
+    assert "caller.py" in first["service.name"] or "evening" in first["service.name"]
+
+
+def test_a_stopped_unit_is_shown_as_stopped(sonde, machine):
+    machine.unit("evening-report.service", machine.service())
+    key = sonde.service(machine.start("evening-report.service"), 20)["sonde.workload.key"]
+    machine.call("systemctl", "stop", "evening-report.service")
+
+    def row() -> dict:
+        return next(row for row in sonde.services() if row["sonde.workload.key"] == key)
+
+    until("no instance is left", lambda: row()["sonde.instances"] == [], 20)
