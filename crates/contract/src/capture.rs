@@ -1,6 +1,6 @@
 //! Capture levels, and the state of the way from what is wanted to what is in effect.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// How much of a workload is captured.
 #[derive(
@@ -26,6 +26,13 @@ impl Level {
     }
 }
 
+/// Reads a level as the other end wrote it: one of a newer version means nothing here, and nothing
+/// is the safe wish.
+pub(crate) fn level_of_any_version<'de, D: Deserializer<'de>>(from: D) -> Result<Level, D::Error> {
+    let word = String::deserialize(from)?;
+    Ok(if word == Level::Network.word() { Level::Network } else { Level::Off })
+}
+
 /// Where a workload is on the way to its desired level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -48,4 +55,36 @@ pub enum State {
     Stopped,
     /// Played from a recording; nothing can be wanted of it.
     Recorded,
+    /// The node's own configuration forbids it.
+    Blocked,
+    /// Something else is in the way, such as another SDK.
+    Conflict,
+    /// The workload did not come up healthy, and was put back as it was.
+    Unhealthy,
+    /// Somebody took it out by other means, and that is respected.
+    Drifted,
+    /// A state of a newer version.
+    #[serde(other)]
+    Unknown,
+}
+
+impl State {
+    /// The word for this state in JSON and on the page.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Discovered => "discovered",
+            Self::Pending => "pending",
+            Self::Capturing => "capturing",
+            Self::Partly => "partly",
+            Self::Unsupported => "unsupported",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+            Self::Recorded => "recorded",
+            Self::Blocked => "blocked",
+            Self::Conflict => "conflict",
+            Self::Unhealthy => "unhealthy",
+            Self::Drifted => "drifted",
+            Self::Unknown => "unknown",
+        }
+    }
 }

@@ -6,12 +6,14 @@
 //! the two lists together.
 
 mod call;
+mod fleet;
 mod overview;
 mod service;
 mod status;
 mod value;
 
 pub use call::{Call, Calls};
+pub use fleet::{Configurations, Configured, Happened, History, LayerRow, StepRow, Steps};
 pub use overview::{Bucket, ByModel, Distribution, Overview, ServiceModel, Stats};
 pub use service::{Evidence, Instance, Service, Services};
 pub use status::{Node, Status, Storage};

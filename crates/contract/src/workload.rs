@@ -41,6 +41,7 @@ pub struct Observed {
     /// Why we think that it talks to a model.
     pub evidence: Vec<Evidence>,
     /// Capture level in effect.
+    #[serde(deserialize_with = "crate::capture::level_of_any_version")]
     pub level: Level,
     /// Where it is on the way to its desired level.
     pub state: State,

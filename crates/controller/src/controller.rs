@@ -273,7 +273,7 @@ fn instance(host: &Host) -> Instance {
         kernel: host.kernel.clone(),
         started_unix_nanos: Now::read().unix_nanos,
         recorded: false,
-        cluster: None,
+        ..Instance::default()
     }
 }
 

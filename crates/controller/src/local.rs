@@ -186,6 +186,7 @@ fn status(poll: &Poll) -> Status {
         desired_generation: report.generation,
         doctor: report.doctor.unwrap_or_default(),
         lost: report.lost,
+        ..Node::default()
     };
     Status {
         version: report.instance.version,

@@ -8,7 +8,7 @@ use crate::limits::Losses;
 use crate::link::{Answer, Backoff, Link, chance};
 use crate::standing::Standings;
 use contract::doctor::Fact;
-use contract::poll::{Instance, PROTOCOL, Report, Wish};
+use contract::poll::{Instance, OLDEST_PROTOCOL, PROTOCOL, Report, Wish};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -171,12 +171,14 @@ impl Poll {
         lost.extend(self.kernel_losses.all());
         Report {
             protocol: PROTOCOL,
+            oldest_protocol: OLDEST_PROTOCOL,
             instance: self.instance.clone(),
             generation: self.standings.generation(),
             wait_seconds,
             workloads: None,
             doctor: with_doctor.then(|| self.doctor.clone()),
             lost,
+            ..Report::default()
         }
     }
 

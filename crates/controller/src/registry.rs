@@ -206,7 +206,12 @@ impl Registry {
             generation,
             desired: desired
                 .iter()
-                .map(|(key, level)| Desired { key: key.clone(), level: *level })
+                .map(|(key, level)| Desired {
+                    key: key.clone(),
+                    level: *level,
+                    agent: None,
+                    generation: 0,
+                })
                 .collect(),
             workloads: self.workloads.iter().map(kept).collect(),
         }

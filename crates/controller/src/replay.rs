@@ -360,7 +360,7 @@ fn instance(recording: &Recording) -> Instance {
         kernel: header("kernel").unwrap_or_default(),
         started_unix_nanos: Now::read().unix_nanos,
         recorded: true,
-        cluster: None,
+        ..Instance::default()
     }
 }
 

@@ -214,12 +214,15 @@ async fn readyz(state: axum::extract::State<App>) -> Result<&'static str, ApiErr
 struct Version {
     /// Version of the dashboard.
     version: &'static str,
-    /// Protocol of polls.
+    /// Newest protocol of polls.
     protocol: u32,
+    /// Oldest protocol of polls.
+    oldest_protocol: u32,
 }
 
 /// Which version this is.
 #[utoipa::path(get, path = "/version", tag = "health", responses((status = OK, body = Version)))]
 async fn version() -> Json<Version> {
-    Json(Version { version: VERSION, protocol: contract::poll::PROTOCOL })
+    use contract::poll::{OLDEST_PROTOCOL, PROTOCOL};
+    Json(Version { version: VERSION, protocol: PROTOCOL, oldest_protocol: OLDEST_PROTOCOL })
 }

@@ -6,7 +6,7 @@ use crate::hub::Event;
 use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
 use bytes::Bytes;
-use contract::poll::{MAX_WAIT_SECONDS, Report, Wish};
+use contract::poll::{MAX_WAIT_SECONDS, OLDEST_PROTOCOL, PROTOCOL, Report, Wish, agreed};
 use contract::workload::{Instance, Observed};
 use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
@@ -37,6 +37,13 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 async fn poll(State(state): State<App>, body: Bytes) -> Result<Json<Wish>, ApiError> {
     let mut report: Report = serde_json::from_slice(&body)
         .map_err(|error| ApiError::bad(format!("cannot read the report; {error}")))?;
+    let protocol = agreed(report.oldest_protocol, report.protocol).ok_or_else(|| {
+        ApiError::bad(format!(
+            "cannot speak with a controller of protocol {} to {}, this dashboard speaks \
+             {OLDEST_PROTOCOL} to {PROTOCOL}; install the same version of sonde on both",
+            report.oldest_protocol, report.protocol
+        ))
+    })?;
     clean(&mut report)?;
     let wait = Duration::from_secs(report.wait_seconds.min(MAX_WAIT_SECONDS).into());
     let (instance, generation) = (report.instance.id.clone(), report.generation);
@@ -54,6 +61,7 @@ async fn poll(State(state): State<App>, body: Bytes) -> Result<Json<Wish>, ApiEr
     loop {
         let asked = instance.clone();
         let wish = state.ask(move |store| store.wish(&asked)).await?;
+        let wish = Wish { protocol, ..wish };
         if wait.is_zero() || (known && wish.generation > generation) {
             return Ok(Json(wish));
         }

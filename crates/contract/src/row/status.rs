@@ -2,8 +2,11 @@
 
 use super::value::Time;
 use crate::doctor::Fact;
+use crate::poll::Capability;
+use crate::settings::{Applied, Configuration};
+use crate::workload::Platform;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How the dashboard and its controllers are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +61,7 @@ pub struct Storage {
 }
 
 /// A controller, as it last reported.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Node {
     /// Stable id of the node.
@@ -86,4 +89,35 @@ pub struct Node {
     pub doctor: Vec<Fact>,
     /// What was lost since its start, by reason.
     pub lost: BTreeMap<String, u64>,
+    /// Environment that its join token was made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// Id of its cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// Name of its cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_name: Option<String>,
+    /// Platforms that were found on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<Platform>,
+    /// What it can do, and may do.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub capabilities: BTreeSet<Capability>,
+    /// Workloads that it reports now.
+    #[serde(default)]
+    pub workloads: u64,
+    /// When it got a credential of its own; absent when it polls with a join token or through the
+    /// socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrolled: Option<Time>,
+    /// True when its credential was revoked.
+    #[serde(default)]
+    pub revoked: bool,
+    /// Configuration that it should have.
+    #[serde(default)]
+    pub configuration: Configuration,
+    /// Configuration that it tried last, and how that went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<Applied>,
 }

@@ -87,7 +87,7 @@ impl Wisher {
     fn want(&self, key: &Key, level: Level) {
         let mut wish = self.wish.lock().unwrap();
         wish.generation += 1;
-        wish.desired = vec![Desired { key: key.clone(), level }];
+        wish.desired = vec![Desired { key: key.clone(), level, agent: None, generation: 0 }];
     }
 
     /// The first report of workloads that is as it should be.

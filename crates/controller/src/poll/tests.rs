@@ -9,8 +9,12 @@ use contract::workload::Key;
 use std::sync::mpsc::Receiver;
 
 fn wish(generation: u64) -> Wish {
-    let desired =
-        vec![Desired { key: Key("host-1/systemd:a.service".to_owned()), level: Level::Network }];
+    let desired = vec![Desired {
+        key: Key("host-1/systemd:a.service".to_owned()),
+        level: Level::Network,
+        agent: None,
+        generation: 0,
+    }];
     Wish { protocol: PROTOCOL, generation, desired, ..Wish::default() }
 }
 
@@ -28,7 +32,7 @@ fn poll(url: &str) -> (Poll, Receiver<Notice>) {
         kernel: "6.1".to_owned(),
         started_unix_nanos: 1,
         recorded: false,
-        cluster: None,
+        ..Instance::default()
     };
     let token = Some(crate::config::Token("join".to_owned()));
     let poll = Poll {

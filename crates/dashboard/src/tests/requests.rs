@@ -211,7 +211,7 @@ async fn unknown_paths_are_the_page_or_an_error() {
     }
     assert_eq!(bench.get("/healthz").await.0, StatusCode::OK);
     assert_eq!(bench.get("/readyz").await.0, StatusCode::OK);
-    assert_eq!(bench.get("/version").await.1["protocol"], 1);
+    assert_eq!(bench.get("/version").await.1["protocol"], contract::poll::PROTOCOL);
     bench.stop.send_replace(true);
     assert_eq!(bench.get("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
 }

@@ -19,13 +19,14 @@ fn report(node: &str, keys: &[&str]) -> Report {
             kernel: "6.1".into(),
             started_unix_nanos: NOON,
             recorded: false,
-            cluster: None,
+            ..Instance::default()
         },
         generation: 0,
         wait_seconds: 0,
         workloads: Some(keys.iter().map(|key| observed(key)).collect()),
         doctor: Some(Vec::new()),
         lost: [("ring_full".to_owned(), 3)].into(),
+        ..Report::default()
     }
 }
 

@@ -95,7 +95,7 @@ impl Control {
             .doing(DOING)?;
         let rows = statement.query_map([instance, NETWORK], |row| {
             let value: String = row.get(1)?;
-            Ok(Desired { key: Key(row.get(0)?), level: level(&value) })
+            Ok(Desired { key: Key(row.get(0)?), level: level(&value), agent: None, generation: 0 })
         });
         let desired = rows.and_then(Iterator::collect).doing(DOING)?;
         Ok(Wish {
@@ -210,6 +210,7 @@ impl Control {
                 desired_generation: number(3)?,
                 doctor: serde_json::from_str(&text(4)?).doing("a node's facts")?,
                 lost: serde_json::from_str(&text(5)?).doing("a node's losses")?,
+                ..Node::default()
             });
         }
         nodes.sort_by(|a, b| (&a.host_name, &a.id).cmp(&(&b.host_name, &b.id)));
