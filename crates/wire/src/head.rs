@@ -9,6 +9,12 @@ const MAX_HEADERS: usize = 128;
 /// Longest header value kept; larger than any header we read. Bounds what a head costs.
 const MAX_VALUE: usize = 4096;
 
+/// Bytes of an opening that are read; what captures them takes half of it.
+const MAX_OPENING: usize = 4096;
+
+/// Longest host and port: 253 characters, a dot, a colon and five digits.
+const MAX_SERVER: usize = 260;
+
 /// Headers whose values are credentials. They are dropped where bytes become headers.
 const SECRETS: [&str; 8] = [
     "authorization",
@@ -121,6 +127,35 @@ impl RequestHead {
     }
 }
 
+impl RequestHead {
+    /// Reads the first bytes that a connection sent as the head of a request.
+    ///
+    /// The head may be cut short: a line without its end is left out, so that half a host is
+    /// never taken for one. At most 4 KiB are read. `None` when it is no request.
+    pub fn opening(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.get(..MAX_OPENING).unwrap_or(bytes);
+        let end = memchr::memrchr(b'\n', bytes)?;
+        Self::parse(bytes.get(..end)?)
+    }
+
+    /// Whether it asks a proxy for a tunnel.
+    pub fn is_tunnel(&self) -> bool {
+        self.method == "CONNECT"
+    }
+
+    /// The server that is meant, as host or host and port: the one of the request line, where a
+    /// proxy is asked, else that of the header Host. Absent when what stands there is no host.
+    pub fn server(&self) -> Option<&str> {
+        // RFC 9112 section 3.2.2: the request line wins.
+        let server = self.authority.as_deref().or_else(|| self.headers.get("host"))?;
+        let allowed = |byte: u8| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'[' | b']')
+        };
+        let is_host = (1..=MAX_SERVER).contains(&server.len()) && server.bytes().all(allowed);
+        is_host.then_some(server)
+    }
+}
+
 fn split_target(target: &str, connect: bool) -> (Option<String>, String) {
     if connect {
         return (Some(target.to_owned()), String::new());
@@ -194,6 +229,38 @@ mod tests {
     }
 
     #[test]
+    fn an_opening_says_which_server_is_meant() {
+        let server = |bytes: &[u8]| {
+            RequestHead::opening(bytes).and_then(|head| Some(head.server()?.to_owned()))
+        };
+        assert_eq!(
+            server(b"POST /api/chat HTTP/1.1\r\nHost: ollama:11434\r\nX: y").unwrap(),
+            "ollama:11434"
+        );
+        assert_eq!(
+            server(b"CONNECT api.openai.com:443 HTTP/1.1\r\nHost: proxy\r\n\r\n").unwrap(),
+            "api.openai.com:443"
+        );
+        assert_eq!(
+            server(b"GET http://u:pw@[::1]:80/x HTTP/1.1\nHost: other\n\n").unwrap(),
+            "[::1]:80"
+        );
+        assert!(RequestHead::opening(b"CONNECT h:1 HTTP/1.1\r\n").unwrap().is_tunnel());
+        // Half a host is none, and neither is half a request line.
+        assert_eq!(server(b"GET / HTTP/1.1\r\nHost: api.open"), None);
+        assert_eq!(RequestHead::opening(b"GET / HTTP/1.1"), None);
+        for strange in ["a b", "x\u{1b}[31m", "", "<b>", &"a".repeat(300)] {
+            assert_eq!(
+                server(format!("GET / HTTP/1.1\r\nHost: {strange}\r\n\r\n").as_bytes()),
+                None
+            );
+        }
+        let long = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'a'; 9000], b"\r\nHost: late\r\n\r\n"]
+            .concat();
+        assert_eq!(server(&long), None);
+    }
+
+    #[test]
     fn what_is_no_head_is_refused() {
         for bytes in [
             &b"\r\n"[..],
@@ -204,6 +271,7 @@ mod tests {
         ] {
             assert_eq!(ResponseHead::parse(bytes), None, "{bytes:?}");
             assert_eq!(RequestHead::parse(bytes), None, "{bytes:?}");
+            assert_eq!(RequestHead::opening(bytes), None, "{bytes:?}");
         }
     }
 }
