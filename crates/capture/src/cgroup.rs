@@ -9,6 +9,10 @@ use std::thread;
 
 use crate::system;
 
+/// Entries of `/proc` that are looked at for a process in the first cgroup namespace. The first
+/// processes of a node, its kernel threads among them, are.
+const MAX_PROCESSES: usize = 1024;
+
 /// A directory to attach to.
 #[derive(Debug)]
 pub(crate) struct Root {
@@ -29,8 +33,7 @@ pub(crate) fn open() -> io::Result<Root> {
     if let Some(path) = mounted.iter().find(|path| is_whole(path)) {
         return Root::at(path, true);
     }
-    // The first process is in the namespace that has the root, where we can see it.
-    let own = mount_privately(true).or_else(|_| mount_privately(false));
+    let own = mount_privately(initial_namespace());
     match mounted.first() {
         Some(path) if !own.as_ref().is_ok_and(|root| root.is_whole) => Root::at(path, false),
         _ => own,
@@ -76,12 +79,22 @@ impl Root {
     }
 }
 
+/// The cgroup namespace that has the root of the node, when a process of it can be seen and
+/// looked into. The kernel numbers it always the same (`PROC_CGROUP_INIT_INO`).
+fn initial_namespace() -> Option<File> {
+    const INITIAL: &str = "cgroup:[4026531835]";
+    let pids = fs::read_dir("/proc").ok()?.flatten();
+    let paths = pids.map(|pid| pid.path().join("ns/cgroup")).take(MAX_PROCESSES);
+    let is_initial = |path: &PathBuf| fs::read_link(path).is_ok_and(|to| to == Path::new(INITIAL));
+    paths.filter(is_initial).find_map(|path| File::open(path).ok())
+}
+
 /// Makes a mount that is no part of any tree and ends with its descriptor, on a thread of its
-/// own, because the thread may enter the cgroup namespace of the first process.
-fn mount_privately(as_first_process: bool) -> io::Result<Root> {
+/// own, because the thread enters the namespace.
+fn mount_privately(namespace: Option<File>) -> io::Result<Root> {
     let mount = move || -> io::Result<OwnedFd> {
-        if as_first_process {
-            system::enter_cgroup_namespace(&File::open("/proc/1/ns/cgroup")?)?;
+        if let Some(namespace) = namespace {
+            system::enter_cgroup_namespace(&namespace)?;
         }
         system::mount_detached(c"cgroup2")
     };

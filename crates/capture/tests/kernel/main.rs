@@ -11,9 +11,14 @@
 )]
 
 mod lives;
+mod load;
 mod losses;
+mod many;
+mod names;
+mod openings;
 mod programs;
 mod seen;
+mod who;
 
 use std::process::Command;
 use std::time::Duration;
