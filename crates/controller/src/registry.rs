@@ -337,6 +337,7 @@ pub(crate) mod tests {
             name: key.to_owned(),
             platform: Platform::Process,
             attributes: BTreeMap::new(),
+            provisional: false,
             start_ticks: u64::from(pid) * 100,
             instance: Instance {
                 pid,

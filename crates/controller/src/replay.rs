@@ -391,6 +391,7 @@ fn programs(recording: &Recording, scope: &str) -> Vec<Program> {
             name: name.clone(),
             platform: Platform::Process,
             attributes: BTreeMap::new(),
+            provisional: false,
             start_ticks: 0,
             instance: workload::Instance {
                 pid: process_id(*number).pid,

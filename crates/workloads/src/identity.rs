@@ -13,7 +13,7 @@ use crate::arguments;
 use crate::node::{Host, hex};
 use crate::platform::Place;
 use crate::process::{Process, clean};
-use contract::workload::{Key, Platform, Runtime};
+use contract::workload::{Key, Runtime};
 use sha2::{Digest as _, Sha256};
 
 /// Bytes of the hash in a key: enough to tell the programs of one node apart.
@@ -22,39 +22,41 @@ const HASH_LEN: usize = 6;
 /// Longest name to show.
 const MAX_NAME: usize = 128;
 
-/// Name of a workload, and what its key is made of.
+/// Name of a workload, and its key.
 pub(crate) struct Identity {
     pub(crate) name: String,
-    /// `<executable>-<hash>`, for places that have no name of their own.
-    program: String,
+    pub(crate) key: Key,
 }
 
-impl Identity {
-    pub(crate) fn key(&self, host: &Host, place: &Place) -> Key {
-        let scope = host.scope();
-        let platform = match place.platform {
-            Platform::Kubernetes => "kubernetes",
-            Platform::Docker => "docker",
-            Platform::Systemd => "systemd",
-            Platform::Process => "process",
-        };
-        let place = place.place.as_deref().unwrap_or(&self.program);
-        Key(format!("{scope}/{platform}:{place}"))
-    }
-}
-
-/// Reads identity and name out of a process.
-pub(crate) fn of(process: &Process, place: &Place, runtime: Option<&Runtime>) -> Identity {
+/// Reads identity and name out of a process and its place.
+pub(crate) fn of(
+    process: &Process,
+    place: &Place,
+    runtime: Option<&Runtime>,
+    host: &Host,
+) -> Identity {
     let script = script(process, runtime);
+    let is_inline =
+        script.is_none() && runtime.is_some_and(|runtime| is_interpreter(&runtime.name));
+    let program = program(process, script.as_ref(), is_inline);
     let name = process
-        .service_name
+        .declared
+        .name
         .clone()
+        .or_else(|| place.declared.name.clone())
         .or_else(|| place.name.clone())
         .or_else(|| script.as_ref().map(Script::name))
         .unwrap_or_else(|| process.executable_name().to_owned());
-    let is_inline =
-        script.is_none() && runtime.is_some_and(|runtime| is_interpreter(&runtime.name));
-    Identity { name: clean(&name, MAX_NAME), program: program(process, script.as_ref(), is_inline) }
+    let scope = place.scope.clone().unwrap_or_else(|| host.scope());
+    let place_name = match (&place.place, &place.within) {
+        (Some(name), _) => name.clone(),
+        (None, Some(within)) => format!("{within}/{program}"),
+        (None, None) => program,
+    };
+    Identity {
+        name: clean(&name, MAX_NAME),
+        key: Key(format!("{scope}/{}:{place_name}", place.manager)),
+    }
 }
 
 /// What an interpreter was told to run.
@@ -181,7 +183,6 @@ fn program(process: &Process, script: Option<&Script>, is_inline: bool) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform;
 
     fn named(runtime: &str, directory: &str, arguments: &[&str]) -> Option<String> {
         let process = Process {
@@ -256,8 +257,9 @@ mod tests {
                 ..Process::default()
             };
             let runtime = Runtime { name: runtime.to_owned(), version: None };
-            let place = platform::place(&process, std::path::Path::new("/"));
-            of(&process, &place, Some(&runtime)).program
+            let script = script(&process, Some(&runtime));
+            let is_inline = script.is_none() && is_interpreter(&runtime.name);
+            program(&process, script.as_ref(), is_inline)
         };
         assert_eq!(key("go", &["x", "-p", "one prompt"]), key("go", &["x", "-p", "and another"]));
         assert_ne!(key("go", &["x", "chat"]), key("go", &["x", "serve"]));

@@ -1,8 +1,10 @@
 //! Finds and names the programs on this node.
 //!
-//! Everything here is read from `/proc` and a few files under `/etc` and `/var/lib`, below a root
+//! Programs are read from `/proc` and a few files under `/etc`, `/run` and `/var/lib`, below a root
 //! that is a parameter, so that a controller in a container can look at its host and a test at a
-//! tree of its own. Nothing is ever changed, no child is started and no network is asked.
+//! tree of its own. Engines of containers and the API server of a cluster are asked on one thread
+//! ([`Node::connect`]); looking up a program reads what they said from memory and never waits for
+//! them. Nothing is ever changed, and no child is started.
 //!
 //! Programs are hostile: names, arguments and environments are cut at limits, and stripped of
 //! control characters and of anything that looks like a secret before they leave this crate.
@@ -13,7 +15,11 @@
 
 mod arguments;
 mod binary;
+mod cgroup;
+mod clients;
+mod declared;
 mod identity;
+mod inside;
 mod node;
 mod platform;
 mod process;
@@ -21,6 +27,7 @@ mod runtime;
 mod sockets;
 mod tls;
 
+pub use clients::{Access, Clients, Cluster};
 pub use node::{Host, Node};
 pub use process::Program;
 pub use sockets::{Connection, hosts_file};

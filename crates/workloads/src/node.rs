@@ -1,14 +1,19 @@
 //! The node: its own identity, and the programs that run on it.
 
-use crate::binary::Versions;
+use crate::binary::Binaries;
+use crate::clients::{Changed, Clients, Running};
+use crate::platform::{Around, Platform};
 use crate::process::{self, Process, Program};
 use crate::sockets::{self, Connection};
-use crate::{identity, platform, runtime, tls};
+use crate::{cgroup, identity, platform, runtime, tls};
+use contract::attribute;
+use contract::doctor::Fact;
 use contract::workload::Instance;
 use sha2::{Digest as _, Sha256};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -37,7 +42,11 @@ pub struct Node {
     /// Start of the node; fixed here, so that the start of a process never moves.
     booted: SystemTime,
     users: HashMap<u32, String>,
-    versions: RefCell<Versions>,
+    binaries: RefCell<Binaries>,
+    platforms: Vec<Box<dyn Platform>>,
+    /// Containers that we stand in ourselves, the outermost first.
+    own: Vec<String>,
+    clients: Option<Running>,
 }
 
 impl Host {
@@ -63,10 +72,46 @@ impl Node {
         Self {
             booted: booted(root, now),
             users: users(root),
-            versions: RefCell::default(),
+            binaries: RefCell::default(),
+            platforms: platform::all(),
+            own: own_containers(root),
+            clients: None,
             root: root.to_owned(),
             host,
         }
+    }
+
+    /// Starts to listen to engines of containers and to the API server, on a thread of its own that
+    /// ends with the node.
+    ///
+    /// `changed` is called on that thread with the id of a container (the attribute `container.id` of
+    /// its instances) when it became known or is called something else now: the programs in it are to
+    /// be read again. It must not block. Before the first answers, and where one of them is away,
+    /// programs are named by files, and [`Program::provisional`] where more may come.
+    ///
+    /// # Errors
+    ///
+    /// The system's, when no thread can be started; the node goes on without.
+    pub fn connect(
+        &mut self,
+        clients: &Clients,
+        changed: impl Fn(&str) + Send + Sync + 'static,
+    ) -> io::Result<()> {
+        let changed = Changed::new(changed);
+        let tasks = self.platforms.iter().flat_map(|platform| platform.tasks(clients, &changed));
+        self.clients = Some(Running::start(tasks.collect())?);
+        Ok(())
+    }
+
+    /// How the connections to engines and API servers stand; none before [`Node::connect`].
+    pub fn facts(&self) -> Vec<Fact> {
+        self.platforms.iter().flat_map(|platform| platform.facts()).collect()
+    }
+
+    /// Id of the Kubernetes cluster that the node belongs to: the UID of its namespace `kube-system`,
+    /// or what stands in for it where that may not be read; `None` while no API server has told.
+    pub fn cluster(&self) -> Option<String> {
+        self.platforms.iter().find_map(|platform| platform.cluster())
     }
 
     /// Who this node is.
@@ -79,28 +124,40 @@ impl Node {
     /// What this user may not read is left empty rather than guessed.
     pub fn program(&self, pid: u32) -> Option<Program> {
         let process = Process::read(&self.root, pid)?;
-        let place = platform::place(&process, &self.root);
-        let mut versions = self.versions.borrow_mut();
-        let runtime = runtime::of(&process, &mut versions);
-        let tls = tls::library(&process, &mut versions);
-        let identity = identity::of(&process, &place, runtime.as_ref());
+        let around = Around { root: &self.root, own: &self.own };
+        let place = platform::place(&self.platforms, &process, around);
+        let mut binaries = self.binaries.borrow_mut();
+        let runtime = runtime::of(&process, &mut binaries);
+        let tls = tls::of(&process, runtime.as_ref(), &mut binaries);
+        let identity = identity::of(&process, &place, runtime.as_ref(), &self.host);
+        let declared = process.declared.or(&place.declared);
+        let mut attributes = place.attributes;
+        let said = [
+            (attribute::SERVICE_NAMESPACE, declared.namespace),
+            (attribute::DEPLOYMENT_ENVIRONMENT_NAME, declared.environment),
+        ];
+        attributes
+            .extend(said.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+        let in_container = !process.cgroup.containers.is_empty() || process.cgroup.pod.is_some();
         Some(Program {
-            key: identity.key(&self.host, &place),
+            key: identity.key,
             name: identity.name,
-            platform: place.platform,
-            attributes: place.attributes,
+            platform: place.platform.unwrap_or(contract::workload::Platform::Process),
+            attributes,
+            provisional: place.is_provisional,
             start_ticks: process.start_ticks,
             instance: Instance {
                 pid,
                 parent: process.parent,
                 directory: process.directory,
                 started_unix_nanos: self.started_unix_nanos(process.start_ticks),
-                user: self.user(process.user),
+                user: self.user(process.user, in_container),
                 executable: process.executable,
                 arguments: process.shown_arguments,
                 runtime,
-                tls,
-                ..Instance::default()
+                tls: tls.library,
+                coverage: tls.coverage,
+                attributes: place.instance,
             },
         })
     }
@@ -135,9 +192,19 @@ impl Node {
         u64::try_from(nanos).unwrap_or(u64::MAX)
     }
 
-    fn user(&self, id: u32) -> String {
-        self.users.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    /// The name of a user. In a container the names of the node mean nothing; root is root.
+    fn user(&self, id: u32, in_container: bool) -> String {
+        let name = self.users.get(&id).filter(|_| !in_container || id == 0);
+        name.cloned().unwrap_or_else(|| id.to_string())
     }
+}
+
+/// Containers that this program stands in, where `root` shows it.
+fn own_containers(root: &Path) -> Vec<String> {
+    let Ok(own) = fs::read_link(root.join("proc/self")) else { return Vec::new() };
+    let Some(pid) = own.to_str().and_then(|pid| pid.parse().ok()) else { return Vec::new() };
+    let cgroup = cgroup::read(&process::cgroup_paths(root, pid));
+    cgroup.containers.into_iter().map(|container| container.id).collect()
 }
 
 /// The id of machine-id(5), or else one that the hardware gives.

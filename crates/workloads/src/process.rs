@@ -1,6 +1,9 @@
 //! One process, as `/proc` shows it.
 
 use crate::arguments;
+use crate::cgroup::{self, Cgroup};
+use crate::declared::Declared;
+use crate::inside::Inside;
 use contract::workload::{Instance, Key, Platform};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,9 +17,6 @@ pub(crate) const TICK_NANOS: u64 = 10_000_000;
 
 /// Command lines of real programs are far shorter; the kernel allows 2 MiB.
 const MAX_COMMAND_LINE: u64 = 256 << 10;
-
-/// The kernel allows 2 MiB for arguments and environment together.
-const MAX_ENVIRONMENT: u64 = 2 << 20;
 
 /// A process that maps 30 000 files has about this much text.
 const MAX_MAPS: u64 = 8 << 20;
@@ -36,8 +36,11 @@ pub struct Program {
     pub name: String,
     /// Where it runs.
     pub platform: Platform,
-    /// What the platform knows about it (container, unit, pod), by attribute name.
+    /// What is known about the workload (unit, namespace, labels, image), by attribute name; what
+    /// only this process has stands in the instance.
     pub attributes: BTreeMap<String, String>,
+    /// Whether key and name may still change: the platform that manages it has yet to tell of it.
+    pub provisional: bool,
     /// Start in clock ticks since boot, of which there are a hundred a second.
     pub start_ticks: u64,
     /// The process itself.
@@ -52,10 +55,11 @@ impl Program {
 }
 
 /// What is read of a process, before anything is made of it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Process {
     pub(crate) start_ticks: u64,
     pub(crate) parent: u32,
+    /// Effective user, as the node counts, not as a user namespace does.
     pub(crate) user: u32,
     /// Path of the executable in the process's own root; its name where the path may not be read.
     pub(crate) executable: String,
@@ -64,14 +68,14 @@ pub(crate) struct Process {
     /// Arguments with secrets masked, cut to what is worth showing.
     pub(crate) shown_arguments: Vec<String>,
     pub(crate) directory: String,
-    /// Lines of `/proc/PID/cgroup`, the path of each.
-    pub(crate) cgroups: Vec<String>,
-    /// `service.name` that the owner gave by the variables of the OpenTelemetry specification.
-    pub(crate) service_name: Option<String>,
+    /// What the paths of `/proc/PID/cgroup` say.
+    pub(crate) cgroup: Cgroup,
+    /// What its owner said by the variables of the OpenTelemetry specification.
+    pub(crate) declared: Declared,
     /// Files that are mapped, in order of their addresses, each once.
     pub(crate) mapped: Vec<String>,
-    /// The root directory that the process sees, as a path of ours.
-    pub(crate) root: PathBuf,
+    /// The files that the process sees; `None` where its root may not be opened.
+    pub(crate) files: Option<Inside>,
     /// `/proc/PID/exe`: opens the executable even when it was replaced.
     pub(crate) executable_link: PathBuf,
 }
@@ -81,7 +85,7 @@ impl Process {
     pub(crate) fn read(root: &Path, pid: u32) -> Option<Self> {
         let directory = root.join("proc").join(pid.to_string());
         let (start_ticks, parent) = start(root, pid)?;
-        let user = fs::metadata(&directory).ok()?.uid();
+        let user = user(&directory)?;
         let raw_arguments = split(&read_bytes(&directory.join("cmdline"), MAX_COMMAND_LINE)?);
         let executable = match executable(root, pid) {
             Some(path) => path,
@@ -96,11 +100,11 @@ impl Process {
             executable: clean(&executable, MAX_PATH),
             shown_arguments: arguments::shown(&arguments),
             arguments,
-            directory: link(&directory.join("cwd")).unwrap_or_default(),
-            cgroups: cgroups(&directory),
-            service_name: service_name(&directory),
+            directory: self::directory(root, pid),
+            cgroup: cgroup::read(&cgroup_paths(root, pid)),
+            declared: Declared::read(&directory),
             mapped: mapped(&directory),
-            root: directory.join("root"),
+            files: Inside::of(&directory.join("root")),
             executable_link: directory.join("exe"),
         };
         // The id may have gone to another process while its files were read.
@@ -112,10 +116,20 @@ impl Process {
         self.executable.rsplit('/').next().unwrap_or(&self.executable)
     }
 
-    /// A path of the process as one of ours.
-    pub(crate) fn path(&self, path: &str) -> PathBuf {
-        self.root.join(path.trim_start_matches('/'))
+    /// At most `limit` bytes of a text file that the process sees.
+    pub(crate) fn text(&self, path: &str, limit: u64) -> Option<String> {
+        self.files.as_ref()?.text(path, limit)
     }
+}
+
+/// The effective user. The owner of the directory would do, but is root for programs that changed
+/// their user.
+fn user(directory: &Path) -> Option<u32> {
+    let owner = fs::metadata(directory).ok()?.uid();
+    let status = read_text(&directory.join("status"), 16 << 10).unwrap_or_default();
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let effective = ids.and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok());
+    Some(effective.unwrap_or(owner))
 }
 
 /// Start in ticks since boot, and parent.
@@ -134,6 +148,18 @@ pub(crate) fn executable(root: &Path, pid: u32) -> Option<String> {
     Some(clean(path.trim_end_matches(" (deleted)"), MAX_PATH))
 }
 
+/// Arguments of a process as they are, for what runs containers.
+pub(crate) fn arguments(root: &Path, pid: u32) -> Vec<String> {
+    let file = root.join("proc").join(pid.to_string()).join("cmdline");
+    split(&read_bytes(&file, MAX_COMMAND_LINE).unwrap_or_default())
+}
+
+/// Working directory of a process; empty where it may not be read.
+pub(crate) fn directory(root: &Path, pid: u32) -> String {
+    let path = link(&root.join("proc").join(pid.to_string()).join("cwd")).unwrap_or_default();
+    clean(&path, MAX_PATH)
+}
+
 /// Ids of the processes that run, in order, at most `limit` of them.
 pub(crate) fn pids(root: &Path, limit: usize) -> Vec<u32> {
     let Ok(entries) = fs::read_dir(root.join("proc")) else { return Vec::new() };
@@ -143,55 +169,11 @@ pub(crate) fn pids(root: &Path, limit: usize) -> Vec<u32> {
     pids
 }
 
-fn cgroups(directory: &Path) -> Vec<String> {
-    let text = read_text(&directory.join("cgroup"), 64 << 10).unwrap_or_default();
+/// The paths of `/proc/PID/cgroup`, one a hierarchy.
+pub(crate) fn cgroup_paths(root: &Path, pid: u32) -> Vec<String> {
+    let file = root.join("proc").join(pid.to_string()).join("cgroup");
+    let text = read_text(&file, 64 << 10).unwrap_or_default();
     text.lines().filter_map(|line| Some(line.splitn(3, ':').nth(2)?.to_owned())).collect()
-}
-
-/// Reads two variables of the environment and nothing else.
-fn service_name(directory: &Path) -> Option<String> {
-    let environment = read_bytes(&directory.join("environ"), MAX_ENVIRONMENT)?;
-    let variable = |name: &str| {
-        environment
-            .split(|byte| *byte == 0)
-            .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
-            .map(|value| String::from_utf8_lossy(value).into_owned())
-    };
-    let name =
-        variable("OTEL_SERVICE_NAME").filter(|name| !name.trim().is_empty()).or_else(|| {
-            let attributes = variable("OTEL_RESOURCE_ATTRIBUTES")?;
-            let pair = |pair: &str| {
-                pair.trim()
-                    .strip_prefix("service.name")?
-                    .trim_start()
-                    .strip_prefix('=')
-                    .map(percent_decoded)
-            };
-            attributes.split(',').find_map(pair)
-        })?;
-    Some(clean(name.trim(), 128)).filter(|name| !name.is_empty())
-}
-
-fn percent_decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        let code = bytes
-            .get(at + 1..at + 3)
-            .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        match (byte, code) {
-            (b'%', Some(code)) => {
-                decoded.push(code);
-                at += 3;
-            }
-            _ => {
-                decoded.push(*byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
 }
 
 fn mapped(directory: &Path) -> Vec<String> {

@@ -2,13 +2,7 @@
 
 use super::Place;
 use contract::workload;
-use std::collections::BTreeMap;
 
 pub(super) fn place() -> Place {
-    Place {
-        platform: workload::Platform::Process,
-        place: None,
-        name: None,
-        attributes: BTreeMap::new(),
-    }
+    Place { platform: Some(workload::Platform::Process), manager: "process", ..Place::default() }
 }

@@ -1,48 +1,142 @@
 //! Units of systemd, recognised by their cgroups.
 //!
 //! A service is a unit that restarts under its name. A scope is a group of processes that somebody
-//! else started: a login session, a terminal tab, a desktop program; nothing restarts it and its name
-//! is made up, so what runs in it is a bare process. So are services with a name that `systemd-run`
-//! made up.
+//! else started: one with a name that a person gave counts, a session or a terminal tab does not,
+//! since nothing restarts it and its name is made up. So are the names that `systemd-run` makes up;
+//! what runs there is a bare process.
 
-use super::{Place, Platform};
+use super::{Around, Place, Platform};
+use crate::cgroup;
 use crate::process::{Process, clean};
-use contract::workload;
-use std::collections::BTreeMap;
-use std::path::Path;
+use contract::{attribute, workload};
 
+#[derive(Debug)]
 pub(super) struct Systemd;
 
+/// A unit, as its workload is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unit {
+    /// Part of the key.
+    pub(super) place: String,
+    /// Name to show.
+    pub(super) name: String,
+}
+
+/// Units that hold containers: what runs in those is not theirs.
+const RUNTIMES: [&str; 12] = [
+    "buildkit.service",
+    "containerd.service",
+    "crio.service",
+    "cri-docker.service",
+    "docker.service",
+    "k3s.service",
+    "k3s-agent.service",
+    "kubelet.service",
+    "podman.service",
+    "rke2-agent.service",
+    "rke2-server.service",
+    "snap.microk8s.daemon-containerd.service",
+];
+
 impl Platform for Systemd {
-    fn place(&self, process: &Process, _root: &Path) -> Option<Place> {
-        let (unit, user) = process.cgroups.iter().find_map(|path| unit(path))?;
-        let unit = clean(unit, 256);
-        let place = match user {
-            Some(user) => format!("user-{}/{unit}", clean(user, 16)),
-            None => unit.clone(),
+    fn place(&self, process: &Process, _around: Around<'_>) -> Option<Place> {
+        let found = process.cgroup.unit.as_ref()?;
+        let in_container = !process.cgroup.containers.is_empty() || process.cgroup.pod.is_some();
+        if in_container && RUNTIMES.contains(&found.name.as_str()) {
+            return None;
+        }
+        let unit = unit(process)?;
+        let mut place = Place {
+            platform: Some(workload::Platform::Systemd),
+            manager: "systemd",
+            place: Some(unit.place),
+            name: Some(unit.name),
+            ..Place::default()
         };
-        Some(Place {
-            platform: workload::Platform::Systemd,
-            place: Some(place),
-            name: Some(unit.trim_end_matches(".service").to_owned()),
-            attributes: BTreeMap::from([("systemd.unit".to_owned(), unit)]),
-        })
+        place.note(attribute::SYSTEMD_UNIT, &stable(&found.name)?);
+        Some(place)
     }
 }
 
-/// The innermost unit of a cgroup path, with the user whose manager runs it, if one does.
-fn unit(path: &str) -> Option<(&str, Option<&str>)> {
-    let mut units =
-        path.split('/').filter(|part| part.ends_with(".service") || part.ends_with(".scope"));
-    let user =
-        path.split('/').find_map(|part| part.strip_prefix("user@")?.strip_suffix(".service"));
-    let innermost = units.next_back()?;
-    let is_manager = innermost.starts_with("user@");
-    let is_made_up = innermost.starts_with("run-u")
-        || innermost.starts_with("run-r")
-        || innermost.starts_with("run-p");
-    let is_service = innermost.ends_with(".service") && !is_manager && !is_made_up;
-    is_service.then_some((innermost, user))
+/// The unit of a process, when it has one with a name that lasts.
+pub(super) fn unit(process: &Process) -> Option<Unit> {
+    let unit = process.cgroup.unit.as_ref()?;
+    let name = clean(&stable(&unit.name)?, 256);
+    let shown = name.strip_suffix(".service").or_else(|| name.strip_suffix(".scope"));
+    let shown = cgroup::unescaped(shown.unwrap_or(&name));
+    let place = match unit.manager {
+        Some(user) => format!("user-{user}/{name}"),
+        None => name,
+    };
+    Some(Unit { place, name: shown })
+}
+
+/// The part of a unit's name that is the same at its next start; `None` when nothing is.
+fn stable(name: &str) -> Option<String> {
+    if let Some(name) = name.strip_suffix(".scope") {
+        return (!is_made_up_scope(name)).then(|| format!("{name}.scope"));
+    }
+    let name = name.strip_suffix(".service")?;
+    // The manager of a user: its own helpers only.
+    if name.starts_with("user@") || is_made_up_run(name) {
+        return None;
+    }
+    // A name that D-Bus makes of the connection that asked: `dbus-:1.2-org.example.Bot@0`.
+    if let Some(rest) = name.strip_prefix("dbus-:") {
+        let bus = rest.split_once('-')?.1.split('@').next()?;
+        return Some(format!("dbus-{bus}.service"));
+    }
+    match name.split_once('@') {
+        // One unit a connection (`sshd@3-10.0.0.1:22-10.0.0.9:5022`) or a start of a desktop program.
+        Some((template, instance)) if is_connection(instance) || is_random(instance) => {
+            Some(format!("{template}@.service"))
+        }
+        _ => Some(format!("{name}.service")),
+    }
+}
+
+/// `run-u123`, `run-r0a1b…`, `run-p123-i456`: what `systemd-run` calls a unit without a name.
+fn is_made_up_run(name: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let Some(rest) = name.strip_prefix("run-") else { return false };
+    rest.strip_prefix('u').is_some_and(number)
+        || rest.strip_prefix('r').is_some_and(is_random)
+        || rest
+            .strip_prefix('p')
+            .and_then(|rest| rest.split_once("-i"))
+            .is_some_and(|(process, inode)| number(process) && number(inode))
+        || number(rest)
+}
+
+fn is_made_up_scope(name: &str) -> bool {
+    let ends_in_number = |name: &str| {
+        let number = name.rsplit(['-', '_', '.']).next().unwrap_or_default();
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    name == "init"
+        || is_made_up_run(name)
+        || name.starts_with("session-")
+        || name.starts_with("vte-spawn-")
+        || name.starts_with("tmux-spawn-")
+        || name.starts_with("libpod-")
+        || name.starts_with("crio-")
+        || name.starts_with("docker-")
+        || name.starts_with("snap.")
+        || name.starts_with("user@")
+        // Desktops append the process id: `app-gnome-org.example.Bot-4242.scope`.
+        || (name.starts_with("app-") && ends_in_number(name))
+}
+
+/// `3-10.0.0.1:22-10.0.0.9:5022`, as systemd.socket(5) names the instances of `Accept=yes`.
+fn is_connection(instance: &str) -> bool {
+    let mut parts = instance.splitn(2, '-');
+    let number = parts.next().unwrap_or_default();
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && parts.next().is_some_and(|rest| rest.contains(':') && rest.contains('-'))
+}
+
+fn is_random(text: &str) -> bool {
+    text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
@@ -50,24 +144,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_is_a_unit_and_the_innermost_counts() {
-        assert_eq!(unit("/system.slice/agent.service"), Some(("agent.service", None)));
-        assert_eq!(unit("/system.slice/system-a.slice/a@1.service"), Some(("a@1.service", None)));
-        let user = "/user.slice/user-1000.slice/user@1000.service/app.slice/bot.service";
-        assert_eq!(unit(user), Some(("bot.service", Some("1000"))));
-    }
-
-    #[test]
-    fn sessions_scopes_and_made_up_names_are_no_units() {
-        assert_eq!(unit("/user.slice/user-0.slice/session-3.scope"), None);
-        assert_eq!(unit("/user.slice/user-0.slice/user@0.service/init.scope"), None);
-        assert_eq!(unit("/user.slice/user-0.slice/user@0.service"), None);
-        assert_eq!(
-            unit("/user.slice/user-1.slice/user@1.service/app.slice/vte-spawn-1.scope"),
-            None
-        );
-        assert_eq!(unit("/system.slice/run-u12.service"), None);
-        assert_eq!(unit("/init.scope"), None);
-        assert_eq!(unit("/"), None);
+    fn names_that_last_are_told_from_made_up_ones() {
+        let same = |name: &str| assert_eq!(stable(name).as_deref(), Some(name));
+        for name in ["agent.service", "worker@1.service", "mybot.scope", "run-bot.service"] {
+            same(name);
+        }
+        same("app-com.example.Bot@autostart.service");
+        for name in [
+            "run-u17.service",
+            "run-r0123456789abcdef0123456789abcdef.service",
+            "run-p4242-i4243.service",
+            "run-4242.scope",
+            "session-3.scope",
+            "init.scope",
+            "user@1000.service",
+            "app-gnome-org.example.Bot-4242.scope",
+            "vte-spawn-0a7c2d10-3b1c-4f7a-9d55-8c1f1f2f3a4b.scope",
+            "not-a-unit",
+        ] {
+            assert_eq!(stable(name), None, "{name}");
+        }
+        let to = |name: &str| stable(name).unwrap();
+        assert_eq!(to("sshd@3-10.0.0.1:22-10.0.0.9:5022.service"), "sshd@.service");
+        assert_eq!(to("app-bot@0123456789abcdef0123456789abcdef.service"), "app-bot@.service");
+        assert_eq!(to("dbus-:1.2-org.example.Bot@0.service"), "dbus-org.example.Bot.service");
     }
 }
