@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
-use workloads::{Host, Node};
+use workloads::{Clients, Host, Node};
 
 /// How often all processes are looked at where the kernel tells of new ones.
 const SCAN_WITH_KERNEL: Duration = Duration::from_secs(15);
@@ -84,7 +84,11 @@ impl Controller {
         let standings = Standings::default();
         let stop = Arc::new(AtomicBool::new(false));
         let (notices, noticed) = Notices::channel(Arc::clone(&losses));
+        let clients = clients(&config, &node.host().name);
         let programs = Arc::new(Programs::of_node(node));
+        programs
+            .connect(&clients)
+            .context("cannot start the thread that asks container engines")?;
         let mut threads = Threads::default();
 
         let sender =
@@ -242,6 +246,17 @@ fn ignoring(orders: &Orders) -> Box<dyn Fn(capture::ConnectionId) + Send> {
 fn open_node(config: &Config) -> anyhow::Result<Node> {
     let fallback = fallback_id(&config.data_dir)?;
     Ok(Node::open(&config.root, SystemTime::now(), &fallback))
+}
+
+/// Engines of containers and the cluster of this node.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what the kubelet and the engines' own tools say by variables is no setting of ours"
+)]
+fn clients(config: &Config, host: &str) -> Clients {
+    Clients::found(&config.root, host, |name| {
+        std::env::var(name).ok().filter(|value| !value.is_empty())
+    })
 }
 
 /// An id for nodes that have none; made once, and kept.

@@ -3,7 +3,7 @@
 use capture::ProcessId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use workloads::{Node, Program};
+use workloads::{Clients, Node, Program};
 
 /// Programs that are remembered; then those that ended are forgotten.
 const MAX_PROGRAMS: usize = 8_192;
@@ -34,6 +34,26 @@ impl Programs {
     pub(crate) fn recorded(programs: Vec<Program>) -> Self {
         let known = programs.into_iter().map(|program| (program.instance.pid, Arc::new(program)));
         Self { source: Source::Recording, known: Mutex::new(known.collect()) }
+    }
+
+    /// Starts to ask engines of containers and the cluster; what they name anew is read anew.
+    pub(crate) fn connect(self: &Arc<Self>, clients: &Clients) -> std::io::Result<()> {
+        let Source::Node(node) = &self.source else { return Ok(()) };
+        let programs = Arc::downgrade(self);
+        let renamed = move |container: &str| {
+            if let Some(programs) = programs.upgrade() {
+                programs.forget_container(container);
+            }
+        };
+        lock(node).connect(clients, renamed)
+    }
+
+    fn forget_container(&self, container: &str) {
+        let is_in = |program: &Program| {
+            let id = program.instance.attributes.get(contract::attribute::CONTAINER_ID);
+            id.is_some_and(|id| id == container)
+        };
+        lock(&self.known).retain(|_, program| !is_in(program));
     }
 
     /// The program of a process; `None` when it ended before anybody looked.

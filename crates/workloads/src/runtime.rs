@@ -44,7 +44,7 @@ fn has(binary: Option<&Binary>, symbol: Symbol) -> bool {
     binary.is_some_and(|binary| binary.has(symbol))
 }
 
-/// An interpreter that is CPython's own, or a program that embeds libpython.
+/// An interpreter that is `CPython`'s own, or a program that embeds libpython.
 fn cpython(process: &Process, binary: Option<&Binary>) -> Option<Runtime> {
     let embedded = library(process, "libpython").and_then(|(path, name)| {
         let version = name.strip_prefix("libpython")?.split(".so").next()?;

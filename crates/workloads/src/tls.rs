@@ -1,7 +1,7 @@
 //! The libraries that encrypt a process's traffic, and how much of that can be read.
 //!
 //! What can be read today: every mapped file, and the executable, that has OpenSSL's functions under
-//! their names (`SSL_read`, `SSL_write` and their kin), which is OpenSSL, LibreSSL and BoringSSL where
+//! their names (`SSL_read`, `SSL_write` and their kin), which is OpenSSL, `LibreSSL` and BoringSSL where
 //! nobody removed the names. What cannot is said with its reason.
 
 use crate::binary::{Binaries, Binary, Mark};

@@ -218,11 +218,8 @@ fn a_real_python_is_recognised() {
             .unwrap(),
     );
     let mut version = String::new();
-    io::BufRead::read_line(
-        &mut io::BufReader::new(child.0.stdout.take().unwrap()),
-        &mut version,
-    )
-    .unwrap();
+    io::BufRead::read_line(&mut io::BufReader::new(child.0.stdout.take().unwrap()), &mut version)
+        .unwrap();
     let program = program_of(&child.0, |program| program.instance.tls.is_some());
     let runtime = program.instance.runtime.clone().unwrap();
     assert_eq!(runtime.name, "cpython");

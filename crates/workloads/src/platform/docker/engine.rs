@@ -91,10 +91,9 @@ pub(super) fn tasks(
         loop {
             asked.retain(|_, task| !task.is_finished());
             for (socket, user) in present(&sockets, run.as_deref()) {
-                if !asked.contains_key(&socket) {
-                    let listen = listen(socket.clone(), user, Arc::clone(&shared), changed.clone());
-                    asked.insert(socket, tokio::spawn(listen));
-                }
+                asked.entry(socket.clone()).or_insert_with(|| {
+                    tokio::spawn(listen(socket, user, Arc::clone(&shared), changed.clone()))
+                });
             }
             sleep(LOOK_EVERY).await;
         }
