@@ -1,8 +1,8 @@
 """Measures what Sonde costs, and writes the numbers into docs/budgets.md (`./dev bench`).
 
-Three numbers: what a probe adds to a TLS call (the bench of `capture`), how fast traffic is read
-(the bench of `genai`, on the fixtures), and how long after the last byte of an answer its row is
-with an open page (measured here, against the stand-in's clock).
+Four numbers: what a probe adds to a TLS call and what is added to a connection (the benches of
+`capture`), how fast traffic is read (the bench of `genai`, on the fixtures), and how long after the
+last byte of an answer its row is with an open page (measured here, against the stand-in's clock).
 """
 
 import json
@@ -99,15 +99,19 @@ def machine() -> str:
 
 
 def main() -> None:
-    """Runs all three and writes the page."""
+    """Runs all of them and writes the page."""
     if os.geteuid() != 0:
         sys.exit("bench: needs root, because it measures probes in the kernel")
     overhead = cargo_bench("capture", "overhead")
+    connects = cargo_bench("capture", "connects")
     decode = cargo_bench("genai", "decode")
     with tempfile.TemporaryDirectory(prefix="sonde-bench-") as directory:
         times = latency(pathlib.Path(directory))
     lines = [machine(), ""]
     lines += ["## Added time for a TLS call", "", "```text", overhead, "```", ""]
+    lines += ["## Added time for a connection", ""]
+    lines += ["Of every process, watched or not; the reading on the other side included.", ""]
+    lines += ["```text", connects, "```", ""]
     lines += ["## Reading traffic (`wire` and `genai`, one core)", ""]
     lines += ["Beside it, in the same run, the obvious way: collect the body, parse all of it.", ""]
     lines += ["```text", decode, "```"]

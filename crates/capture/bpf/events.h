@@ -112,6 +112,7 @@ enum loss {
 	LOST_CONNECTIONS, /* calls whose connection could not be kept */
 	LOST_RECORDS, /* other records for which a ring had no room, or storage none */
 	LOST_UNREADABLE, /* openings and answers that could not be read from their packet */
+	LOST_STRANGERS, /* connections of processes that the reader's pid namespace does not show */
 	LOSSES,
 };
 

@@ -25,6 +25,7 @@
 #define MAX_HELLO (PIECE * MAX_PIECES) /* with post-quantum key shares a hello has about 2 KiB */
 #define MAX_REQUEST 2048 /* a request line and headers up to Host, a long token before it, too */
 #define MAX_TUNNEL 8192 /* what a client tells a proxy before its hello */
+#define MAX_PACKETS 1024 /* looked at of one connection, acknowledgements included */
 
 /* What is being sent. */
 enum phase {
@@ -41,6 +42,8 @@ struct opening {
 	u32 first; /* sequence number of the first byte of the connection */
 	u32 base; /* sequence number of the first byte of the hello or request */
 	u32 needed; /* bytes of it to take */
+	u32 packets; /* that were looked at */
+	u32 unused;
 };
 
 /* Keeps the record's type in the type information, for the test of its layout. */
@@ -85,8 +88,10 @@ static __always_inline void on_connect(struct sock *sk)
 	struct task_struct *task = bpf_get_current_task_btf();
 	u32 pid = pid_of(task);
 
-	if (!pid)
+	if (!pid) {
+		count_lost(LOST_STRANGERS, 1);
 		return;
+	}
 
 	struct opening *opening =
 		bpf_sk_storage_get(&openings, sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -99,6 +104,7 @@ static __always_inline void on_connect(struct sock *sk)
 			BPF_CORE_READ(task, group_leader, real_parent));
 	opening->phase = NOTHING;
 	opening->first = 0;
+	opening->packets = 0;
 }
 
 static __always_inline void on_established(struct sock *sk)
@@ -356,7 +362,9 @@ int on_egress(struct __sk_buff *skb)
 		return 1;
 	if (segment.is_syn)
 		opening->first = segment.sequence;
-	if (segment.len && is_decided(skb, &segment, opening))
+	/* A request may be short and its answer long: do not look at every acknowledgement. */
+	if ((segment.len && is_decided(skb, &segment, opening)) ||
+	    ++opening->packets > MAX_PACKETS)
 		bpf_sk_storage_delete(&openings, sk);
 	return 1;
 }

@@ -108,6 +108,8 @@ pub struct Lost {
     pub unfinished: u64,
     /// Answers of name servers: for which there was no room, or that could not be read.
     pub answers: u64,
+    /// Connections of processes that our pid namespace does not show.
+    pub strangers: u64,
 }
 
 /// Records taken from the ring of bytes in one go; bounds the memory of [`Capture::events`].
@@ -139,7 +141,7 @@ impl Waker {
 impl Lost {
     /// Every counter with its name, for status pages and metrics.
     #[must_use]
-    pub fn by_reason(&self) -> [(&'static str, u64); 9] {
+    pub fn by_reason(&self) -> [(&'static str, u64); 10] {
         [
             ("ring_full_bytes", self.ring_full_bytes),
             ("fault_bytes", self.fault_bytes),
@@ -150,6 +152,7 @@ impl Lost {
             ("openings", self.openings),
             ("unfinished", self.unfinished),
             ("answers", self.answers),
+            ("strangers", self.strangers),
         ]
     }
 }
@@ -330,6 +333,7 @@ impl Capture {
             openings: node.openings,
             unfinished: node.unfinished,
             answers: node.answers,
+            strangers: node.strangers,
         }
     }
 

@@ -5,6 +5,7 @@
 //! [`Capture::facts`](crate::Capture::facts).
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::cgroup;
@@ -35,6 +36,7 @@ pub enum Standing {
 }
 
 /// Capabilities by their bit (linux/capability.h), with what each is for.
+const NET_ADMIN: u32 = 12;
 const SYS_PTRACE: u32 = 19;
 const SYS_ADMIN: u32 = 21;
 const PERFMON: u32 = 38;
@@ -50,6 +52,7 @@ pub fn probe() -> Vec<Fact> {
         btf(Path::new("/sys/kernel/btf/vmlinux").exists()),
         privilege(capabilities),
         uprobes(),
+        pids(fs::metadata("/proc/self/ns/pid").ok().map(|namespace| namespace.ino())),
         cgroup(cgroup::mounted().first().map(|root| root.display().to_string()), capabilities),
         tracefs(),
         memory(system::locked_memory_limit(), capabilities),
@@ -176,14 +179,34 @@ fn uprobes() -> Fact {
     }
 }
 
+/// The kernel numbers the first pid namespace always the same (`PROC_PID_INIT_INO`).
+fn pids(namespace: Option<u64>) -> Fact {
+    if namespace == Some(0xEFFF_FFFC) {
+        return good("pids", "the processes of the whole node are seen");
+    }
+    Fact {
+        name: "pids",
+        standing: Standing::Limited,
+        found: "this process has a pid namespace of its own".to_owned(),
+        remedy:
+            "programs outside it are not seen, only counted (capture_strangers); in a container \
+                 use the host's (--pid host, hostPID: true)"
+                .to_owned(),
+    }
+}
+
 fn cgroup(root: Option<String>, capabilities: u64) -> Fact {
     let remedy = "programs are discovered more slowly, through /proc";
+    let may_attach = has(capabilities, SYS_ADMIN)
+        || missing_capabilities(capabilities).is_empty() && has(capabilities, NET_ADMIN);
     match root {
-        Some(_) if !missing_capabilities(capabilities).is_empty() => Fact {
+        Some(_) if !may_attach => Fact {
             name: "cgroup",
             standing: Standing::Limited,
             found: "the first bytes of connections may not be read by this user".to_owned(),
-            remedy: format!("{remedy}; run as root, or grant CAP_BPF and CAP_NET_ADMIN"),
+            remedy: format!(
+                "{remedy}; run as root, or grant CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
+            ),
         },
         Some(root) => good("cgroup", format!("cgroup v2 is mounted at {root}")),
         None if has(capabilities, SYS_ADMIN) => {
@@ -275,9 +298,16 @@ mod tests {
     #[test]
     fn what_is_missing_is_missing() {
         assert_eq!(btf(false).standing, Standing::Missing);
+        assert_eq!(pids(Some(4_026_531_836)).standing, Standing::Good);
+        assert_eq!(pids(Some(4_026_532_200)).standing, Standing::Limited);
+        assert_eq!(pids(None).standing, Standing::Limited);
         assert_eq!(cgroup(None, 1 << BPF | 1 << PERFMON).standing, Standing::Limited);
         assert_eq!(cgroup(None, u64::MAX).standing, Standing::Good);
-        assert_eq!(cgroup(Some("/x".to_owned()), 0).standing, Standing::Limited);
+        let at = |capabilities| cgroup(Some("/x".to_owned()), capabilities).standing;
+        assert_eq!(at(0), Standing::Limited);
+        assert_eq!(at(1 << BPF | 1 << PERFMON), Standing::Limited);
+        assert_eq!(at(1 << BPF | 1 << PERFMON | 1 << NET_ADMIN), Standing::Good);
+        assert_eq!(at(1 << SYS_ADMIN), Standing::Good);
         assert_eq!(lockdown("none integrity [confidentiality]").standing, Standing::Missing);
         assert_eq!(lockdown("[none] integrity confidentiality").standing, Standing::Good);
         assert_eq!(memory(Some(8 << 20), 0).standing, Standing::Limited);

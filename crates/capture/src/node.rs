@@ -38,6 +38,7 @@ pub(crate) struct Lost {
     pub(crate) openings: u64,
     pub(crate) unfinished: u64,
     pub(crate) answers: u64,
+    pub(crate) strangers: u64,
 }
 
 impl Node {
@@ -154,6 +155,7 @@ impl Node {
         Lost {
             openings: self.openings.as_ref().map_or(0, |object| object.lost(5) + object.lost(6)),
             unfinished: self.pending.evicted,
+            strangers: self.openings.as_ref().map_or(0, |object| object.lost(7)),
             answers: self.answers.as_ref().map_or(0, |object| object.lost(5) + object.lost(6)),
         }
     }

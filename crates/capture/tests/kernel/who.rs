@@ -1,6 +1,8 @@
 //! Who connected: threads, children, containers, and processes that are gone.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use capture::kernel::Standing;
 use capture::{Config, Event};
@@ -117,7 +119,22 @@ fn a_controller_in_a_pid_namespace_counts_as_its_own_proc_does() {
     need_kernel!();
     if outer().is_none() {
         let name = "who::a_controller_in_a_pid_namespace_counts_as_its_own_proc_does";
-        return again(name, &["unshare", "--pid", "--fork", "--mount-proc"]);
+        let sink = load::Sink::start();
+        let done = AtomicBool::new(false);
+        return std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // It ends by itself, too, should the test inside fail.
+                for _ in 0..1000 {
+                    if done.load(Ordering::Acquire) {
+                        break;
+                    }
+                    load::connect(sink.address(0), &load::hello("stranger.sonde.test"));
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            });
+            again(name, &["unshare", "--pid", "--fork", "--mount-proc"]);
+            done.store(true, Ordering::Release);
+        });
     }
     let place = Anywhere::start();
     let mut sender = place.sender();
@@ -131,6 +148,13 @@ fn a_controller_in_a_pid_namespace_counts_as_its_own_proc_does() {
     let (process, caller, _) = hello(&mut watcher, "deeper.sonde.test");
     assert_eq!(process, identity(process.pid));
     assert_eq!(caller.parent.map(|parent| parent.pid), Some(deeper.pid()));
+    // The process outside that connects all the time is none here; that is counted.
+    let end = Instant::now() + Duration::from_secs(10);
+    while watcher.capture.lost().strangers == 0 {
+        assert!(Instant::now() < end, "no stranger was counted");
+        watcher.settle(Duration::from_millis(20));
+    }
+    assert!(hellos(&watcher.events, "stranger.sonde.test").is_empty());
 }
 
 #[test]
@@ -234,7 +258,7 @@ impl Drop for Cgroup {
             if std::fs::remove_dir(&self.path).is_ok() {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
