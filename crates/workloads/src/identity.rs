@@ -13,6 +13,7 @@ use crate::arguments;
 use crate::node::{Host, hex};
 use crate::platform::Place;
 use crate::process::{Process, clean};
+use crate::script::{self, Script};
 use contract::workload::{Key, Runtime};
 use sha2::{Digest as _, Sha256};
 
@@ -35,9 +36,8 @@ pub(crate) fn of(
     runtime: Option<&Runtime>,
     host: &Host,
 ) -> Identity {
-    let script = script(process, runtime);
-    let is_inline =
-        script.is_none() && runtime.is_some_and(|runtime| is_interpreter(&runtime.name));
+    let script = script::of(process, runtime);
+    let is_inline = script.is_none() && script::is_interpreter(process, runtime);
     let program = program(process, script.as_ref(), is_inline);
     let name = process
         .declared
@@ -45,7 +45,7 @@ pub(crate) fn of(
         .clone()
         .or_else(|| place.declared.name.clone())
         .or_else(|| place.name.clone())
-        .or_else(|| script.as_ref().map(Script::name))
+        .or_else(|| Some(script.as_ref()?.name.clone()))
         .unwrap_or_else(|| process.executable_name().to_owned());
     let scope = place.scope.clone().unwrap_or_else(|| host.scope());
     let place_name = match (&place.place, &place.within) {
@@ -59,213 +59,108 @@ pub(crate) fn of(
     }
 }
 
-/// What an interpreter was told to run.
-#[derive(Debug, PartialEq, Eq)]
-enum Script {
-    /// The argument with this index names a file.
-    File(usize, String),
-    /// A module, by its name.
-    Module(String),
-}
-
-impl Script {
-    /// The last part of the path; for files that are called the same everywhere, with the directory.
-    fn name(&self) -> String {
-        let Self::File(_, path) = self else {
-            let Self::Module(module) = self else { return String::new() };
-            return module.clone();
-        };
-        let mut parts = path.rsplit('/');
-        let file = parts.next().unwrap_or_default();
-        match (
-            file,
-            parts.next().filter(|parent| !parent.is_empty() && *parent != "." && *parent != ".."),
-        ) {
-            ("__main__.py" | "index.js" | "index.mjs", Some(parent)) => parent.to_owned(),
-            _ => file.to_owned(),
-        }
-    }
-}
-
-/// Options that take the next argument as their value, by runtime.
-fn takes_value(runtime: &str, option: &str) -> bool {
-    match runtime {
-        "cpython" => matches!(option, "-W" | "-X" | "-Q" | "--check-hash-based-pycs"),
-        "nodejs" => matches!(
-            option,
-            "-r" | "--require"
-                | "--import"
-                | "--loader"
-                | "--experimental-loader"
-                | "-C"
-                | "--conditions"
-                | "--env-file"
-        ),
-        "openjdk" => matches!(
-            option,
-            "-cp" | "-classpath" | "--class-path" | "-p" | "--module-path" | "--add-modules"
-        ),
-        _ => false,
-    }
-}
-
-fn is_interpreter(runtime: &str) -> bool {
-    matches!(runtime, "cpython" | "nodejs" | "openjdk" | "ruby" | "php" | "perl" | "bun" | "deno")
-}
-
-/// Finds the script among the arguments; `None` for programs that are not interpreters, and for
-/// interpreters that read from a terminal or from their command line.
-fn script(process: &Process, runtime: Option<&Runtime>) -> Option<Script> {
-    let runtime = runtime?.name.as_str();
-    if !is_interpreter(runtime) {
-        return None;
-    }
-    let words: &[&str] = if matches!(runtime, "bun" | "deno") { &["run"] } else { &[] };
-    let mut arguments = process.arguments.iter().enumerate().skip(1);
-    while let Some((index, argument)) = arguments.next() {
-        let option = argument.as_str();
-        let Some(flags) = option.strip_prefix('-') else {
-            if words.contains(&option) {
-                continue;
-            }
-            // A Java program is named by its main class.
-            return Some(if runtime == "openjdk" {
-                Script::Module(option.to_owned())
-            } else {
-                Script::File(index, absolute(process, option))
-            });
-        };
-        let is_cluster = !flags.starts_with('-');
-        match runtime {
-            "cpython" if is_cluster && flags.ends_with('m') => {
-                return Some(Script::Module(arguments.next()?.1.clone()));
-            }
-            "cpython" if flags.is_empty() || (is_cluster && flags.ends_with('c')) => return None,
-            "nodejs" | "bun" if matches!(option, "-e" | "--eval" | "-p" | "--print" | "-") => {
-                return None;
-            }
-            "openjdk" if option == "-jar" => {
-                let (index, jar) = arguments.next()?;
-                return Some(Script::File(index, absolute(process, jar)));
-            }
-            _ if takes_value(runtime, option) => drop(arguments.next()),
-            _ => {}
-        }
-    }
-    None
-}
-
-fn absolute(process: &Process, path: &str) -> String {
-    let path = path.trim_start_matches("./");
-    match path.starts_with('/') || process.directory.is_empty() {
-        true => path.to_owned(),
-        false => format!("{}/{path}", process.directory.trim_end_matches('/')),
-    }
-}
-
 /// Executable and arguments, hashed. A script counts with its whole path, so that two programs
 /// called `main.py` are two; the name that the executable was called by does not count. Nor does free
-/// text, which is another one each time (`claude -p "…"`), unless it is the program (`python -c "…"`).
+/// text, which is another one each time (`claude -p "…"`), unless it is the program (`python -c "…"`),
+/// nor a directory that is made anew at each start.
 fn program(process: &Process, script: Option<&Script>, is_inline: bool) -> String {
     let mut hash = Sha256::new();
-    hash.update(process.executable.as_bytes());
+    hash.update(lasting(&process.executable).as_bytes());
     for (index, argument) in process.arguments.iter().enumerate().skip(1) {
         hash.update([0]);
-        match script {
-            Some(Script::File(at, path)) if *at == index => hash.update(path.as_bytes()),
+        match script.and_then(|script| script.file.as_ref()) {
+            Some((at, path)) if *at == index => hash.update(lasting(path).as_bytes()),
             _ if !is_inline && arguments::is_free_text(argument) => {}
             _ => hash.update(argument.as_bytes()),
         }
     }
+    if let Some(title) = script.and_then(|script| script.title.as_ref()) {
+        hash.update([0]);
+        hash.update(title.as_bytes());
+    }
     format!("{}-{}", clean(process.executable_name(), 64), hex(&hash.finalize(), HASH_LEN))
+}
+
+/// A path without the part that is another at each start: what `go run` and `AppImage` make.
+fn lasting(path: &str) -> String {
+    let is_made_up = |part: &&str| part.starts_with("go-build") || part.starts_with(".mount_");
+    match path.split('/').find(is_made_up) {
+        Some(part) => path.replacen(part, "", 1),
+        None => path.to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn named(runtime: &str, directory: &str, arguments: &[&str]) -> Option<String> {
+    fn key(runtime: &str, executable: &str, directory: &str, arguments: &[&str]) -> String {
         let process = Process {
+            executable: executable.to_owned(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             directory: directory.to_owned(),
             ..Process::default()
         };
         let runtime = Runtime { name: runtime.to_owned(), version: None };
-        script(&process, Some(&runtime)).map(|script| script.name())
-    }
-
-    #[test]
-    fn interpreters_are_named_by_what_they_run() {
-        assert_eq!(named("cpython", "/srv", &["python3", "chat.py"]).as_deref(), Some("chat.py"));
-        assert_eq!(
-            named("cpython", "/srv", &["python3", "-u", "-W", "ignore", "/a/bot.py", "x"])
-                .as_deref(),
-            Some("bot.py")
-        );
-        assert_eq!(
-            named("cpython", "/srv", &["python3", "-um", "pkg.cli", "run"]).as_deref(),
-            Some("pkg.cli")
-        );
-        assert_eq!(
-            named("cpython", "/srv", &["python3", "/app/bot/__main__.py"]).as_deref(),
-            Some("bot")
-        );
-        assert_eq!(named("cpython", "/srv", &["python3", "-c", "print(1)"]), None);
-        assert_eq!(named("cpython", "/srv", &["python3"]), None);
-        assert_eq!(
-            named("nodejs", "/srv/bot", &["node", "-r", "dotenv/config", "./index.js"]).as_deref(),
-            Some("bot")
-        );
-        assert_eq!(named("nodejs", "/", &["node", "-e", "1"]), None);
-        assert_eq!(
-            named("openjdk", "/", &["java", "-Xmx1g", "-jar", "/opt/a.jar"]).as_deref(),
-            Some("a.jar")
-        );
-        assert_eq!(
-            named("openjdk", "/", &["java", "-cp", "x:y", "com.example.Main"]).as_deref(),
-            Some("com.example.Main")
-        );
-        assert_eq!(
-            named("deno", "/w", &["deno", "run", "-A", "bot.ts"]).as_deref(),
-            Some("bot.ts")
-        );
-        assert_eq!(named("go", "/", &["agent", "serve"]), None);
+        let host = Host { id: "h".to_owned(), name: "n".to_owned(), kernel: String::new() };
+        let place = Place { manager: "process", ..Place::default() };
+        of(&process, &place, Some(&runtime), &host).key.0
     }
 
     #[test]
     fn the_same_script_name_in_two_directories_is_two_programs() {
-        let in_directory = |directory: &str, zeroth: &str| {
-            let process = Process {
-                executable: "/usr/bin/python3.11".to_owned(),
-                arguments: vec![zeroth.to_owned(), "main.py".to_owned()],
-                directory: directory.to_owned(),
-                ..Process::default()
-            };
-            let runtime = Runtime { name: "cpython".to_owned(), version: None };
-            program(&process, script(&process, Some(&runtime)).as_ref(), false)
+        let python = |directory, zeroth| {
+            key("cpython", "/usr/bin/python3.11", directory, &[zeroth, "main.py"])
         };
-        assert_ne!(in_directory("/a", "python3"), in_directory("/b", "python3"));
-        assert_eq!(in_directory("/a", "python3"), in_directory("/a", "/usr/bin/python3"));
-        assert!(in_directory("/a", "python3").starts_with("python3.11-"));
+        assert_ne!(python("/a", "python3"), python("/b", "python3"));
+        assert_eq!(python("/a", "python3"), python("/a", "/usr/bin/python3"));
+        assert!(python("/a", "python3").starts_with("host-h/process:python3.11-"));
     }
+
     #[test]
     fn a_prompt_is_not_part_of_the_identity_but_inline_code_is() {
-        let key = |runtime: &str, arguments: &[&str]| {
-            let process = Process {
-                executable: "/usr/bin/x".to_owned(),
-                arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
-                ..Process::default()
-            };
-            let runtime = Runtime { name: runtime.to_owned(), version: None };
-            let script = script(&process, Some(&runtime));
-            let is_inline = script.is_none() && is_interpreter(&runtime.name);
-            program(&process, script.as_ref(), is_inline)
-        };
-        assert_eq!(key("go", &["x", "-p", "one prompt"]), key("go", &["x", "-p", "and another"]));
-        assert_ne!(key("go", &["x", "chat"]), key("go", &["x", "serve"]));
-        assert_ne!(
-            key("cpython", &["python3", "-c", "import a; a.b()"]),
-            key("cpython", &["python3", "-c", "import a; a.c()"])
+        let go = |arguments: &[&str]| key("go", "/usr/bin/x", "/", arguments);
+        assert_eq!(go(&["x", "-p", "one prompt"]), go(&["x", "-p", "and another"]));
+        assert_ne!(go(&["x", "chat"]), go(&["x", "serve"]));
+        let python = |code| key("cpython", "/usr/bin/python3", "/", &["python3", "-c", code]);
+        assert_ne!(python("import a; a.b()"), python("import a; a.c()"));
+    }
+
+    #[test]
+    fn a_directory_that_is_made_anew_at_each_start_does_not_count() {
+        let go = |executable: &str| key("go", executable, "/", &["bot"]);
+        assert_eq!(go("/tmp/go-build123/b001/exe/bot"), go("/tmp/go-build456/b001/exe/bot"));
+        assert_ne!(go("/tmp/go-build123/b001/exe/bot"), go("/tmp/go-build123/b001/exe/cat"));
+    }
+
+    #[test]
+    fn the_master_and_the_workers_of_a_server_are_one_workload() {
+        let server = |title| key("cpython", "/usr/bin/python3", "/srv", &[title]);
+        assert_eq!(
+            server("gunicorn: master [shop.wsgi:app]"),
+            server("gunicorn: worker [shop.wsgi:app]")
         );
+        assert_ne!(
+            server("gunicorn: master [shop.wsgi:app]"),
+            server("gunicorn: master [other:app]")
+        );
+    }
+
+    #[test]
+    fn the_name_that_a_person_gave_wins_over_all_others_and_is_no_part_of_the_key() {
+        let host = Host { id: "h".to_owned(), name: "n".to_owned(), kernel: String::new() };
+        let mut process = Process { executable: "/bin/x".to_owned(), ..Process::default() };
+        let mut place = Place { manager: "systemd", ..Place::default() };
+        place.place = Some("bot.service".to_owned());
+        let named = |process: &Process, place: &Place| of(process, place, None, &host).name;
+        let first = of(&process, &place, None, &host).key;
+        assert_eq!(named(&process, &place), "x");
+        place.name = Some("bot".to_owned());
+        assert_eq!(named(&process, &place), "bot");
+        place.declared.name = Some("annotated".to_owned());
+        assert_eq!(named(&process, &place), "annotated");
+        process.declared.name = Some("given".to_owned());
+        assert_eq!(named(&process, &place), "given");
+        assert_eq!(of(&process, &place, None, &host).key, first);
     }
 }

@@ -24,6 +24,7 @@ mod node;
 mod platform;
 mod process;
 mod runtime;
+mod script;
 mod sockets;
 mod tls;
 
