@@ -14,7 +14,7 @@ mod value;
 
 pub use call::{Call, Calls};
 pub use fleet::{Configurations, Configured, Happened, History, LayerRow, StepRow, Steps};
-pub use overview::{Bucket, ByModel, Distribution, Overview, ServiceModel, Stats};
+pub use overview::{Bucket, ByModel, Distribution, Group, Overview, Series, ServiceModel, Stats};
 pub use service::{Evidence, Instance, Service, Services};
 pub use status::{Node, Status, Storage};
 pub use value::{Money, NotATime, NotMoney, Time};

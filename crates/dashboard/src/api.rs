@@ -73,3 +73,9 @@ fn moment(key: &str, text: Option<&str>) -> Result<Option<Time>, ApiError> {
         ApiError::bad(format!("cannot read `{key}`; it is {error}"))
     })
 }
+
+/// A filter of the query.
+fn read_filter(text: Option<&str>) -> Result<storage::Filter, ApiError> {
+    let parsed = text.unwrap_or_default().parse();
+    parsed.map_err(|error: storage::BadFilter| ApiError::bad(error.to_string()))
+}

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use storage::{CallsQuery, Error, Outcome, Span, Store};
+use storage::{CallsQuery, Error, Filter, Span, Store};
 
 const SECOND: u64 = 1_000_000_000;
 const HOUR: u64 = 3600 * SECOND;
@@ -123,7 +123,8 @@ fn overviews(store: &Store) {
             ask(&name, 60, || {
                 let to = Time(START + length.min(DAY) + chance.below(DAY - length.min(DAY) + HOUR));
                 let from = Time(to.0 - length);
-                store.overview(&Span { from, to, service: service.map(str::to_owned) }).unwrap()
+                let filter = service.map(Filter::service).unwrap_or_default();
+                store.overview(&Span { from, to, filter, ..Span::default() }).unwrap()
             });
         }
     }
@@ -139,15 +140,11 @@ fn lists(store: &Store) {
     };
     let all = CallsQuery::default;
     list("newest before a moment", &all());
-    list("one service", &CallsQuery { service: Some("service-7".into()), ..all() });
-    list("one model", &CallsQuery { model: Some("model-3".into()), ..all() });
-    list("errors", &CallsQuery { outcome: Some(Outcome::Error), ..all() });
-    let rare = CallsQuery {
-        service: Some("service-7".into()),
-        model: Some("model-3".into()),
-        outcome: Some(Outcome::Error),
-        ..all()
-    };
+    let like = |text: &str| CallsQuery { filter: text.parse().unwrap(), ..all() };
+    list("one service", &like("service:service-7"));
+    list("one model", &like("model:model-3"));
+    list("errors", &like("status:error"));
+    let rare = like("service:service-7 model:model-3 status:error");
     list("errors of a service and model", &rare);
     ask("services' rates", 60, || store.services(Time(START + DAY)).unwrap());
 }

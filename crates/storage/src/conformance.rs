@@ -1,4 +1,7 @@
-//! What every engine must do, asked through [`Store`] alone. Another engine runs the same tests.
+//! What every engine must do, asked through [`Store`] alone.
+//!
+//! The suite runs on the engine of [`place`]: the embedded one, or the one that the environment
+//! names. What only one engine does is tested beside it.
 
 mod backup;
 mod calls;
@@ -7,17 +10,24 @@ mod durability;
 mod overview;
 mod retention;
 
-use crate::Store;
+use crate::{Place, Store};
 use contract::row::{Call, Money, Time};
+use std::path::Path;
 
 /// Noon of a day; the day before and after it are within reach.
 const NOON: u64 = 1_795_435_200_000_000_000;
 const SECOND: u64 = 1_000_000_000;
 
+/// Where the suite keeps calls. An engine on a server gets a place of its own there for each
+/// directory, so that a store that is opened again finds what it kept.
+fn place(dir: &Path) -> Place {
+    Place::embedded(dir)
+}
+
 /// A store in a directory that is gone with the first value.
 fn store() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("data")).unwrap();
+    let store = Store::open_with(&place(&dir.path().join("data"))).unwrap();
     (dir, store)
 }
 

@@ -31,17 +31,6 @@ impl<Model: Eq + Hash> Costs<Model> {
         *self.of(model).entry(bucket).or_default() += pico_usd;
     }
 
-    pub(crate) fn add_all(&mut self, model: Option<Model>, buckets: &ByBucket) {
-        let sums = self.of(model);
-        for (bucket, pico_usd) in buckets {
-            *sums.entry(*bucket).or_default() += pico_usd;
-        }
-    }
-
-    pub(crate) fn into_models(self) -> impl Iterator<Item = (Option<Model>, ByBucket)> {
-        self.models.into_iter()
-    }
-
     fn of(&mut self, model: Option<Model>) -> &mut ByBucket {
         let full = self.models.len() >= MAX_MODELS && !self.models.contains_key(&model);
         self.models.entry(if full { None } else { model }).or_default()

@@ -23,20 +23,26 @@
 mod store;
 
 mod costs;
+mod engine;
 mod error;
+mod filter;
 mod outcome;
+mod overview;
 mod query;
 mod retention;
 mod secret;
 mod sketch;
 mod sqlite;
 mod tally;
+mod units;
 
 #[cfg(test)]
 mod conformance;
 
 pub use error::Error;
-pub use query::{BadCursor, CallsQuery, Cursor, Outcome, Span};
+pub use filter::{BadFilter, Filter, MAX_FILTER_LEN};
+pub use overview::{SeriesQuery, Weight};
+pub use query::{BadCursor, Budget, By, CallsQuery, Cursor, Outcome, Span};
 pub use retention::{Disk, Limits, ReadDisk, Retained, Standing};
 pub use sqlite::backup::Copied;
-pub use store::{Kept, Store, Token, TokenKind, Wanted};
+pub use store::{CallsIn, Kept, Place, Store, Token, TokenKind, Wanted};

@@ -69,6 +69,11 @@ impl Sketch {
         true
     }
 
+    /// The middle of each bin with the values in it, from the lowest.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (f64, u64)> {
+        self.slots().map(|(slot, count)| (middle(slot), count))
+    }
+
     /// The value of nearest rank: at least this share (0 to 1) of the values are not above it.
     /// `None` without values.
     pub(crate) fn percentile(&self, share: f64) -> Option<f64> {
@@ -89,8 +94,7 @@ impl Sketch {
         for (bin, count) in (self.first..).zip(&self.bins) {
             seen += count;
             if rank <= seen {
-                let bin = i32::try_from(bin).unwrap_or(i32::MAX);
-                return Some(2.0 * GAMMA.powi(bin) / (GAMMA + 1.0));
+                return Some(middle(bin + 1));
             }
         }
         None
@@ -121,6 +125,13 @@ impl Sketch {
 )]
 fn bin(value: u64) -> usize {
     ((value as f64).ln() / GAMMA.ln()).ceil() as usize
+}
+
+/// The value that stands for a slot: within 1 % of all that are in it.
+fn middle(slot: usize) -> f64 {
+    let Some(bin) = slot.checked_sub(1) else { return 0.0 };
+    let bin = i32::try_from(bin).unwrap_or(i32::MAX);
+    2.0 * GAMMA.powi(bin) / (GAMMA + 1.0)
 }
 
 #[cfg(test)]

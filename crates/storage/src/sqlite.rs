@@ -13,16 +13,97 @@ pub(crate) mod days;
 mod ended;
 mod history;
 mod migrate;
-mod overview;
+mod summing;
 mod sums;
 pub(crate) mod writer;
 
+use crate::engine::{Done, Engine, Sums, SumsQuery};
 use crate::error::{Doing, Error};
+use crate::query::CallsQuery;
+use crate::retention::{Limits, ReadDisk, Retained, Standing};
+use crate::units::{DAY_NANOS, day_name};
+use contract::row::{Call, Calls, Time};
+use days::Days;
 use rusqlite::Connection;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+use writer::Writer;
+
+/// The embedded engine, in a directory that nobody else uses.
+#[derive(Debug)]
+pub(crate) struct Embedded {
+    // Before `days`, so that it is dropped first and finishes its work.
+    writer: Writer,
+    days: Arc<Days>,
+    dir: PathBuf,
+}
+
+impl Embedded {
+    /// Finds what is in the directory and brings it to the newest schema.
+    pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
+        let days = Arc::new(Days::open(dir)?);
+        let failed =
+            |source| Error::Directory { doing: "start a thread for", path: dir.into(), source };
+        let writer = Writer::start(Arc::clone(&days)).map_err(failed)?;
+        Ok(Self { writer, days, dir: dir.into() })
+    }
+}
+
+impl Engine for Embedded {
+    fn submit(&self, calls: Vec<Call>, done: Done) -> Result<(), Error> {
+        self.writer.submit(calls, done)
+    }
+
+    fn list(&self, query: &CallsQuery) -> Result<Calls, Error> {
+        self.days.list(query)
+    }
+
+    fn one(&self, id: &str) -> Result<Option<Call>, Error> {
+        self.days.one(id)
+    }
+
+    fn trace(&self, trace_id: &str) -> Result<Vec<Call>, Error> {
+        self.days.trace(trace_id)
+    }
+
+    fn sums(&self, query: &SumsQuery<'_>) -> Result<Sums, Error> {
+        self.days.sums(query)
+    }
+
+    fn retain(&self, limits: &Limits, disk: &ReadDisk, now: Time) -> Result<Retained, Error> {
+        let today = now.0 / DAY_NANOS;
+        let mut retained = Retained::default();
+        // First, so that calls are refused even if removing fails.
+        let before = limits.standing(disk(&self.dir));
+        self.writer.set_full(before == Standing::Full);
+        let oldest = today.saturating_sub(limits.days.into());
+        for day in self.days.kept().into_iter().filter(|day| *day < oldest) {
+            self.writer.drop_day(day, now)?;
+            retained.aged.push(day_name(day));
+        }
+        let fills = |standing| matches!(standing, Standing::Dropping | Standing::Full);
+        let first = self.days.kept().first().copied().filter(|day| *day < today);
+        if let Some(day) = first.filter(|_| fills(limits.standing(disk(&self.dir)))) {
+            self.writer.drop_day(day, now)?;
+            retained.dropped = Some(day_name(day));
+        }
+        self.writer.narrow(now)?;
+        let kept = self.days.kept();
+        retained.oldest = kept.first().copied().map(day_name);
+        retained.days = u64::try_from(kept.len()).unwrap_or(u64::MAX);
+        retained.disk = disk(&self.dir);
+        retained.standing = limits.standing(retained.disk);
+        self.writer.set_full(retained.standing == Standing::Full);
+        Ok(retained)
+    }
+
+    fn days(&self) -> Vec<String> {
+        self.days.kept().into_iter().map(day_name).collect()
+    }
+}
 
 /// Opens a database for writing, for its owner alone, and brings it to the newest schema.
 fn open(path: &Path, migrations: &[migrate::Migration]) -> Result<Connection, Error> {

@@ -1,22 +1,22 @@
 //! [`Store`], the one public type that does anything.
 
+use crate::engine::{Engine, SumsQuery};
 use crate::error::Error;
-use crate::query::{CallsQuery, Span};
-use crate::retention::{Limits, ReadDisk, Retained, Standing};
+use crate::filter::Filter;
+use crate::overview::{self, SeriesQuery};
+use crate::query::{Budget, By, CallsQuery, Span};
+use crate::retention::{Limits, ReadDisk, Retained};
+use crate::sqlite::Embedded;
 use crate::sqlite::backup::{self, Copied};
 use crate::sqlite::control::{Control, Found};
-use crate::sqlite::day::DAY_NANOS;
-use crate::sqlite::days::Days;
-use crate::sqlite::writer::Writer;
 use contract::capture::{Level, State};
 use contract::poll::{Report, Wish};
-use contract::row::{Call, Calls, Instance, Node, Overview, Service, Services, Time};
+use contract::row::{Call, Calls, Instance, Node, Overview, Series, Service, Services, Time};
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Over how long calls a minute are counted.
 const RATE_NANOS: u64 = 5 * MINUTE_NANOS;
@@ -28,12 +28,35 @@ const MINUTE_NANOS: u64 = 60_000_000_000;
 #[derive(Debug)]
 pub struct Store {
     control: Control,
-    // Before `days`, so that it is dropped first and finishes its work.
-    writer: Writer,
-    days: Arc<Days>,
+    engine: Box<dyn Engine>,
     data_dir: PathBuf,
     // Holds the lock on the directory; dropped last.
     _lock: File,
+}
+
+/// Where everything is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Directory of the lock, of control state and secrets, and of calls unless they are
+    /// elsewhere.
+    pub data_dir: PathBuf,
+    /// Where calls are kept.
+    pub calls: CallsIn,
+}
+
+/// Where calls are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CallsIn {
+    /// In the data directory, in one file a day.
+    DataDir,
+}
+
+impl Place {
+    /// Everything in one directory.
+    pub fn embedded(data_dir: &Path) -> Self {
+        Self { data_dir: data_dir.into(), calls: CallsIn::DataDir }
+    }
 }
 
 /// What became of a submission.
@@ -115,15 +138,26 @@ impl Store {
     /// Everything that can be wrong with the directory is found here: [`Error::Directory`],
     /// [`Error::InUse`], [`Error::Newer`], [`Error::Altered`].
     pub fn open(data_dir: &Path) -> Result<Self, Error> {
+        Self::open_with(&Place::embedded(data_dir))
+    }
+
+    /// As [`open`](Self::open), with calls where the place says.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), or the database of the place cannot be used.
+    pub fn open_with(place: &Place) -> Result<Self, Error> {
+        let data_dir = place.data_dir.as_path();
         let failed =
             |doing| move |source| Error::Directory { doing, path: data_dir.into(), source };
         let made = DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
         made.map_err(failed("create"))?;
         let lock = lock(data_dir)?;
         let control = Control::open(data_dir)?;
-        let days = Arc::new(Days::open(data_dir)?);
-        let writer = Writer::start(Arc::clone(&days)).map_err(failed("start a thread for"))?;
-        Ok(Self { control, writer, days, data_dir: data_dir.into(), _lock: lock })
+        let engine: Box<dyn Engine> = match place.calls {
+            CallsIn::DataDir => Box::new(Embedded::open(data_dir)?),
+        };
+        Ok(Self { control, engine, data_dir: data_dir.into(), _lock: lock })
     }
 
     /// Queues calls for writing and returns at once. `done` is called once they are on disk, or
@@ -137,7 +171,7 @@ impl Store {
         calls: Vec<Call>,
         done: impl FnOnce(Result<Kept, Error>) + Send + 'static,
     ) -> Result<(), Error> {
-        self.writer.submit(calls, Box::new(done))
+        self.engine.submit(calls, Box::new(done))
     }
 
     /// Writes calls and waits until they are on disk.
@@ -160,7 +194,16 @@ impl Store {
     ///
     /// The database failed.
     pub fn calls(&self, query: &CallsQuery) -> Result<Calls, Error> {
-        self.days.list(query)
+        self.engine.list(query)
+    }
+
+    /// Calls of a trace, oldest first, at most 10,000.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn trace(&self, trace_id: &str) -> Result<Vec<Call>, Error> {
+        self.engine.trace(trace_id)
     }
 
     /// One call by its id; `None` when there is none.
@@ -169,7 +212,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn call(&self, id: &str) -> Result<Option<Call>, Error> {
-        self.days.one(id)
+        self.engine.one(id)
     }
 
     /// Adds a span of time up.
@@ -178,7 +221,16 @@ impl Store {
     ///
     /// The database failed.
     pub fn overview(&self, span: &Span) -> Result<Overview, Error> {
-        self.days.overview(span)
+        overview::overview(&*self.engine, span)
+    }
+
+    /// Adds a span of time up, by group.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn series(&self, query: &SeriesQuery) -> Result<Series, Error> {
+        overview::series(&*self.engine, query)
     }
 
     /// Takes a controller's report over. True when it changed what [`services`](Self::services)
@@ -215,7 +267,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn services(&self, now: Time) -> Result<Services, Error> {
-        let counts = self.days.counts(Time(now.0.saturating_sub(RATE_NANOS)), now)?;
+        let counts = self.counts(Time(now.0.saturating_sub(RATE_NANOS)), now)?;
         let mut services: Vec<Service> = Vec::new();
         for found in self.control.workloads()? {
             let row = service(found, &counts, now);
@@ -246,30 +298,7 @@ impl Store {
     ///
     /// The database failed, or a file could not be removed.
     pub fn retain(&self, limits: &Limits, disk: &ReadDisk, now: Time) -> Result<Retained, Error> {
-        let today = now.0 / DAY_NANOS;
-        let mut retained = Retained::default();
-        // First, so that calls are refused even if removing fails.
-        let before = limits.standing(disk(&self.data_dir));
-        self.writer.set_full(before == Standing::Full);
-        let oldest = today.saturating_sub(limits.days.into());
-        for day in self.days.kept().into_iter().filter(|day| *day < oldest) {
-            self.writer.drop_day(day, now)?;
-            retained.aged.push(Days::name(day));
-        }
-        let fills = |standing| matches!(standing, Standing::Dropping | Standing::Full);
-        let first = self.days.kept().first().copied().filter(|day| *day < today);
-        if let Some(day) = first.filter(|_| fills(limits.standing(disk(&self.data_dir)))) {
-            self.writer.drop_day(day, now)?;
-            retained.dropped = Some(Days::name(day));
-        }
-        self.writer.narrow(now)?;
-        let kept = self.days.kept();
-        retained.oldest = kept.first().copied().map(Days::name);
-        retained.days = u64::try_from(kept.len()).unwrap_or(u64::MAX);
-        retained.disk = disk(&self.data_dir);
-        retained.standing = limits.standing(retained.disk);
-        self.writer.set_full(retained.standing == Standing::Full);
-        Ok(retained)
+        self.engine.retain(limits, disk, now)
     }
 
     /// Copies everything into a new or empty directory, while it is used. Each database is copied
@@ -281,8 +310,7 @@ impl Store {
     /// [`Error::NotEmpty`], or something could not be read or written; then the directory is not
     /// a whole copy, and [`restore`](Self::restore) refuses it.
     pub fn backup(&self, to: &Path, now: Time) -> Result<Copied, Error> {
-        let days: Vec<String> = self.days.kept().into_iter().map(Days::name).collect();
-        backup::backup(&self.data_dir, &days, to, now)
+        backup::backup(&self.data_dir, &self.engine.days(), to, now)
     }
 
     /// Makes a data directory, new or empty, of a copy that [`backup`](Self::backup) made. What is
@@ -293,6 +321,24 @@ impl Store {
     /// [`Error::NotABackup`], [`Error::NotEmpty`], or something could not be read or written.
     pub fn restore(from: &Path, data_dir: &Path) -> Result<Copied, Error> {
         backup::restore(from, data_dir)
+    }
+
+    /// Calls that ended in a span, by key of the workload.
+    fn counts(&self, from: Time, to: Time) -> Result<HashMap<String, u64>, Error> {
+        let query = SumsQuery {
+            from: from.0,
+            to: to.0,
+            step_seconds: None,
+            by: &[By::Workload],
+            filter: &Filter::default(),
+            budget: Budget::default(),
+        };
+        let rows = self.engine.sums(&query)?.rows;
+        let counts = rows.into_iter().filter_map(|mut row| {
+            let key = row.group.pop()??;
+            Some((key, row.tally.count()))
+        });
+        Ok(counts.collect())
     }
 
     /// Bytes that the data directory takes.

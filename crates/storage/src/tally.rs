@@ -2,12 +2,13 @@
 
 mod body;
 
+use crate::outcome::CLASSES;
 use crate::query::Outcome;
 use crate::sketch::Sketch;
 use contract::row::{Distribution, Money, Stats};
 use std::collections::BTreeMap;
 
-/// What the numbers need of a call.
+/// What the numbers need of a call. Times in nanoseconds, money in 10^-12 USD.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counted<'a> {
     pub(crate) embedding: bool,
@@ -16,31 +17,99 @@ pub(crate) struct Counted<'a> {
     pub(crate) duration_nanos: Option<u64>,
     pub(crate) stream: bool,
     pub(crate) first_chunk_nanos: Option<u64>,
+    pub(crate) first_token_nanos: Option<u64>,
+    pub(crate) retry_after_nanos: Option<u64>,
+    /// Why the answer ended, by [`finish`]; `None` where it was not said.
+    pub(crate) finish: Option<usize>,
+    /// True when it was a further attempt.
+    pub(crate) retried: bool,
     pub(crate) cost: Option<u64>,
     /// Input, output, cache read, cache write, reasoning.
     pub(crate) tokens: [Option<u64>; 5],
 }
 
-/// A running sum.
+/// Reasons why an answer ended. Files keep the place in this list, so it is only ever added to.
+pub(crate) const FINISH: [&str; 5] = ["other", "stop", "length", "tool_calls", "content_filter"];
+const FINISH_LENGTH: usize = 2;
+
+/// The place in [`FINISH`] of a reason, in the words of any provider.
+pub(crate) fn finish(reason: &str) -> usize {
+    let is = |words: &[&str]| words.iter().any(|word| reason.eq_ignore_ascii_case(word));
+    if is(&["stop", "end_turn", "stop_sequence", "complete", "completed", "eos"]) {
+        1
+    } else if is(&["length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"]) {
+        FINISH_LENGTH
+    } else if is(&["tool_calls", "tool_use", "tool_call", "function_call"]) {
+        3
+    } else if is(&[
+        "content_filter",
+        "content_filtered",
+        "refusal",
+        "safety",
+        "guardrail_intervened",
+    ]) {
+        4
+    } else {
+        0
+    }
+}
+
+/// A running sum. Every part can be added to the same part of another, so that an engine may keep
+/// and add the parts as it likes.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Tally {
-    calls: u64,
-    embeddings: u64,
-    errors: u64,
-    cancelled: u64,
-    classes: BTreeMap<String, u64>,
-    duration: Sketch,
-    first_chunk: Sketch,
-    cost: Option<u128>,
-    unpriced: u64,
-    tokens: [Option<u64>; 5],
+    /// Inference calls; of them failed, and ended by the client.
+    pub(crate) calls: u64,
+    pub(crate) errors: u64,
+    pub(crate) cancelled: u64,
+    /// Embedding calls; they count in cost and tokens, and nowhere else.
+    pub(crate) embeddings: u64,
+    /// Failed inference calls by place in [`CLASSES`](crate::outcome::CLASSES).
+    pub(crate) classes: BTreeMap<usize, u64>,
+    /// Inference calls that went well by place in [`FINISH`].
+    pub(crate) finishes: BTreeMap<usize, u64>,
+    /// Calls that were further attempts.
+    pub(crate) retries: u64,
+    /// Sum of the prices that are known, in 10^-12 USD, and the calls that went well without one.
+    pub(crate) cost: Option<u128>,
+    pub(crate) unpriced: u64,
+    /// The part of the cost of calls that failed, were ended, or were cut at the limit of tokens.
+    pub(crate) wasted: Option<u128>,
+    /// Input, output, cache read, cache write, reasoning.
+    pub(crate) tokens: [Option<u64>; 5],
+    pub(crate) sketches: Sketches,
+}
+
+/// Distributions of a sum. But for `input` and `retry_after`, over inference calls that went well.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Sketches {
+    /// Nanoseconds.
+    pub(crate) duration: Sketch,
+    /// Nanoseconds, of streams, as are the next two.
+    pub(crate) first_chunk: Sketch,
+    pub(crate) first_token: Sketch,
+    /// (duration - time to first chunk) / (output tokens - 1), of two tokens or more.
+    pub(crate) per_token: Sketch,
+    /// Thousandths of a token a second after the first chunk, of streams of ten tokens or more.
+    pub(crate) speed: Sketch,
+    /// Thousandths of a token a second over all the duration, of other calls of ten or more.
+    pub(crate) whole_speed: Sketch,
+    /// Thousandths of the duration of a stream before its first chunk.
+    pub(crate) waiting: Sketch,
+    /// Input tokens of a call.
+    pub(crate) input: Sketch,
+    /// Nanoseconds.
+    pub(crate) retry_after: Sketch,
 }
 
 impl Tally {
     pub(crate) fn add(&mut self, call: &Counted<'_>) {
         let outcome = call.outcome.unwrap_or(Outcome::Ok);
         if let Some(cost) = call.cost {
-            self.cost = Some(self.cost.unwrap_or(0) + u128::from(cost));
+            add(&mut self.cost, u128::from(cost));
+            if outcome != Outcome::Ok || call.finish == Some(FINISH_LENGTH) {
+                add(&mut self.wasted, u128::from(cost));
+            }
         } else if outcome == Outcome::Ok {
             self.unpriced += 1;
         }
@@ -48,6 +117,10 @@ impl Tally {
             if let Some(tokens) = tokens {
                 *sum = Some(sum.unwrap_or(0).saturating_add(tokens));
             }
+        }
+        self.retries += u64::from(call.retried);
+        if let Some(nanos) = call.retry_after_nanos {
+            self.sketches.retry_after.add(nanos);
         }
         if call.embedding {
             self.embeddings += 1;
@@ -61,44 +134,63 @@ impl Tally {
         self.calls + self.embeddings
     }
 
-    /// Sum of the known prices, in 10^-12 USD.
-    pub(crate) fn cost(&self) -> Option<u128> {
-        self.cost
-    }
-
     pub(crate) fn merge(&mut self, other: &Self) {
         self.calls += other.calls;
         self.embeddings += other.embeddings;
         self.errors += other.errors;
         self.cancelled += other.cancelled;
-        for (class, count) in &other.classes {
-            *self.classes.entry(class.clone()).or_default() += count;
-        }
-        self.duration.merge(&other.duration);
-        self.first_chunk.merge(&other.first_chunk);
-        if let Some(cost) = other.cost {
-            self.cost = Some(self.cost.unwrap_or(0) + cost);
-        }
+        self.retries += other.retries;
         self.unpriced += other.unpriced;
+        for (sums, counts) in
+            [(&mut self.classes, &other.classes), (&mut self.finishes, &other.finishes)]
+        {
+            for (place, count) in counts {
+                *sums.entry(*place).or_default() += count;
+            }
+        }
+        if let Some(cost) = other.cost {
+            add(&mut self.cost, cost);
+        }
+        if let Some(wasted) = other.wasted {
+            add(&mut self.wasted, wasted);
+        }
         for (sum, tokens) in self.tokens.iter_mut().zip(other.tokens) {
             if let Some(tokens) = tokens {
                 *sum = Some(sum.unwrap_or(0).saturating_add(tokens));
             }
         }
+        let sketches = self.sketches.all_mut().into_iter().zip(other.sketches.all());
+        sketches.for_each(|(sum, sketch)| sum.merge(sketch));
     }
 
     pub(crate) fn stats(&self) -> Stats {
         let [input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens] =
             self.tokens;
+        let named = |counts: &BTreeMap<usize, u64>, names: &[&str]| {
+            let name = |place: usize| names.get(place).copied().unwrap_or("other").to_owned();
+            counts.iter().map(|(place, count)| (name(*place), *count)).collect()
+        };
+        let seconds = |sketch| distribution(sketch, 1e9);
+        let sketches = &self.sketches;
         Stats {
             calls: self.calls,
             embeddings: self.embeddings,
             errors: self.errors,
             cancelled: self.cancelled,
-            error_classes: self.classes.clone(),
-            duration: distribution(&self.duration),
-            time_to_first_chunk: distribution(&self.first_chunk),
+            retries: self.retries,
+            error_classes: named(&self.classes, &CLASSES),
+            finish_reasons: named(&self.finishes, &FINISH),
+            duration: seconds(&sketches.duration),
+            time_to_first_chunk: seconds(&sketches.first_chunk),
+            time_to_first_token: seconds(&sketches.first_token),
+            time_per_output_token: seconds(&sketches.per_token),
+            output_speed: distribution(&sketches.speed, 1e3),
+            output_speed_end_to_end: distribution(&sketches.whole_speed, 1e3),
+            waiting_share: distribution(&sketches.waiting, 1e3),
+            input_tokens_per_call: distribution(&sketches.input, 1.0),
+            retry_after: seconds(&sketches.retry_after),
             cost: self.cost.map(|pico_usd| Money { pico_usd }),
+            wasted_cost: self.wasted.map(|pico_usd| Money { pico_usd }),
             unpriced_calls: self.unpriced,
             input_tokens,
             output_tokens,
@@ -110,36 +202,131 @@ impl Tally {
 
     fn add_inference(&mut self, call: &Counted<'_>, outcome: Outcome) {
         self.calls += 1;
+        if let Some(tokens) = call.tokens[0] {
+            self.sketches.input.add(tokens);
+        }
         match outcome {
             Outcome::Error => {
                 self.errors += 1;
-                let class = call.class.unwrap_or("other");
-                // Classes are few, so that this finds its key nearly always.
-                if let Some(count) = self.classes.get_mut(class) {
-                    *count += 1;
-                } else {
-                    self.classes.insert(class.to_owned(), 1);
-                }
+                let class = call.class.and_then(|class| CLASSES.iter().position(|c| *c == class));
+                *self.classes.entry(class.unwrap_or(0)).or_default() += 1;
             }
             Outcome::Cancelled => self.cancelled += 1,
             Outcome::Ok => {
-                if let Some(nanos) = call.duration_nanos {
-                    self.duration.add(nanos);
+                if let Some(finish) = call.finish {
+                    *self.finishes.entry(finish).or_default() += 1;
                 }
-                if let Some(nanos) = call.first_chunk_nanos.filter(|_| call.stream) {
-                    self.first_chunk.add(nanos);
-                }
+                self.sketches.add(call);
             }
         }
     }
 }
 
-fn distribution(sketch: &Sketch) -> Option<Distribution> {
-    let seconds = |share| sketch.percentile(share).map(|nanos| nanos / 1e9);
+impl Sketches {
+    /// All of them. Files keep the order, so it is only ever added to.
+    pub(crate) fn all(&self) -> [&Sketch; 9] {
+        let Self {
+            duration,
+            first_chunk,
+            first_token,
+            per_token,
+            speed,
+            whole_speed,
+            waiting,
+            input,
+            retry_after,
+        } = self;
+        [
+            duration,
+            first_chunk,
+            first_token,
+            per_token,
+            speed,
+            whole_speed,
+            waiting,
+            input,
+            retry_after,
+        ]
+    }
+
+    /// All of them, in the order of [`all`](Self::all).
+    pub(crate) fn all_mut(&mut self) -> [&mut Sketch; 9] {
+        let Self {
+            duration,
+            first_chunk,
+            first_token,
+            per_token,
+            speed,
+            whole_speed,
+            waiting,
+            input,
+            retry_after,
+        } = self;
+        [
+            duration,
+            first_chunk,
+            first_token,
+            per_token,
+            speed,
+            whole_speed,
+            waiting,
+            input,
+            retry_after,
+        ]
+    }
+
+    /// Adds an inference call that went well.
+    fn add(&mut self, call: &Counted<'_>) {
+        let output = call.tokens[1];
+        if call.stream {
+            if let Some(nanos) = call.first_chunk_nanos {
+                self.first_chunk.add(nanos);
+            }
+            if let Some(nanos) = call.first_token_nanos {
+                self.first_token.add(nanos);
+            }
+        }
+        let Some(duration) = call.duration_nanos else { return };
+        self.duration.add(duration);
+        let speed = |tokens: u64, nanos: u64| {
+            let speed = u128::from(tokens) * 1_000_000_000_000 / u128::from(nanos.max(1));
+            u64::try_from(speed).unwrap_or(u64::MAX)
+        };
+        match call.first_chunk_nanos.filter(|_| call.stream) {
+            Some(first) if first <= duration => {
+                let after = duration - first;
+                if duration > 0 {
+                    let share = u128::from(first) * 1000 / u128::from(duration);
+                    self.waiting.add(u64::try_from(share).unwrap_or(u64::MAX));
+                }
+                if let Some(output) = output.filter(|output| *output >= 2) {
+                    self.per_token.add(after / (output - 1));
+                    if output >= 10 && after > 0 {
+                        self.speed.add(speed(output - 1, after));
+                    }
+                }
+            }
+            None if !call.stream => {
+                if let Some(output) = output.filter(|output| *output >= 10) {
+                    self.whole_speed.add(speed(output, duration));
+                }
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
+fn add(sum: &mut Option<u128>, more: u128) {
+    *sum = Some(sum.unwrap_or(0).saturating_add(more));
+}
+
+/// Percentiles in units of `unit` of what the sketch holds.
+fn distribution(sketch: &Sketch, unit: f64) -> Option<Distribution> {
+    let value = |share| sketch.percentile(share).map(|value| value / unit);
     Some(Distribution {
         count: sketch.count(),
-        p50: seconds(0.5)?,
-        p95: seconds(0.95)?,
-        p99: seconds(0.99)?,
+        p50: value(0.5)?,
+        p95: value(0.95)?,
+        p99: value(0.99)?,
     })
 }

@@ -207,4 +207,8 @@ pub struct Calls {
     /// Where the next, older page begins: hand it back as `before`. Absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// True when the search was ended before the page was full, because it took too long; `next`
+    /// goes on where it stopped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
 }

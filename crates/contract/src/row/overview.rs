@@ -31,6 +31,51 @@ pub struct Overview {
     /// True when rows were left out of `by_model` or `services` because there were too many.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+    /// True when adding up was ended before all was added, because it took too long.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
+}
+
+/// Numbers over time, by group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Series {
+    /// Start of the span, included.
+    pub from: Time,
+    /// End of the span, excluded.
+    pub to: Time,
+    /// Width of a bucket, in seconds. Buckets begin at whole multiples of it.
+    pub step_seconds: u64,
+    /// Start of each bucket, oldest first.
+    pub times: Vec<Time>,
+    /// The groups that weigh most, heaviest first, then `other`, which is all the rest.
+    pub groups: Vec<Group>,
+    /// True when there were more groups than can be told apart.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+    /// True when adding up was ended before all was added, because it took too long.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
+}
+
+/// Numbers of one group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Group {
+    /// What the calls have in common; absent for calls without it, and for `other`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// True for the rest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub other: bool,
+    /// The whole span.
+    pub totals: Stats,
+    /// One for each of `times`.
+    pub series: Vec<Stats>,
+    /// Durations of inference calls that went well, one for each of `times`: how many took at
+    /// least 2^n milliseconds and less than 2^(n+1), by n. Absent when not asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub durations: Vec<BTreeMap<i16, u64>>,
 }
 
 /// Numbers of a set of calls. A count is zero when there were none; any other value that is not
@@ -50,15 +95,48 @@ pub struct Stats {
     /// `auth`, `context_overflow`, `invalid_request`, `model_not_found`, `content_filter`,
     /// `stream_broken`, `network`, `other`.
     pub error_classes: BTreeMap<String, u64>,
+    /// Inference calls that went well by why the answer ended, where that was said: `stop`,
+    /// `length`, `tool_calls`, `content_filter`, `other`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub finish_reasons: BTreeMap<String, u64>,
+    /// Calls that were a further attempt, where the client numbers them.
+    #[serde(default)]
+    pub retries: u64,
     /// Duration of the inference calls that went well, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<Distribution>,
     /// Time to first chunk of the streams that went well, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_to_first_chunk: Option<Distribution>,
+    /// Time to first token of the streams that went well, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_to_first_token: Option<Distribution>,
+    /// Seconds from one output token to the next: (duration - time to first chunk) /
+    /// (output tokens - 1), of streams that went well with two tokens or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_per_output_token: Option<Distribution>,
+    /// Output tokens a second after the first chunk, of streams that went well with ten or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_speed: Option<Distribution>,
+    /// Output tokens a second over the whole call, of other calls that went well with ten or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_speed_end_to_end: Option<Distribution>,
+    /// Share of the duration before the first chunk, 0 to 1, of streams that went well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_share: Option<Distribution>,
+    /// Input tokens of an inference call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_tokens_per_call: Option<Distribution>,
+    /// Seconds that providers asked to wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<Distribution>,
     /// Sum of the prices that are known, in USD.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Money>,
+    /// The part of the cost of calls that failed, that the client ended, or whose answer was cut
+    /// at the limit of tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wasted_cost: Option<Money>,
     /// Calls that went well and have no price; with any, the cost is a lower bound.
     pub unpriced_calls: u64,
     /// Input tokens, cached ones included.

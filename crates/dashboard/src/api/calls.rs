@@ -1,7 +1,8 @@
 //! The list of calls, as JSON and as CSV, and one call.
 
-use super::{Query, moment};
+use super::{Query, moment, read_filter};
 use crate::app::App;
+use crate::clock;
 use crate::error::{ApiError, Refusal};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -36,6 +37,8 @@ pub(super) struct Filter {
     provider: Option<String>,
     /// Only calls that ended so: `ok`, `error` or `cancelled`.
     status: Option<String>,
+    /// Only calls that are like this: `service:checkout model:gpt-4o* duration:>5s -tool:search`.
+    filter: Option<String>,
     /// Only calls that started at this moment or later (RFC 3339).
     from: Option<String>,
     /// Only calls that started before this moment (RFC 3339).
@@ -49,16 +52,22 @@ impl Filter {
             return Err(ApiError::bad(format!("cannot answer {limit} rows; ask for 1 to {max}")));
         }
         let text = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let outcome = match text(self.status).as_deref() {
-            None => None,
-            Some("ok") => Some(Outcome::Ok),
-            Some("error") => Some(Outcome::Error),
-            Some("cancelled") => Some(Outcome::Cancelled),
-            Some(_) => {
-                let message = "cannot read `status`; it is one of `ok`, `error`, `cancelled`";
-                return Err(ApiError::bad(message));
+        let mut filter = read_filter(self.filter.as_deref())?;
+        for (asked, make) in [
+            (self.service, storage::Filter::service as fn(&str) -> storage::Filter),
+            (self.model, storage::Filter::model),
+            (self.provider, storage::Filter::provider),
+        ] {
+            if let Some(asked) = text(asked) {
+                filter = filter.and(make(&asked));
             }
-        };
+        }
+        if let Some(status) = text(self.status) {
+            let outcome = Outcome::of_word(&status).ok_or_else(|| {
+                ApiError::bad("cannot read `status`; it is one of `ok`, `error`, `cancelled`")
+            })?;
+            filter = filter.and(storage::Filter::outcome(outcome));
+        }
         let before = text(self.before).map(|text| text.parse()).transpose();
         let before = before.map_err(|error: BadCursor| {
             ApiError::bad(format!("cannot read `before`; it is {error}"))
@@ -66,12 +75,10 @@ impl Filter {
         Ok(CallsQuery {
             limit,
             before,
-            service: text(self.service),
-            model: text(self.model),
-            provider: text(self.provider),
-            outcome,
+            filter,
             from: moment("from", self.from.as_deref())?,
             to: moment("to", self.to.as_deref())?,
+            budget: clock::budget(),
         })
     }
 }

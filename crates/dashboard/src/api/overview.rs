@@ -1,7 +1,8 @@
 //! Numbers over a span of time.
 
-use super::{Query, moment};
+use super::{Query, moment, read_filter};
 use crate::app::App;
+use crate::clock;
 use crate::error::{ApiError, Refusal};
 use axum::Json;
 use axum::extract::State;
@@ -25,6 +26,8 @@ pub(super) struct Asked {
     to: Option<String>,
     /// Only calls of this service: its name or its key.
     service: Option<String>,
+    /// Only calls that are like this, as in the list of calls.
+    filter: Option<String>,
 }
 
 /// Totals, the span before, a series, and tables by model and by service.
@@ -43,6 +46,10 @@ pub(super) async fn overview(
         return Err(ApiError::bad(message));
     }
     let service = asked.service.filter(|service| !service.is_empty());
-    let span = Span { from, to, service };
+    let mut filter = read_filter(asked.filter.as_deref())?;
+    if let Some(service) = service {
+        filter = filter.and(storage::Filter::service(&service));
+    }
+    let span = Span { from, to, filter, budget: clock::budget() };
     Ok(Json(state.ask_calls(move |store| store.overview(&span)).await?))
 }

@@ -15,7 +15,7 @@ fn all(store: &Store) -> Vec<Call> {
 
 fn totals(store: &Store) -> contract::row::Stats {
     let (from, to) = (Time(NOON - 30 * DAY), Time(NOON + DAY));
-    store.overview(&Span { from, to, service: None }).unwrap().totals
+    store.overview(&Span { from, to, ..Span::default() }).unwrap().totals
 }
 
 /// Three days of calls, of which the first went, and a token.

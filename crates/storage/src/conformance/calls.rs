@@ -1,7 +1,7 @@
 //! Calls: kept once, listed newest first, added up exactly.
 
 use super::{NOON, SECOND, call, store};
-use crate::{CallsQuery, Outcome, Span, Store};
+use crate::{CallsQuery, Filter, Outcome, Span, Store};
 use contract::row::{Call, Money, Overview, Time};
 
 fn list(store: &Store, query: CallsQuery) -> Vec<u64> {
@@ -11,7 +11,7 @@ fn list(store: &Store, query: CallsQuery) -> Vec<u64> {
 
 fn overview(store: &Store, from: i64, to: i64) -> Overview {
     let at = |seconds: i64| Time(NOON.checked_add_signed(seconds * SECOND as i64).unwrap());
-    store.overview(&Span { from: at(from), to: at(to), service: None }).unwrap()
+    store.overview(&Span { from: at(from), to: at(to), ..Span::default() }).unwrap()
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_call_sent_again_with_a_start_on_another_day_is_counted_once() {
     let kept = store.insert(vec![call(2, midnight + 5), call(2, midnight - 5)]).unwrap();
     assert_eq!((kept.new.len(), kept.duplicates), (1, 1), "both at once");
     drop(store);
-    let store = Store::open(&dir.path().join("data")).unwrap();
+    let store = Store::open_with(&super::place(&dir.path().join("data"))).unwrap();
     assert_eq!(again(&store, midnight + 2), (0, 2), "after a restart");
     assert_eq!(list(&store, CallsQuery::default()), [1, 2]);
     assert_eq!(overview(&store, midnight - 100_000, midnight + 100_000).totals.calls, 2);
@@ -147,27 +147,35 @@ fn filters_narrow_the_list() {
     let failed = Call { error_type: Some("429".into()), http_status: Some(429), ..call(4, 3) };
     let cut = Call { error_type: Some("client_cancelled".into()), ..call(5, 4) };
     store.insert(vec![call(1, 0), other, claude, failed, cut]).unwrap();
-    let some = |text: &str| Some(text.to_owned());
     let all = CallsQuery::default;
     assert_eq!(list(&store, all()), [5, 4, 3, 2, 1]);
-    assert_eq!(list(&store, CallsQuery { service: some("other"), ..all() }), [2]);
+    assert_eq!(list(&store, CallsQuery { filter: Filter::service("other"), ..all() }), [2]);
     assert_eq!(
-        list(&store, CallsQuery { service: some("host/process:agent"), ..all() }),
+        list(&store, CallsQuery { filter: Filter::service("host/process:agent"), ..all() }),
         [5, 4, 3, 1]
     );
-    assert_eq!(list(&store, CallsQuery { service: some("nobody"), ..all() }), [0; 0]);
-    assert_eq!(list(&store, CallsQuery { model: some("claude"), ..all() }), [3]);
+    assert_eq!(list(&store, CallsQuery { filter: Filter::service("nobody"), ..all() }), [0; 0]);
+    assert_eq!(list(&store, CallsQuery { filter: Filter::model("claude"), ..all() }), [3]);
     assert_eq!(
-        list(&store, CallsQuery { model: some("gpt-4o-2024-08-06"), ..all() }),
+        list(&store, CallsQuery { filter: Filter::model("gpt-4o-2024-08-06"), ..all() }),
         [5, 4, 3, 2, 1]
     );
-    assert_eq!(list(&store, CallsQuery { provider: some("anthropic"), ..all() }), [3]);
-    assert_eq!(list(&store, CallsQuery { outcome: Some(Outcome::Ok), ..all() }), [3, 2, 1]);
-    assert_eq!(list(&store, CallsQuery { outcome: Some(Outcome::Error), ..all() }), [4]);
-    assert_eq!(list(&store, CallsQuery { outcome: Some(Outcome::Cancelled), ..all() }), [5]);
+    assert_eq!(list(&store, CallsQuery { filter: Filter::provider("anthropic"), ..all() }), [3]);
+    assert_eq!(
+        list(&store, CallsQuery { filter: Filter::outcome(Outcome::Ok), ..all() }),
+        [3, 2, 1]
+    );
+    assert_eq!(list(&store, CallsQuery { filter: Filter::outcome(Outcome::Error), ..all() }), [4]);
+    assert_eq!(
+        list(&store, CallsQuery { filter: Filter::outcome(Outcome::Cancelled), ..all() }),
+        [5]
+    );
     let (from, to) = (Some(Time(NOON + SECOND)), Some(Time(NOON + 3 * SECOND)));
     assert_eq!(list(&store, CallsQuery { from, to, ..all() }), [3, 2]);
-    assert_eq!(list(&store, CallsQuery { service: some("' OR 1=1 --"), ..all() }), [0; 0]);
+    assert_eq!(
+        list(&store, CallsQuery { filter: Filter::service("' OR 1=1 --"), ..all() }),
+        [0; 0]
+    );
 }
 
 #[test]
@@ -301,7 +309,7 @@ fn everything_is_there_after_a_restart() {
     let (dir, store) = store();
     store.insert(vec![Call { duration: Some(90_000.0), ..call(1, 0) }]).unwrap();
     drop(store);
-    let store = Store::open(&dir.path().join("data")).unwrap();
+    let store = Store::open_with(&super::place(&dir.path().join("data"))).unwrap();
     assert_eq!(list(&store, CallsQuery::default()), [1]);
     assert_eq!(overview(&store, 89_000, 91_000).totals.calls, 1);
     let kept = store.insert(vec![call(1, 0)]).unwrap();

@@ -1,7 +1,7 @@
 //! Overviews of long times agree with the calls, however late and often these came.
 
 use super::{NOON, SECOND, call, store};
-use crate::{Span, Store};
+use crate::{Filter, Span, Store};
 use contract::row::{Call, Distribution, Money, Overview, Stats, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,7 +110,8 @@ fn near(found: Option<Distribution>, mut values: Vec<f64>, what: &str) {
 }
 
 fn check_overview(store: &Store, calls: &[Call], from: u64, to: u64, service: Option<&str>) {
-    let span = Span { from: Time(from), to: Time(to), service: service.map(str::to_owned) };
+    let filter = service.map(Filter::service).unwrap_or_default();
+    let span = Span { from: Time(from), to: Time(to), filter, ..Span::default() };
     let found: Overview = store.overview(&span).unwrap();
     let what = format!("{} to {} of {service:?}", span.from, span.to);
     let within = |from: u64, to: u64| -> Vec<&Call> {
@@ -184,7 +185,7 @@ fn sums_agree_with_the_calls_whatever_the_order_and_however_often() {
     assert_eq!(store.insert(late.clone()).unwrap().new.len(), late.len());
     check_many(&store, &calls);
     drop(store);
-    let store = Store::open(&dir.path().join("data")).unwrap();
+    let store = Store::open_with(&super::place(&dir.path().join("data"))).unwrap();
     assert_eq!(store.insert(calls.clone()).unwrap().new.len(), 0);
     check_many(&store, &calls);
 }

@@ -1,7 +1,7 @@
 //! What is forgotten, when, and what stays of it.
 
 use super::{NOON, SECOND, call, store};
-use crate::{CallsQuery, Disk, Error, Limits, Span, Standing, Store};
+use crate::{CallsQuery, Disk, Error, Filter, Limits, Span, Standing, Store};
 use contract::row::{Call, Stats, Time};
 use std::path::Path;
 
@@ -23,7 +23,7 @@ fn days(store: &Store) -> usize {
 }
 
 fn totals(store: &Store, from: u64, to: u64) -> Stats {
-    store.overview(&Span { from: Time(from), to: Time(to), service: None }).unwrap().totals
+    store.overview(&Span { from: Time(from), to: Time(to), ..Span::default() }).unwrap().totals
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -48,8 +48,8 @@ fn days_go_when_they_are_old_and_their_numbers_stay() {
     assert_eq!(done.standing, Standing::Good);
     assert_eq!(days(&store), 31);
     assert_eq!(totals(&store, NOON - 60 * DAY, NOON + DAY), before, "over all days");
-    let gone = Span { from: Time(NOON - 35 * DAY), to: Time(NOON - 32 * DAY), service: None };
-    let found = store.overview(&Span { service: Some("agent".into()), ..gone }).unwrap();
+    let gone = Span { from: Time(NOON - 35 * DAY), to: Time(NOON - 32 * DAY), ..Span::default() };
+    let found = store.overview(&Span { filter: Filter::service("agent"), ..gone }).unwrap();
     assert_eq!((found.totals.calls, found.by_model.len(), found.services.len()), (3, 1, 1));
     assert_eq!(found.by_model[0].stats, found.totals);
     assert_eq!(found.previous.calls, 3);
@@ -150,7 +150,7 @@ fn narrow_sums_go_and_the_numbers_stay() {
     let ask = |store: &Store| {
         let at = |seconds: u64| Time(NOON - 20_000 * SECOND + seconds * SECOND);
         [(0, 40_000), (11_111, 22_222), (3_601, 3_700)].map(|(from, to)| {
-            store.overview(&Span { from: at(from), to: at(to), service: None }).unwrap()
+            store.overview(&Span { from: at(from), to: at(to), ..Span::default() }).unwrap()
         })
     };
     let before = ask(&store);
@@ -165,7 +165,7 @@ fn narrow_sums_go_and_the_numbers_stay() {
     assert_eq!(ask(&store)[0].totals.calls, before[0].totals.calls + 1);
     drop(store);
     let with_fives = bytes();
-    let store = Store::open(&dir.path().join("data")).unwrap();
+    let store = Store::open_with(&super::place(&dir.path().join("data"))).unwrap();
     let limits = Limits { days: 100, ..Limits::default() };
     store.retain(&limits, &disk(10), Time(NOON + 40 * DAY)).unwrap();
     assert_eq!(ask(&store)[0].totals.calls, before[0].totals.calls + 1);

@@ -6,6 +6,7 @@ use super::sums::{self, SeriesIds};
 use crate::error::{Doing, Error};
 use crate::outcome::{CLASSES, outcome};
 use crate::query::{CallsQuery, Cursor};
+use crate::units::{self, id_of, nanos};
 use contract::row::{Call, Money, Time};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params_from_iter};
@@ -22,9 +23,6 @@ const MIGRATIONS: [Migration; 4] = [
 
 /// Texts whose numbers are remembered; beyond, the memory starts anew. Real fleets have hundreds.
 const MAX_REMEMBERED: usize = 16_384;
-
-/// Nanoseconds of a day.
-pub(crate) const DAY_NANOS: u64 = 86_400_000_000_000;
 
 /// How far behind its start a call is kept at most, in nanoseconds.
 pub(super) const MAX_MOVED: u64 = 1 << 30;
@@ -178,17 +176,6 @@ pub(super) fn longest(connection: &Connection) -> Result<u64, Error> {
     Ok(u64::try_from(longest).unwrap_or(0))
 }
 
-/// The day on which a call is kept, in days since 1970.
-pub(super) fn day_of(call: &Call) -> u64 {
-    call.time.0 / DAY_NANOS
-}
-
-/// The id of a call: day, trace, span.
-pub(super) fn id_of(call: &Call) -> String {
-    let (year, month, day) = call.time.date();
-    format!("{year:04}{month:02}{day:02}-{}-{}", call.trace_id, call.span_id)
-}
-
 /// True for ids of whole bytes in lower-case hexadecimal digits, of the lengths of W3C.
 pub(super) fn is_identified(call: &Call) -> bool {
     let hex = |text: &str, len| {
@@ -332,19 +319,8 @@ fn number(value: Option<u64>) -> Value {
     value.and_then(|value| i64::try_from(value).ok()).map_or(Value::Null, Value::Integer)
 }
 
-pub(super) fn nanos(seconds: Option<f64>) -> Option<u64> {
-    let nanos = (seconds? * 1e9).round();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the range is checked on this line"
-    )]
-    (0.0..9e18).contains(&nanos).then_some(nanos as u64)
-}
-
 fn seconds(nanos: Option<i64>) -> Option<f64> {
-    #[expect(clippy::cast_precision_loss, reason = "below 104 days a nanosecond is exact")]
-    nanos.map(|nanos| nanos as f64 / 1e9)
+    units::seconds(nanos.and_then(|nanos| u64::try_from(nanos).ok()))
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -472,55 +448,68 @@ pub(super) fn one(from: &Connection, trace: &str, span: &str) -> Result<Option<C
 /// Calls of the day, newest first, at most `limit`.
 pub(super) fn list(
     from: &Connection,
-    day: u64,
     query: &CallsQuery,
     limit: usize,
-) -> Result<Vec<(Cursor, Call)>, Error> {
+) -> Result<Vec<Call>, Error> {
     const DOING: &str = "list calls";
-    let Some((condition, values)) = condition(from, day, query)? else { return Ok(Vec::new()) };
+    let (condition, values) = condition(query);
     let sql = format!(
         "SELECT {COLUMNS} FROM call LEFT JOIN rest ON rest.at = call.at
-         WHERE {condition} ORDER BY call.at DESC LIMIT {limit}"
+         WHERE {condition} ORDER BY call.at - moved DESC, trace_id DESC, span_id DESC"
     );
     let mut statement = from.prepare_cached(&sql).doing(DOING)?;
-    let rows = statement.query_map(params_from_iter(values), call).doing(DOING)?;
-    rows.map(|row| row.map(|(at, call)| (Cursor { day, at }, call)).doing(DOING)).collect()
+    let mut rows = statement.query(params_from_iter(values)).doing(DOING)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().doing(DOING)? {
+        let (_, call) = call(row).doing(DOING)?;
+        let cursor = Cursor::of(&call);
+        if query.before.is_none_or(|before| cursor < before) && query.filter.matches(&call) {
+            found.push(call);
+            if found.len() == limit {
+                break;
+            }
+        }
+    }
+    Ok(found)
 }
 
-/// The number of a text in this file; `None` when no call of the day has it.
-pub(super) fn text_id(from: &Connection, text: &str) -> Result<Option<i64>, Error> {
-    let mut statement =
-        from.prepare_cached("SELECT id FROM text WHERE value = ?1").doing("look a text up")?;
-    statement.query_row([text], |row| row.get(0)).optional().doing("look a text up")
-}
-
-/// The query as SQL; `None` when a text of it is nowhere in the file, so that nothing matches.
-fn condition(
+/// Hands over each call of the day.
+pub(super) fn each(
     from: &Connection,
-    day: u64,
-    query: &CallsQuery,
-) -> Result<Option<(String, Vec<Value>)>, Error> {
+    mut take: impl FnMut(&Call) -> Result<(), Error>,
+) -> Result<(), Error> {
+    const DOING: &str = "read calls";
+    let sql = format!("SELECT {COLUMNS} FROM call LEFT JOIN rest ON rest.at = call.at");
+    let mut statement = from.prepare_cached(&sql).doing(DOING)?;
+    let mut rows = statement.query([]).doing(DOING)?;
+    while let Some(row) = rows.next().doing(DOING)? {
+        take(&call(row).doing(DOING)?.1)?;
+    }
+    Ok(())
+}
+
+/// Calls of a trace.
+pub(super) fn trace(from: &Connection, trace: &str) -> Result<Vec<Call>, Error> {
+    const DOING: &str = "read a trace";
+    let sql = format!(
+        "SELECT {COLUMNS} FROM call LEFT JOIN rest ON rest.at = call.at WHERE trace_id = ?1"
+    );
+    let mut statement = from.prepare_cached(&sql).doing(DOING)?;
+    let rows = statement.query_map([bytes(trace)], call).doing(DOING)?;
+    rows.map(|row| row.map(|(_, call)| call).doing(DOING)).collect()
+}
+
+/// The times of the query as SQL.
+fn condition(query: &CallsQuery) -> (String, Vec<Value>) {
     let mut terms = vec!["true".to_owned()];
     let mut values: Vec<Value> = Vec::new();
     let mut term = |sql: &str, value: Value| {
         values.push(value);
         terms.push(sql.replace('?', &format!("?{}", values.len())));
     };
-    let texts = [
-        ("(service = ? OR workload = ?)", &query.service),
-        ("(request_model = ? OR response_model = ?)", &query.model),
-        ("provider = ?", &query.provider),
-    ];
-    for (sql, text) in texts {
-        let Some(text) = text else { continue };
-        let Some(id) = text_id(from, text)? else { return Ok(None) };
-        term(sql, Value::Integer(id));
-    }
-    if let Some(outcome) = query.outcome {
-        term("outcome = ?", outcome.number().into());
-    }
-    if let Some(cursor) = query.before.filter(|cursor| cursor.day == day) {
-        term("call.at < ?", Value::Integer(cursor.at));
+    if let Some(cursor) = query.before {
+        let last = cursor.time.0.saturating_add(MAX_MOVED).min(i64::MAX.unsigned_abs());
+        term("call.at < ?", number(Some(last)));
     }
     if let Some(start) = query.from {
         // The place is never before the start, so the first term lets the index be used.
@@ -531,5 +520,5 @@ fn condition(
         term("call.at < ?", number(Some(last)));
         term("call.at - moved < ?", number(Some(end.0)));
     }
-    Ok(Some((terms.join(" AND "), values)))
+    (terms.join(" AND "), values)
 }

@@ -1,11 +1,13 @@
 //! All days of calls: one file each, read by as many as want to, written by one thread.
 
-use super::day::{self, DAY_NANOS};
+use super::day;
 use super::history::{self, History};
-use super::{ended, overview};
+use super::summing::Adding;
+use crate::engine::{MAX_TRACE, Sums, SumsQuery};
 use crate::error::{Doing, Error};
-use crate::query::{CallsQuery, Span};
-use contract::row::{Call, Calls, Overview, Time};
+use crate::query::{CallsQuery, Cursor};
+use crate::units::{DAY_NANOS, day_name, read_id, span_id, trace_id};
+use contract::row::{Call, Calls, Time};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -72,10 +74,15 @@ impl Days {
     pub(crate) fn list(&self, query: &CallsQuery) -> Result<Calls, Error> {
         let limit = query.limit.max(1);
         let mut found = Vec::new();
+        let mut stopped = None;
         for day in self.days_to_list(query) {
+            if query.budget.is_over() {
+                stopped = Some(Cursor::before(Time((day + 1).saturating_mul(DAY_NANOS))));
+                break;
+            }
             // One more than asked for tells whether there is a next page.
             let wanted = limit + 1 - found.len();
-            let rows = self.read(day, |file| day::list(file, day, query, wanted))?;
+            let rows = self.read(day, |file| day::list(file, query, wanted))?;
             found.extend(rows.unwrap_or_default());
             if found.len() > limit {
                 break;
@@ -83,52 +90,54 @@ impl Days {
         }
         let more = found.len() > limit;
         found.truncate(limit);
-        let next = found.last().filter(|_| more).map(|(cursor, _)| cursor.to_string());
-        Ok(Calls { calls: found.into_iter().map(|(_, call)| call).collect(), next })
+        let last = found.last().filter(|_| more).map(Cursor::of);
+        let next = last.or(stopped).map(|cursor| cursor.to_string());
+        Ok(Calls { calls: found, next, partial: !more && stopped.is_some() })
     }
 
     pub(crate) fn one(&self, id: &str) -> Result<Option<Call>, Error> {
-        let parts: Vec<&str> = id.split('-').collect();
-        let [date, trace, span] = parts[..] else { return Ok(None) };
-        let Some(day) = day_of_date(date) else { return Ok(None) };
-        let call = Call { trace_id: trace.into(), span_id: span.into(), ..Call::default() };
-        if !day::is_identified(&call) || !lock(&self.known).contains_key(&day) {
-            return Ok(None);
-        }
+        let Some((day, ..)) = read_id(id) else { return Ok(None) };
+        let (trace, span) = id.get(9..).and_then(|ids| ids.split_once('-')).unwrap_or_default();
         Ok(self.read(day, |file| day::one(file, trace, span))?.flatten())
     }
 
-    pub(crate) fn overview(&self, span: &Span) -> Result<Overview, Error> {
-        let mut sum = overview::Sum::new(span);
-        let from = span.previous().from.0;
-        self.history.read(|file| sum.add_history(file, history::LEVELS[0]))?;
-        for day in self.days_that_ended(from, span.to.0) {
-            self.read(day, |file| sum.add_day(file))?;
+    pub(crate) fn trace(&self, trace: &str) -> Result<Vec<Call>, Error> {
+        if trace_id(trace).is_none() {
+            return Ok(Vec::new());
         }
-        Ok(sum.overview())
+        let mut found: Vec<Call> = Vec::new();
+        let mut first = None;
+        for day in self.kept().into_iter().rev() {
+            // Beyond the day beside the newest that has it, nobody looks.
+            if first.is_some_and(|first| day + 1 < first) {
+                break;
+            }
+            let calls = self.read(day, |file| day::trace(file, trace))?.unwrap_or_default();
+            if !calls.is_empty() {
+                first = Some(day);
+            }
+            found.extend(calls);
+        }
+        found.sort_by_key(|call| (call.time, span_id(&call.span_id)));
+        found.truncate(MAX_TRACE);
+        Ok(found)
     }
 
-    /// Calls that ended in a span, by key of the workload.
-    pub(crate) fn counts(&self, from: Time, to: Time) -> Result<HashMap<String, u64>, Error> {
-        let mut counts = HashMap::new();
-        for day in self.days_that_ended(from.0, to.0) {
-            let rows = self.read(day, |file| ended::counts(file, from, to))?;
-            for (key, count) in rows.unwrap_or_default() {
-                *counts.entry(key).or_default() += count;
+    pub(crate) fn sums(&self, query: &SumsQuery<'_>) -> Result<Sums, Error> {
+        let mut adding = Adding::new(query);
+        self.history.read(|file| adding.add_history(file, history::LEVELS[0]))?;
+        for day in self.days_that_ended(query.from, query.to) {
+            if adding.is_over() {
+                break;
             }
+            self.read(day, |file| adding.add_day(file))?;
         }
-        Ok(counts)
+        Ok(adding.answer())
     }
 
     /// Closes what is open for the next question.
     pub(super) fn close_idle(&self) {
         lock(&self.idle).clear();
-    }
-
-    /// The name of a day: `2026-11-23`.
-    pub(crate) fn name(day: u64) -> String {
-        let (year, month, date) = Time(day.saturating_mul(DAY_NANOS)).date();
-        format!("{year:04}-{month:02}-{date:02}")
     }
 
     /// The days that are kept, oldest first.
@@ -153,7 +162,7 @@ impl Days {
     }
 
     fn days_to_list(&self, query: &CallsQuery) -> Vec<u64> {
-        let last = query.before.map_or(u64::MAX, |cursor| cursor.day);
+        let last = query.before.map_or(u64::MAX, |cursor| cursor.time.0 / DAY_NANOS);
         let last = last.min(query.to.map_or(u64::MAX, |to| to.0 / DAY_NANOS));
         let first = query.from.map_or(0, |from| from.0 / DAY_NANOS);
         if first > last {
@@ -174,7 +183,7 @@ impl Days {
     }
 
     fn path(&self, day: u64) -> PathBuf {
-        self.dir.join(format!("calls-{}.db", Self::name(day)))
+        self.dir.join(format!("calls-{}.db", day_name(day)))
     }
 
     /// Asks the file of a day; `None` when the day was dropped meanwhile.
@@ -230,11 +239,4 @@ fn day_of_name(name: &str) -> Option<u64> {
     let date = name.strip_prefix("calls-")?.strip_suffix(".db")?;
     let moment: Time = format!("{date}T00:00:00Z").parse().ok()?;
     Some(moment.0 / DAY_NANOS)
-}
-
-fn day_of_date(date: &str) -> Option<u64> {
-    let digits = date.len() == 8 && date.bytes().all(|b| b.is_ascii_digit());
-    let (year, rest) = digits.then(|| date.split_at(4))?;
-    let (month, day) = rest.split_at(2);
-    day_of_name(&format!("calls-{year}-{month}-{day}.db"))
 }

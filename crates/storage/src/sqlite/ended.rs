@@ -1,11 +1,12 @@
 //! Calls by the time at which they ended, as far as sums need them.
 
-use super::day::{MAX_MOVED, nanos};
+use super::day::MAX_MOVED;
 use crate::error::{Doing, Error};
 use crate::outcome::{CLASSES, outcome};
 use crate::query::Outcome;
-use crate::tally::Counted;
-use contract::row::{Call, Time};
+use crate::tally::{Counted, finish};
+use crate::units::{kept, nanos};
+use contract::row::Call;
 use rusqlite::{Connection, Row};
 
 /// Longer calls are few, and found by an index of their own. The number is in `calls_3.sql` too.
@@ -34,8 +35,6 @@ impl Ended {
     /// Of a call that is being written; the same as what is read of its row later.
     pub(super) fn of(call: &Call, ids: Ids) -> Self {
         let (how, class) = outcome(call);
-        // What does not fit a column is not known.
-        let kept = |value: Option<u64>| value.filter(|value| i64::try_from(*value).is_ok());
         let duration_nanos = nanos(call.duration);
         Self {
             at: call.time.0.saturating_add(duration_nanos.unwrap_or(0)),
@@ -47,6 +46,10 @@ impl Ended {
                 duration_nanos,
                 stream: call.request_stream == Some(true),
                 first_chunk_nanos: nanos(call.time_to_first_chunk),
+                first_token_nanos: nanos(call.time_to_first_token),
+                retry_after_nanos: nanos(call.retry_after),
+                finish: call.finish_reasons.first().map(|reason| finish(reason)),
+                retried: call.resend_count.is_some_and(|count| count > 0),
                 cost: kept(call.cost.and_then(|cost| u64::try_from(cost.pico_usd).ok())),
                 tokens: [
                     call.input_tokens,
@@ -102,23 +105,6 @@ pub(super) fn each(
     Ok(())
 }
 
-/// Number of calls that ended in a span, by key of the workload.
-pub(super) fn counts(file: &Connection, from: Time, to: Time) -> Result<Vec<(String, u64)>, Error> {
-    const DOING: &str = "count calls";
-    let sql = concat!(
-        "SELECT value, n FROM text JOIN (SELECT workload, count(*) AS n FROM (",
-        ended!("workload"),
-        ") GROUP BY workload) ON id = workload"
-    );
-    let mut statement = file.prepare_cached(sql).doing(DOING)?;
-    let rows = statement.query_map(span(from.0, to.0, None), |row| Ok((row.get(0)?, row.get(1)?)));
-    rows.doing(DOING)?
-        .map(|row: rusqlite::Result<(String, i64)>| {
-            row.map(|(key, count)| (key, u64::try_from(count).unwrap_or(0))).doing(DOING)
-        })
-        .collect()
-}
-
 /// The parameters of [`ended!`].
 fn span(from: u64, to: u64, only: Option<i64>) -> [Option<i64>; 5] {
     let place = |nanos| Some(i64::try_from(nanos).unwrap_or(i64::MAX));
@@ -151,6 +137,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Ended> {
             first_chunk_nanos: whole(5)?,
             cost: whole(7)?,
             tokens: [whole(8)?, whole(9)?, whole(10)?, whole(11)?, whole(12)?],
+            ..Counted::default()
         },
     })
 }

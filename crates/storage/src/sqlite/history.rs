@@ -1,10 +1,11 @@
 //! What stays of days that are no longer kept: their sums of hours and days, in one small file.
 
-use super::day::{DAY_NANOS, intern};
+use super::day::intern;
 use super::ended::Ids;
 use super::migrate::Migration;
 use super::sums::{self, By, SeriesIds};
 use crate::error::{Doing, Error};
+use crate::units::DAY_NANOS;
 use contract::row::Time;
 use rusqlite::{Connection, Transaction};
 use std::collections::HashMap;

@@ -309,7 +309,7 @@ mod tests {
         });
         let store = Store::open(dir.path()).unwrap();
         store.insert(calls.collect()).unwrap();
-        let span = Span { from: Time(499_999 * HOUR), to: Time(500_020 * HOUR), service: None };
+        let span = Span { from: Time(499_999 * HOUR), to: Time(500_020 * HOUR), ..Span::default() };
         let before = store.overview(&span).unwrap();
         assert_eq!(before.totals.calls, 500);
         drop(store);

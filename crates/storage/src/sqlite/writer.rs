@@ -1,10 +1,12 @@
 //! The one thread that writes calls. Whoever waits is answered after the commit, and all who
 //! came meanwhile share the next one.
 
-use super::day::{DAY_NANOS, DayWriter, day_of, id_of, is_identified};
+use super::day::{DayWriter, is_identified};
 use super::days::Days;
+use crate::engine::Done;
 use crate::error::Error;
 use crate::store::Kept;
+use crate::units::{DAY_NANOS, day_of, id_of};
 use contract::row::{Call, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,8 +22,6 @@ const MAX_WAITING: usize = 100_000;
 const MAX_TOGETHER: usize = 8192;
 /// Day files that are held open for writing: today, yesterday, and what arrives late.
 const MAX_OPEN: usize = 4;
-
-type Done = Box<dyn FnOnce(Result<Kept, Error>) + Send>;
 
 /// Sums of a width in seconds, and how long they are kept after the day, in nanoseconds.
 const NARROW: [(u64, u64); 2] = [(60, 2 * DAY_NANOS), (300, 30 * DAY_NANOS)];

@@ -1,9 +1,17 @@
 //! A sum as bytes, to be kept: a mask of what there is, then each number in as few bytes as it
 //! needs (LEB128, seven bits a byte, low ones first).
 
-use super::Tally;
+use super::{FINISH, Tally};
 use crate::outcome::CLASSES;
 use crate::sketch::Sketch;
+use std::collections::BTreeMap;
+
+/// Numbers of a body of the first version, whose lists follow: classes, durations, first chunks.
+/// What came later stands behind them, so that older bodies are read as they are.
+const FIRST_NUMBERS: usize = 11;
+const FIRST_LISTS: usize = 3;
+const LATER_NUMBERS: usize = 2;
+const LATER_LISTS: usize = 8;
 
 impl Tally {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
@@ -13,24 +21,25 @@ impl Tally {
         let [t0, t1, t2, t3, t4] = self.tokens.map(|tokens| tokens.map(u128::from));
         let numbers =
             [calls, embeddings, errors, cancelled, unpriced, self.cost, t0, t1, t2, t3, t4];
-        let mut classes: Vec<_> =
-            self.classes.iter().map(|(class, count)| (place(class), *count)).collect();
-        classes.sort_unstable();
-        let lists = [classes, self.duration.slots().collect(), self.first_chunk.slots().collect()];
-        let has = numbers.iter().map(Option::is_some).chain(lists.iter().map(|l| !l.is_empty()));
+        let later = [self.wasted, count(self.retries)];
+        let counts = |counts: &BTreeMap<usize, u64>| -> List {
+            counts.iter().map(|(place, count)| (*place, *count)).collect()
+        };
+        let mut sketches = self.sketches.all().into_iter().map(|sketch| sketch.slots().collect());
+        let mut lists = vec![counts(&self.classes)];
+        lists.extend(sketches.by_ref().take(FIRST_LISTS - 1));
+        lists.push(counts(&self.finishes));
+        lists.extend(sketches);
+        let (first, last) = lists.split_at(FIRST_LISTS);
+        let has = numbers.iter().map(Option::is_some).chain(first.iter().map(|l| !l.is_empty()));
+        let has = has.chain(later.iter().map(Option::is_some));
+        let has = has.chain(last.iter().map(|l| !l.is_empty()));
         let mask = (0..).zip(has).fold(0, |mask, (bit, has)| mask | (u128::from(has) << bit));
-        let mut bytes = Vec::with_capacity(32);
+        let mut bytes = Vec::with_capacity(64);
         put(&mut bytes, mask);
-        numbers.into_iter().flatten().for_each(|number| put(&mut bytes, number));
-        for list in lists.iter().filter(|list| !list.is_empty()) {
-            put(&mut bytes, list.len() as u128);
-            let mut before = 0;
-            for (place, count) in list {
-                // Places grow, so that their differences are small.
-                put(&mut bytes, (place - before) as u128);
-                put(&mut bytes, u128::from(*count));
-                before = *place;
-            }
+        for (numbers, lists) in [(&numbers[..], first), (&later[..], last)] {
+            numbers.iter().flatten().for_each(|number| put(&mut bytes, *number));
+            lists.iter().filter(|list| !list.is_empty()).for_each(|l| put_list(&mut bytes, l));
         }
         bytes
     }
@@ -39,15 +48,15 @@ impl Tally {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let mut from = bytes;
         let mask = take(&mut from)?;
-        if mask >> 14 != 0 {
+        let bits = FIRST_NUMBERS + FIRST_LISTS + LATER_NUMBERS + LATER_LISTS;
+        if mask >> bits != 0 {
             return None;
         }
-        let mut numbers = [None; 11];
-        for (bit, number) in numbers.iter_mut().enumerate() {
-            if mask >> bit & 1 == 1 {
-                *number = Some(take(&mut from)?);
-            }
-        }
+        let mut parts = Parts { mask, bit: 0, from: &mut from };
+        let numbers = parts.numbers::<FIRST_NUMBERS>()?;
+        let first = parts.lists::<FIRST_LISTS>()?;
+        let later = parts.numbers::<LATER_NUMBERS>()?;
+        let last = parts.lists::<LATER_LISTS>()?;
         let small = |number: Option<u128>| number.map(u64::try_from).transpose().ok();
         let [calls, embeddings, errors, cancelled, unpriced, cost, t0, t1, t2, t3, t4] = numbers;
         let mut sum = Self {
@@ -56,30 +65,80 @@ impl Tally {
             errors: small(errors)?.unwrap_or(0),
             cancelled: small(cancelled)?.unwrap_or(0),
             unpriced: small(unpriced)?.unwrap_or(0),
+            retries: small(later[1])?.unwrap_or(0),
             cost,
+            wasted: later[0],
             tokens: [small(t0)?, small(t1)?, small(t2)?, small(t3)?, small(t4)?],
             ..Self::default()
         };
-        if mask >> 11 & 1 == 1 {
-            for (place, count) in list(&mut from)? {
-                sum.classes.insert((*CLASSES.get(place)?).to_owned(), count);
-            }
+        let mut lists = first.into_iter().chain(last);
+        sum.classes = counts(lists.next()?, CLASSES.len())?;
+        let mut sketches = sum.sketches.all_mut().into_iter();
+        // In this order: the lists that are asked for end before a sketch is taken for nothing.
+        for (list, sketch) in lists.by_ref().take(FIRST_LISTS - 1).zip(sketches.by_ref()) {
+            fill(sketch, list)?;
         }
-        for (bit, sketch) in [(12, &mut sum.duration), (13, &mut sum.first_chunk)] {
-            if mask >> bit & 1 == 1 {
-                fill(sketch, list(&mut from)?)?;
-            }
+        sum.finishes = counts(lists.next()?, FINISH.len())?;
+        for (sketch, list) in sketches.zip(lists) {
+            fill(sketch, list)?;
         }
         from.is_empty().then_some(sum)
     }
 }
 
-fn place(class: &str) -> usize {
-    CLASSES.iter().position(|known| *known == class).unwrap_or(0)
+/// Places and counts, in order of places.
+type List = Vec<(usize, u64)>;
+
+/// The parts of a body that is being read.
+struct Parts<'a, 'b> {
+    mask: u128,
+    bit: usize,
+    from: &'a mut &'b [u8],
 }
 
-fn fill(sketch: &mut Sketch, slots: Vec<(usize, u64)>) -> Option<()> {
+impl Parts<'_, '_> {
+    fn has_next(&mut self) -> bool {
+        let has = self.mask >> self.bit & 1 == 1;
+        self.bit += 1;
+        has
+    }
+
+    fn numbers<const LEN: usize>(&mut self) -> Option<[Option<u128>; LEN]> {
+        let mut numbers = [None; LEN];
+        let has = [(); LEN].map(|()| self.has_next());
+        for (number, _) in numbers.iter_mut().zip(has).filter(|(_, has)| *has) {
+            *number = Some(take(self.from)?);
+        }
+        Some(numbers)
+    }
+
+    fn lists<const LEN: usize>(&mut self) -> Option<[List; LEN]> {
+        let mut lists = [const { List::new() }; LEN];
+        let has = [(); LEN].map(|()| self.has_next());
+        for (to, _) in lists.iter_mut().zip(has).filter(|(_, has)| *has) {
+            *to = list(self.from)?;
+        }
+        Some(lists)
+    }
+}
+
+fn counts(list: List, places: usize) -> Option<BTreeMap<usize, u64>> {
+    list.iter().all(|(place, _)| *place < places).then(|| list.into_iter().collect())
+}
+
+fn fill(sketch: &mut Sketch, slots: List) -> Option<()> {
     slots.into_iter().all(|(slot, count)| sketch.add_slot(slot, count)).then_some(())
+}
+
+fn put_list(to: &mut Vec<u8>, list: &[(usize, u64)]) {
+    put(to, list.len() as u128);
+    let mut before = 0;
+    for (place, count) in list {
+        // Places grow, so that their differences are small.
+        put(to, (place - before) as u128);
+        put(to, u128::from(*count));
+        before = *place;
+    }
 }
 
 fn put(to: &mut Vec<u8>, mut number: u128) {
@@ -108,7 +167,7 @@ fn take(from: &mut &[u8]) -> Option<u128> {
 }
 
 /// Places and counts; a place is written as its difference to the one before.
-fn list(from: &mut &[u8]) -> Option<Vec<(usize, u64)>> {
+fn list(from: &mut &[u8]) -> Option<List> {
     let len = usize::try_from(take(from)?).ok()?;
     // An entry takes two bytes at least: a length that cannot be is found before it is believed.
     if len > from.len() / 2 {
@@ -125,7 +184,7 @@ fn list(from: &mut &[u8]) -> Option<Vec<(usize, u64)>> {
 
 #[cfg(test)]
 mod tests {
-    use super::Tally;
+    use super::{FINISH, Tally};
     use crate::outcome::CLASSES;
     use crate::query::Outcome;
     use crate::tally::Counted;
@@ -146,6 +205,10 @@ mod tests {
                     duration_nanos,
                     stream: flag,
                     first_chunk_nanos,
+                    first_token_nanos: first_chunk_nanos.map(|nanos| nanos / 2),
+                    retry_after_nanos: tokens[4],
+                    finish: class.map(|class| class as usize % FINISH.len()),
+                    retried: flag,
                     cost,
                     tokens,
                 });
@@ -159,6 +222,16 @@ mod tests {
         }
     }
 
+    /// Written by the first version: mask, calls, unpriced, tokens, durations.
+    #[test]
+    fn a_sum_of_the_first_version_is_read_as_it_is() {
+        let bytes = [0x91, 0x20, 2, 1, 1, 0xcc, 0x08, 2];
+        let sum = Tally::from_bytes(&bytes).unwrap();
+        assert_eq!((sum.calls, sum.unpriced, sum.tokens[0]), (2, 1, None));
+        assert_eq!(sum.sketches.duration.count(), 2);
+        assert_eq!(sum.sketches.first_token.count(), 0);
+    }
+
     #[test]
     fn one_call_takes_few_bytes() {
         let mut sum = Tally::default();
@@ -170,6 +243,6 @@ mod tests {
             tokens: [Some(1000), Some(300), None, None, None],
             ..Counted::default()
         });
-        assert!(sum.to_bytes().len() <= 24, "{}", sum.to_bytes().len());
+        assert!(sum.to_bytes().len() <= 44, "{}", sum.to_bytes().len());
     }
 }
