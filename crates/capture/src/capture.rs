@@ -640,3 +640,6 @@ fn refused(what: &str, error: &libbpf_rs::Error) -> Error {
         _ => Error::Kernel { missing },
     }
 }
+
+#[cfg(test)]
+mod tests;

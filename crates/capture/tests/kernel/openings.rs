@@ -100,8 +100,8 @@ fn a_hello_in_segments_and_in_records_of_every_size_is_seen_once() {
         ("records 3", "e.sonde.test"),
         ("records 200", "f.sonde.test"),
         ("large", "g.sonde.test"),
-        ("fast", "h.sonde.test"),
-        ("extension", "i.sonde.test"),
+        ("extension", "h.sonde.test"),
+        ("multipath", "i.sonde.test"),
     ];
     for (word, name) in lines {
         done(&mut sender, &format!("{word} {name}"));
@@ -113,6 +113,19 @@ fn a_hello_in_segments_and_in_records_of_every_size_is_seen_once() {
     done(&mut sender, "segments 7 z.sonde.test");
     hello(&mut watcher, "z.sonde.test");
     assert_eq!(watcher.capture.lost().openings, 0);
+}
+
+#[test]
+fn a_hello_in_the_first_packet_of_a_connection_is_seen() {
+    need_kernel!();
+    let place = Anywhere::start();
+    // A network of its own, where fast open is allowed to both sides without a cookie.
+    let allow = "ip link set lo up; echo 0x607 > /proc/sys/net/ipv4/tcp_fastopen; exec \"$@\"";
+    let mut sender = place.sender_behind(&["unshare", "--net", "sh", "-c", allow, "sh"]);
+    let mut watcher = Watcher::start(&Config::default());
+    sender.tell("fast fast.sonde.test");
+    assert_eq!(sender.hear(), "done in the SYN");
+    assert_eq!(hello(&mut watcher, "fast.sonde.test").0, identity(sender.pid()));
 }
 
 #[test]

@@ -61,9 +61,25 @@ def records(record, size):
 
 
 def fast_open(data):
+    """Sends in the SYN itself (RFC 7413), to a listener of its own that allows it."""
+    listener = socket.socket()
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 8)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
     sock = socket.socket()
-    sock.sendto(data, 0x20000000, ("127.0.0.1", port))
-    return sock
+    sock.sendto(data, 0x20000000, listener.getsockname())
+    options = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[5]
+    return "in the SYN" if options & 32 else "after the SYN"
+
+
+def several_paths(data):
+    """Multipath TCP on both sides (RFC 8684), as Go's servers speak it."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+    sock.connect(listener.getsockname())
+    send(sock, data, 900)
 
 
 def plain_child(name):
@@ -124,7 +140,9 @@ for line in sys.stdin:
             connect().sendall(data)
             os._exit(0)
     elif word == "fast":
-        fast_open(hello(rest))
+        said = " " + fast_open(hello(rest))
+    elif word == "multipath":
+        several_paths(hello(rest, filler=1500))
     elif word == "child":
         said = " %d" % plain_child(rest)
     elif word == "thread":
@@ -141,9 +159,6 @@ for line in sys.stdin:
         sock.connect(("::ffff:" + rest, port))
     elif word == "connect":
         connect(rest)
-    elif word == "resolve":
-        name, server = rest.split(" ")
-        said = " " + ",".join(sorted({info[4][0] for info in socket.getaddrinfo(name, 443)}))
     elif word == "ask":
         # name server transport: a question by hand.
         name, server, how = rest.split(" ")
