@@ -104,6 +104,9 @@ enum Follows {
 }
 
 fn announced(option: &str) -> Option<Follows> {
+    if option.eq_ignore_ascii_case("bearer") {
+        return Some(Follows::Secret);
+    }
     if option == "-u" || option == "--user" || option == "--proxy-user" {
         return Some(Follows::UserAndPassword);
     }
@@ -134,7 +137,25 @@ fn is_secret_name(name: &str) -> bool {
 fn within(argument: &str) -> String {
     let assigned = mask_assigned(argument);
     let in_urls = mask_urls(&assigned);
-    mask_keys(&in_urls)
+    mask_keys(&mask_bearers(&in_urls))
+}
+
+/// Masks the word behind `Bearer` (RFC 6750 section 2.1).
+fn mask_bearers(text: &str) -> String {
+    const WORD: &str = "bearer ";
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    // Lower case in ASCII alone, so that places stay where they are.
+    while let Some(at) = rest.to_ascii_lowercase().find(WORD) {
+        let (before, after) = rest.split_at(at + WORD.len());
+        let end = after.find([' ', '"', '\'', '\n']).unwrap_or(after.len());
+        out.push_str(before);
+        if end > 0 {
+            out.push_str(MASK);
+        }
+        rest = &after[end..];
+    }
+    out + rest
 }
 
 /// Masks the values of `name=value` and `name: value`, wherever they stand.
@@ -298,6 +319,37 @@ mod tests {
     fn a_prompt_on_the_command_line_is_not_shown() {
         let shown = shown(&of(&["claude", "-p", "my secret plan", "-d", r#"{"messages":[]}"#]));
         assert_eq!(shown, ["claude", "-p", "‹14 characters›", "-d", "‹15 characters›"]);
+    }
+
+    #[test]
+    fn secrets_are_masked_in_every_spelling() {
+        let rows = [
+            ("--api-key=sk-proj-abcdefgh1234", "--api-key=***"),
+            ("--apiKey=abc", "--apiKey=***"),
+            ("-DOPENAI_API_KEY=abc", "-DOPENAI_API_KEY=***"),
+            ("ANTHROPIC_API_KEY=abc", "ANTHROPIC_API_KEY=***"),
+            ("--header=Authorization: Bearer abc.def", "--header=Authorization: ***"),
+            ("Bearer abcdefgh12345678", "Bearer ***"),
+            (
+                "https://user:pa%20ss@host/v1?api_key=x&n=1",
+                "https://user:***@host/v1?api_key=***&n=1",
+            ),
+            ("https://token@host/", "https://token@host/"),
+            ("redis://:pw@cache:6379/0", "redis://:***@cache:6379/0"),
+            ("AZURE_OPENAI_KEY=abc;ENDPOINT=https://x", "AZURE_OPENAI_KEY=***;ENDPOINT=https://x"),
+            ("hf_abcdefghijklmnop", "***"),
+            ("key:AIzaSyA-abcdefgh", "key:***"),
+            ("--max-tokens=100", "--max-tokens=100"),
+            ("--model=gpt-4o", "--model=gpt-4o"),
+        ];
+        for (argument, masked) in rows {
+            assert_eq!(of(&["x", argument]), ["x", masked], "{argument}");
+        }
+        assert_eq!(
+            of(&["x", "--openai-api-key", "abc", "-p", "y"]),
+            ["x", "--openai-api-key", "***", "-p", "y"]
+        );
+        assert_eq!(of(&["curl", "-H", "Bearer", "abcdefgh12345678"])[3], "***");
     }
 
     #[test]

@@ -254,9 +254,21 @@ fn read_marks(file: &File, section: &Section, marks: &mut Vec<(Mark, Option<Stri
             if found.is_some_and(|at| marks[at].1.is_some()) {
                 continue;
             }
-            let mut hits = memmem::find_iter(piece, text).peekable();
+            // `OTel-OTLP-Exporter-Deno/0.80.0` is a word of its own.
+            let begins = |at: &usize| {
+                let before = at.checked_sub(1).and_then(|before| piece.get(before));
+                !matches!(mark, Mark::Bun | Mark::Deno)
+                    || before.is_none_or(|byte| *byte != b'-' && !byte.is_ascii_digit())
+            };
+            let mut hits = memmem::find_iter(piece, text).filter(begins).peekable();
             let is_hit = hits.peek().is_some();
             let version = hits.find_map(|at| version(piece.get(at + text.len()..)?));
+            let version = match mark {
+                Mark::OpenSsl => version,
+                _ => {
+                    version.map(|version| version.trim_end_matches(char::is_alphabetic).to_owned())
+                }
+            };
             // The word OpenSSL alone stands in many programs, as do the short marks of runtimes.
             let is_proof = version.is_some()
                 || (is_hit && matches!(mark, Mark::BoringSsl | Mark::Rust | Mark::Node));
@@ -446,6 +458,18 @@ mod tests {
             read_marks(&file, &section, &mut marks);
             assert_eq!(marks, [(Mark::OpenSsl, Some("3.0.17".to_owned()))], "after {before} bytes");
         }
+    }
+
+    #[test]
+    fn a_longer_word_is_another_mark_and_only_openssl_has_letters() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"x-Deno/0.80.0grpc senseDeno/2.9.6Deno/2.9.6+e518 OpenSSL 1.1.1w  11")
+            .unwrap();
+        let section = Section { name: String::new(), offset: 0, length: 99 };
+        let mut marks = Vec::new();
+        read_marks(&file, &section, &mut marks);
+        let is = |mark, version: &str| (mark, Some(version.to_owned()));
+        assert_eq!(marks, [is(Mark::Deno, "2.9.6"), is(Mark::OpenSsl, "1.1.1w")]);
     }
 
     #[test]

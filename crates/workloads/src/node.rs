@@ -250,4 +250,6 @@ pub(crate) fn hex(bytes: &[u8], length: usize) -> String {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

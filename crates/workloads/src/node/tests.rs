@@ -5,10 +5,10 @@ use contract::workload::Platform;
 use std::process::{Child, Command, Stdio};
 
 /// A tree with one process, 42, whose files a test may change.
-struct Tree(tempfile::TempDir);
+pub(super) struct Tree(pub(super) tempfile::TempDir);
 
 impl Tree {
-    fn new(executable: &str, arguments: &[&str], cgroup: &str) -> Self {
+    pub(super) fn new(executable: &str, arguments: &[&str], cgroup: &str) -> Self {
         let tree = Self(tempfile::tempdir().unwrap());
         tree.write("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
         tree.write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
@@ -26,14 +26,14 @@ impl Tree {
         tree
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub(super) fn write(&self, path: &str, text: &str) {
         let path = self.0.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
     /// Process 7, above process 42 and outside of its container.
-    fn keeper(&self, executable: &str, arguments: &[&str]) {
+    pub(super) fn keeper(&self, executable: &str, arguments: &[&str]) {
         self.write("proc/7/stat", "7 (shim) S 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 50000 0 0\n");
         self.write("proc/7/cmdline", &(executable.to_owned() + "\0" + &arguments.join("\0")));
         self.write("proc/7/cgroup", "0::/system.slice/containerd.service\n");
@@ -44,14 +44,14 @@ impl Tree {
         fs::create_dir_all(self.0.path().join("proc/7/root")).unwrap();
     }
 
-    fn program(&self) -> Program {
+    pub(super) fn program(&self) -> Program {
         let now = UNIX_EPOCH + Duration::from_secs(10_000);
         Node::open(self.0.path(), now, "fallback").program(42).unwrap()
     }
 }
 
 /// Ends its process when the test does.
-struct Running(Child);
+pub(super) struct Running(pub(super) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -60,12 +60,12 @@ impl Drop for Running {
     }
 }
 
-fn this_node() -> Node {
+pub(super) fn this_node() -> Node {
     Node::open(Path::new("/"), UNIX_EPOCH + Duration::from_secs(1_700_000_000), "fallback")
 }
 
 /// Reads a child once it runs the program that it was started for.
-fn program_of(child: &Child, is_ready: impl Fn(&Program) -> bool) -> Program {
+pub(super) fn program_of(child: &Child, is_ready: impl Fn(&Program) -> bool) -> Program {
     let node = this_node();
     let deadline = 500;
     for _ in 0..deadline {

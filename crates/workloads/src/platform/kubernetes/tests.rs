@@ -144,7 +144,7 @@ fn list(pods: &[Value]) -> Value {
     json!({"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "5"}, "items": pods})
 }
 
-/// A cluster with the pods given, `kube-system`, and a Deployment `web` with its ReplicaSet.
+/// A cluster with the pods given, `kube-system`, and a Deployment `web` with its replica set.
 fn cluster(pods: &[Value]) -> Arc<Api> {
     let api = Arc::new(Api::default());
     api.set("/api/v1/pods", 200, list(pods));
