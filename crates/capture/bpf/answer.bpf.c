@@ -52,7 +52,8 @@ static __always_inline int mark(struct bpf_sock_addr *ctx)
 		return 1;
 	}
 
-	struct task_struct *task = bpf_get_current_task_btf();
+	/* Not the typed form: cgroup programs have that only on newer kernels. */
+	struct task_struct *task = (void *)bpf_get_current_task();
 
 	describe_caller(&asker->caller, pid_of(task), task,
 			BPF_CORE_READ(task, group_leader, real_parent));

@@ -284,7 +284,7 @@ impl Capture {
     }
 
     /// Tells of connections to these addresses from now on, as [`Event::Connected`]; made for
-    /// addresses that a name of interest has. Up to 4,096 are kept, and those that nobody
+    /// addresses that a name of interest has. At least 4,096 are kept, and those that nobody
     /// connected to lately give way. Every connection of the node costs one look-up for it.
     pub fn interest(&mut self, addresses: &[IpAddr]) {
         self.node.interest(addresses);
