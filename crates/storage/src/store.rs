@@ -66,6 +66,9 @@ pub struct Kept {
     pub new: Vec<Call>,
     /// Calls that were known already.
     pub duplicates: u64,
+    /// Further sightings of calls that were known already, by another observer: they added what
+    /// was not known yet.
+    pub joined: u64,
     /// Calls without a valid trace or span id.
     pub refused: u64,
     /// Calls of a day that is no longer kept.

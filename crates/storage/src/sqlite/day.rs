@@ -127,6 +127,35 @@ impl DayWriter {
         outcome
     }
 
+    /// Gives rows, named by the ids that they had, other ids and values, in one transaction. They
+    /// keep their places. Sums stay as they are: a call was counted when it was seen first.
+    pub(super) fn amend(&mut self, rows: &[((String, String), Call)]) -> Result<(), Error> {
+        const SQL: &str = "UPDATE call SET (trace_id, span_id, duration, first_chunk,
+            first_token, outcome, stream, embedding, class, error_type, http_status, service,
+            workload, host, pid, provider, operation, request_model, response_model, input_tokens,
+            output_tokens, cache_read, cache_write, reasoning, cost) = (?3, ?4, ?5, ?6, ?7, ?8, ?9,
+            ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26,
+            ?27) WHERE trace_id = ?1 AND span_id = ?2 RETURNING at";
+        const DOING: &str = "add to a call";
+        let transaction = self.connection.transaction().doing(DOING)?;
+        // Numbers of new texts are remembered only once they are on disk.
+        let mut texts = HashMap::new();
+        for ((trace, span), call) in rows {
+            let mut values = values(&transaction, &mut texts, call)?;
+            values[0] = Value::Blob(bytes(trace));
+            values[1] = Value::Blob(bytes(span));
+            let mut update = transaction.prepare_cached(SQL).doing(DOING)?;
+            let at = update.query_row(params_from_iter(&values), |row| row.get::<_, i64>(0));
+            let Some(at) = at.optional().doing(DOING)? else { continue };
+            let json = serde_json::to_string(&rest(call)).doing("a call")?;
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO rest (at, json) VALUES (?1, ?2)")
+                .and_then(|mut insert| insert.execute((at, json)))
+                .doing(DOING)?;
+        }
+        transaction.commit().doing(DOING)
+    }
+
     fn try_insert(&mut self, calls: &[&Call]) -> Result<Vec<bool>, Error> {
         if self.texts.len() > MAX_REMEMBERED {
             self.texts.clear();

@@ -5,9 +5,12 @@ use super::day::{DayWriter, is_identified};
 use super::days::Days;
 use crate::engine::Done;
 use crate::error::Error;
+use crate::query::CallsQuery;
+use crate::same::{self, Ids, Sightings};
 use crate::store::Kept;
 use crate::units::{DAY_NANOS, day_of, id_of};
 use contract::row::{Call, Time};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,6 +25,10 @@ const MAX_WAITING: usize = 100_000;
 const MAX_TOGETHER: usize = 8192;
 /// Day files that are held open for writing: today, yesterday, and what arrives late.
 const MAX_OPEN: usize = 4;
+
+/// Calls that are looked at when the store is opened, so that a second sighting of one of them is
+/// recognised.
+const RECALLED: usize = 5_000;
 
 /// Sums of a width in seconds, and how long they are kept after the day, in nanoseconds.
 const NARROW: [(u64, u64); 2] = [(60, 2 * DAY_NANOS), (300, 30 * DAY_NANOS)];
@@ -55,6 +62,7 @@ impl Writer {
             days,
             open: BTreeMap::new(),
             narrowed: BTreeSet::new(),
+            sightings: Sightings::default(),
             waiting: Arc::clone(&waiting),
         };
         let thread = std::thread::Builder::new()
@@ -136,16 +144,21 @@ impl Drop for Writer {
     }
 }
 
+/// Calls by the day of their start, each with the place of its submission.
+type ByDay<'a> = BTreeMap<u64, Vec<(usize, &'a Call)>>;
+
 struct Hand {
     days: Arc<Days>,
     open: BTreeMap<u64, DayWriter>,
     /// Days and widths of which the sums are known to be gone.
     narrowed: BTreeSet<(u64, u64)>,
+    sightings: Sightings,
     waiting: Arc<AtomicUsize>,
 }
 
 impl Hand {
     fn run(&mut self, orders: &Receiver<Order>) {
+        self.recall();
         while let Ok(first) = orders.recv() {
             let mut next = Some(first);
             let mut calls = 0;
@@ -205,20 +218,32 @@ impl Hand {
     }
 
     fn write(&mut self, jobs: &[Vec<Call>]) -> Result<Vec<Kept>, Error> {
-        let mut by_day: BTreeMap<u64, Vec<(usize, &Call)>> = BTreeMap::new();
+        let mut by_day = ByDay::new();
         let horizon = self.days.horizon();
         let mut kept: Vec<Kept> = jobs.iter().map(|_| Kept::default()).collect();
+        let mut again: Vec<(usize, Ids, &Call)> = Vec::new();
         for (job, calls) in jobs.iter().enumerate() {
             for call in calls {
                 if horizon.is_some_and(|horizon| day_of(call) <= horizon) {
                     kept[job].too_old += 1;
                 } else if is_identified(call) {
-                    by_day.entry(day_of(call)).or_default().push((job, call));
+                    match self.sightings.see(call) {
+                        Some(ids) => again.push((job, ids, call)),
+                        None => by_day.entry(day_of(call)).or_default().push((job, call)),
+                    }
                 } else {
                     kept[job].refused += 1;
                 }
             }
         }
+        self.insert(by_day, &mut kept)?;
+        let alone = self.join(again, &mut kept)?;
+        self.insert(alone, &mut kept)?;
+        Ok(kept)
+    }
+
+    /// Writes calls that nobody saw before, day by day.
+    fn insert(&mut self, by_day: ByDay<'_>, kept: &mut [Kept]) -> Result<(), Error> {
         for (day, mut rows) in by_day {
             let calls: Vec<&Call> = rows.iter().map(|(_, call)| *call).collect();
             let mut elsewhere = self.days.neighbours_have(day, &calls)?.into_iter();
@@ -240,7 +265,80 @@ impl Hand {
                 }
             }
         }
-        Ok(kept)
+        Ok(())
+    }
+
+    /// Adds what further sightings know to the rows of their calls. Gives back those whose row is
+    /// not there: it could not be written, or its day went.
+    fn join<'a>(
+        &mut self,
+        mut again: Vec<(usize, Ids, &'a Call)>,
+        kept: &mut [Kept],
+    ) -> Result<ByDay<'a>, Error> {
+        let mut alone = ByDay::new();
+        while !again.is_empty() {
+            // One sighting of each row at a time, and all of those in one commit a day.
+            let mut rows: BTreeMap<Ids, (usize, &'a Call)> = BTreeMap::new();
+            let mut later = Vec::new();
+            for (job, ids, call) in again {
+                let ids = self.sightings.current(&ids).unwrap_or(ids);
+                match rows.entry(ids) {
+                    Entry::Vacant(free) => {
+                        free.insert((job, call));
+                    }
+                    Entry::Occupied(taken) => later.push((job, taken.key().clone(), call)),
+                }
+            }
+            let mut merged: BTreeMap<u64, Vec<(Ids, Call)>> = BTreeMap::new();
+            for (ids, (job, call)) in rows {
+                match self.row(&ids, call)? {
+                    None => alone.entry(day_of(call)).or_default().push((job, call)),
+                    Some(row) if same::is_known(&row, call) => kept[job].duplicates += 1,
+                    Some(row) => {
+                        let joined = same::merge(row, call.clone());
+                        merged.entry(day_of(&joined)).or_default().push((ids, joined));
+                        kept[job].joined += 1;
+                    }
+                }
+            }
+            for (day, rows) in merged {
+                let outcome = self.writer(day)?.amend(&rows);
+                if outcome.is_err() {
+                    self.open.remove(&day);
+                }
+                outcome?;
+                rows.iter().for_each(|(ids, row)| self.sightings.rename(ids, row));
+            }
+            again = later;
+        }
+        Ok(alone)
+    }
+
+    /// The row of these ids, which began about when this sighting did.
+    fn row(&self, ids: &Ids, about: &Call) -> Result<Option<Call>, Error> {
+        let day = day_of(about);
+        for day in [Some(day), day.checked_sub(1), day.checked_add(1)].into_iter().flatten() {
+            let (trace_id, span_id) = ids.clone();
+            let time = Time(day.saturating_mul(DAY_NANOS));
+            let id = id_of(&Call { time, trace_id, span_id, ..Call::default() });
+            if let Some(row) = self.days.one(&id)? {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Learns of the newest calls that were kept before the start.
+    fn recall(&mut self) {
+        let newest = CallsQuery { limit: RECALLED, ..CallsQuery::default() };
+        match self.days.list(&newest) {
+            Ok(mut newest) => {
+                newest.calls.reverse();
+                self.sightings.recall(&newest.calls);
+            }
+            // The day says so itself as soon as it is asked for.
+            Err(error) => tracing::debug!(%error, "cannot look at the newest calls"),
+        }
     }
 
     fn writer(&mut self, day: u64) -> Result<&mut DayWriter, Error> {
@@ -265,5 +363,118 @@ impl Hand {
         let new = outcome?;
         self.days.learn(day, longest);
         Ok(new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{CallsQuery, Span, Store};
+    use contract::row::{Call, Time};
+
+    const NOON: u64 = 1_795_435_200_000_000_000;
+
+    fn kernel() -> Call {
+        Call {
+            time: Time(NOON),
+            trace_id: format!("{:032x}", 1),
+            span_id: format!("{:016x}", 1),
+            recognised_by: Some("host".into()),
+            service_name: Some("agent".into()),
+            operation_name: Some("chat".into()),
+            request_model: Some("gpt-4o".into()),
+            response_id: Some("chatcmpl-1".into()),
+            output_tokens: Some(17),
+            cost: "0.25".parse().ok(),
+            duration: Some(1.0),
+            ..Call::default()
+        }
+    }
+
+    fn sdk() -> Call {
+        Call {
+            time: Time(NOON - 1_000_000),
+            trace_id: format!("{:032x}", 2),
+            span_id: format!("{:016x}", 2),
+            parent_span_id: Some(format!("{:016x}", 3)),
+            recognised_by: None,
+            conversation_id: Some("talk".into()),
+            output_tokens: None,
+            cost: None,
+            more: [("otel.scope.name".to_owned(), "openlit".into())].into(),
+            ..kernel()
+        }
+    }
+
+    fn rows(store: &Store) -> Vec<Call> {
+        store.calls(&CallsQuery { limit: 10, ..CallsQuery::default() }).unwrap().calls
+    }
+
+    fn counted(store: &Store) -> u64 {
+        let span = Span {
+            from: Time(NOON - NOON % 3_600_000_000_000),
+            to: Time(NOON + 3_600_000_000_000),
+            service: None,
+        };
+        store.overview(&span).unwrap().totals.calls
+    }
+
+    #[test]
+    fn two_sightings_of_a_call_are_one_row_and_one_count_whoever_comes_first() {
+        for (first, second) in [(kernel(), sdk()), (sdk(), kernel())] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(dir.path()).unwrap();
+            assert_eq!(store.insert(vec![first.clone()]).unwrap().new.len(), 1);
+            let kept = store.insert(vec![second.clone()]).unwrap();
+            assert_eq!((kept.new.len(), kept.joined, kept.duplicates), (0, 1, 0));
+            let check = |store: &Store| {
+                let rows = rows(store);
+                assert_eq!((rows.len(), counted(store)), (1, 1));
+                let row = &rows[0];
+                assert_eq!(
+                    (&row.trace_id, &row.parent_span_id),
+                    (&sdk().trace_id, &sdk().parent_span_id)
+                );
+                assert_eq!((row.output_tokens, row.cost), (Some(17), kernel().cost));
+                assert_eq!(row.conversation_id.as_deref(), Some("talk"));
+                assert_eq!(store.call(&row.id).unwrap().as_ref(), Some(row));
+            };
+            check(&store);
+            let again = store.insert(vec![first.clone(), second.clone()]).unwrap();
+            assert_eq!((again.duplicates, again.joined), (2, 0));
+            drop(store);
+            // A sender that had no answer sends again, also to the next process.
+            let store = Store::open(dir.path()).unwrap();
+            let again = store.insert(vec![second, first]).unwrap();
+            assert_eq!((again.duplicates, again.new.len()), (2, 0));
+            check(&store);
+        }
+    }
+
+    #[test]
+    fn both_in_one_submission_are_one_call_too_and_the_second_may_come_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let kept = store.insert(vec![kernel(), sdk(), kernel()]).unwrap();
+        assert_eq!((kept.new.len(), kept.joined, kept.duplicates), (1, 1, 1));
+        assert_eq!((rows(&store).len(), counted(&store)), (1, 1));
+
+        let dir = tempfile::tempdir().unwrap();
+        Store::open(dir.path()).unwrap().insert(vec![kernel()]).unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.insert(vec![sdk()]).unwrap().joined, 1);
+        assert_eq!((rows(&store).len(), counted(&store)), (1, 1));
+    }
+
+    #[test]
+    fn calls_of_a_server_that_gives_every_answer_the_same_id_stay_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let number = |number: u64| Call {
+            span_id: format!("{number:016x}"),
+            time: Time(NOON + number * 100_000_000),
+            ..kernel()
+        };
+        assert_eq!(store.insert((1..=9).map(number).collect()).unwrap().new.len(), 9);
+        assert_eq!(counted(&store), 9);
     }
 }

@@ -1,0 +1,492 @@
+//! One call, seen by several: by the kernel and by an SDK, or by two SDKs of which one calls the
+//! other. It is one row, and is counted once, whoever comes first. Pure; knows no SQL.
+//!
+//! Two sightings are the same call when different observers made them, their times overlap, no
+//! model speaks against it, and
+//! - the provider gave both the same response id, or
+//! - one of them has no response id, no count of tokens speaks against it, and they come from the
+//!   same process, or one trace.
+//!
+//! The observer is the kernel or the library that made the span. Ids alone are not enough: a
+//! model server of one's own may give every answer the same.
+
+use contract::row::Call;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+
+/// Sightings that are remembered. SDKs send every few seconds; this is some minutes of a busy
+/// fleet, at about 200 bytes each.
+const MAX_SEEN: usize = 50_000;
+/// Sightings that are compared with a new one, newest first.
+const MAX_COMPARED: usize = 32;
+/// How far the ends of two sightings of one call may lie apart: an SDK also counts the time that
+/// the program takes to read.
+const SLACK_NANOS: u64 = 2_000_000_000;
+
+/// Attribute that names the library of a span.
+const SCOPE: &str = "otel.scope.name";
+/// Attribute of a call that was seen twice: trace and span of the sighting whose ids went.
+const ALSO: &str = "sonde.also";
+
+/// The ids of a sighting: trace and span.
+pub(crate) type Ids = (String, String);
+
+/// What is remembered of calls.
+#[derive(Debug, Default)]
+pub(crate) struct Sightings {
+    hash: RandomState,
+    seen: VecDeque<Seen>,
+    /// Number of the first of `seen`.
+    first: u64,
+    /// Numbers of sightings by response id, place and trace, each hashed.
+    found_by: HashMap<u64, VecDeque<u64>>,
+    /// Ids that are now under others.
+    moved: HashMap<u64, Ids>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    ids: Ids,
+    parent: Option<String>,
+    start: u64,
+    end: u64,
+    /// Who saw it, hashed; a second one once it was joined.
+    observers: [Option<u64>; 2],
+    response: Option<u64>,
+    /// Host and process, or container.
+    places: [Option<u64>; 2],
+    trace: u64,
+    models: [Option<u64>; 2],
+    tokens: [Option<u64>; 2],
+    recorded: bool,
+}
+
+impl Sightings {
+    /// Remembers a sighting, and gives the ids of the row of the same call when there is one.
+    /// A sighting with ids that are known already is no second one.
+    pub(crate) fn see(&mut self, call: &Call) -> Option<Ids> {
+        let ids = (call.trace_id.clone(), call.span_id.clone());
+        if let Some(now) = self.moved.get(&self.hash.hash_one(&ids)) {
+            return Some(now.clone());
+        }
+        let new = self.sighting(call, ids);
+        let keys = new.keys();
+        if let Some(number) = self.earlier(&new, &keys) {
+            let index = usize::try_from(number - self.first).ok()?;
+            let old = self.seen.get_mut(index)?;
+            if old.ids == new.ids {
+                return None;
+            }
+            old.observers[1] = new.observers[0];
+            // The widest of what is known, so that a third sighting is judged by all of it.
+            old.response = old.response.or(new.response);
+            return Some(old.ids.clone());
+        }
+        self.remember(new, &keys);
+        None
+    }
+
+    /// The ids that a row has now, where it was given others.
+    pub(crate) fn current(&self, ids: &Ids) -> Option<Ids> {
+        self.moved.get(&self.hash.hash_one(ids)).cloned()
+    }
+
+    /// Notes that the row of a call has other ids now.
+    pub(crate) fn rename(&mut self, old: &Ids, merged: &Call) {
+        let ids = (merged.trace_id.clone(), merged.span_id.clone());
+        for gone in [Some(old.clone()), also(merged)].into_iter().flatten() {
+            if gone != ids {
+                self.moved.insert(self.hash.hash_one(&gone), ids.clone());
+            }
+        }
+        if self.moved.len() > MAX_SEEN {
+            // All at once: which ones are old is not worth remembering.
+            self.moved.clear();
+        }
+        let trace = self.hash.hash_one(("trace", &ids.0));
+        if let Some(at) = self.seen.iter().rposition(|seen| seen.ids == *old)
+            && let Some(seen) = self.seen.get_mut(at)
+        {
+            seen.ids = ids;
+            seen.trace = trace;
+            let number = self.first + u64::try_from(at).unwrap_or(0);
+            self.found_by.entry(trace).or_default().push_back(number);
+        }
+    }
+
+    /// Remembers what a store kept before it was opened, oldest first.
+    pub(crate) fn recall(&mut self, calls: &[Call]) {
+        for call in calls {
+            let ids = (call.trace_id.clone(), call.span_id.clone());
+            if let Some(gone) = also(call) {
+                self.moved.insert(self.hash.hash_one(&gone), ids.clone());
+            }
+            let mut seen = self.sighting(call, ids);
+            if also(call).is_some() {
+                seen.observers[1] = Some(0);
+            }
+            let keys = seen.keys();
+            self.remember(seen, &keys);
+        }
+    }
+
+    fn sighting(&self, call: &Call, ids: Ids) -> Seen {
+        let hash = |kind: &str, text: &str| self.hash.hash_one((kind, text));
+        let observer = match (&call.recognised_by, call.more.get(SCOPE)) {
+            (Some(_), _) => "the kernel",
+            (None, Some(serde_json::Value::String(scope))) => scope,
+            _ => "",
+        };
+        let host = call.host_name.as_deref().unwrap_or_default();
+        let place = call.process_pid.map(|pid| self.hash.hash_one(("place", host, pid)));
+        let container = call.more.get("container.id").and_then(serde_json::Value::as_str);
+        let model =
+            |model: &Option<String>| model.as_deref().map(|model| hash("model", plain(model)));
+        let start = call.time.0;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a duration is not negative, and shorter than what is kept"
+        )]
+        let nanos = (call.duration.unwrap_or(0.0) * 1e9) as u64;
+        Seen {
+            trace: hash("trace", &ids.0),
+            ids,
+            parent: call.parent_span_id.clone(),
+            start,
+            end: start.saturating_add(nanos),
+            observers: [Some(hash("observer", observer)), None],
+            response: call.response_id.as_deref().map(|id| hash("response", id)),
+            places: [place, container.map(|id| hash("container", id))],
+            models: [model(&call.request_model), model(&call.response_model)],
+            tokens: [call.input_tokens, call.output_tokens],
+            recorded: call.recorded == Some(true),
+        }
+    }
+
+    /// The number of an earlier sighting of the same call: of those that are, the closest.
+    fn earlier(&self, new: &Seen, keys: &[u64]) -> Option<u64> {
+        let numbers = keys.iter().filter_map(|key| self.found_by.get(key));
+        let numbers = numbers.flat_map(|numbers| numbers.iter().rev().take(MAX_COMPARED));
+        let same = numbers.filter_map(|number| {
+            let seen = self.seen.get(usize::try_from(number.checked_sub(self.first)?).ok()?)?;
+            let distance =
+                seen.start.abs_diff(new.start).saturating_add(seen.end.abs_diff(new.end));
+            (seen.ids == new.ids || seen.is_same(new)).then_some((
+                seen.ids != new.ids,
+                distance,
+                *number,
+            ))
+        });
+        same.min().map(|(_, _, number)| number)
+    }
+
+    fn remember(&mut self, seen: Seen, keys: &[u64]) {
+        let number = self.first + u64::try_from(self.seen.len()).unwrap_or(0);
+        for key in keys {
+            self.found_by.entry(*key).or_default().push_back(number);
+        }
+        self.seen.push_back(seen);
+        if self.seen.len() > MAX_SEEN
+            && let Some(gone) = self.seen.pop_front()
+        {
+            for key in gone.keys() {
+                if let Some(numbers) = self.found_by.get_mut(&key) {
+                    // In order, but for what was renamed; what is left of that is looked over.
+                    while numbers.front().is_some_and(|number| *number <= self.first) {
+                        numbers.pop_front();
+                    }
+                    if numbers.is_empty() {
+                        self.found_by.remove(&key);
+                    }
+                }
+            }
+            self.first += 1;
+        }
+    }
+}
+
+impl Seen {
+    /// Under what a second sighting of the call is looked for.
+    fn keys(&self) -> Vec<u64> {
+        let [place, container] = self.places;
+        [self.response, place, container, Some(self.trace)].into_iter().flatten().collect()
+    }
+
+    fn is_same(&self, new: &Self) -> bool {
+        let observer = new.observers[0];
+        let is_child = new.trace == self.trace
+            && (new.parent.as_deref() == Some(&self.ids.1)
+                || self.parent.as_deref() == Some(&new.ids.1));
+        let is_other = self.observers[1].is_none() && (self.observers[0] != observer || is_child);
+        let overlap = self.start <= new.end.saturating_add(SLACK_NANOS)
+            && new.start <= self.end.saturating_add(SLACK_NANOS);
+        let model = agree(&self.models, &new.models);
+        if !is_other || !overlap || !model || self.recorded != new.recorded {
+            return false;
+        }
+        match (self.response, new.response) {
+            (Some(one), Some(other)) => one == other,
+            _ => {
+                let tokens = self.tokens.iter().zip(&new.tokens);
+                let counts_agree = tokens
+                    .filter_map(|(one, other)| Some((*one)?.abs_diff((*other)?)))
+                    .all(|difference| difference == 0);
+                counts_agree
+                    && self.is_within(new)
+                    && (self.trace == new.trace || agree_on_one(&self.places, &new.places))
+            }
+        }
+    }
+
+    /// Whether one of the two lies within the other, but for the slack: calls that only follow
+    /// each other do not.
+    fn is_within(&self, new: &Self) -> bool {
+        let within = |inner: &Self, outer: &Self| {
+            outer.start <= inner.start.saturating_add(SLACK_NANOS / 4)
+                && inner.end <= outer.end.saturating_add(SLACK_NANOS / 4)
+        };
+        (within(self, new) || within(new, self)) && self.start < new.end && new.start < self.end
+    }
+}
+
+/// Whether nothing known on both sides differs in all ways.
+fn agree(one: &[Option<u64>; 2], other: &[Option<u64>; 2]) -> bool {
+    let unknown = |side: &[Option<u64>; 2]| side.iter().all(Option::is_none);
+    unknown(one) || unknown(other) || agree_on_one(one, other)
+}
+
+fn agree_on_one(one: &[Option<u64>; 2], other: &[Option<u64>; 2]) -> bool {
+    one.iter().flatten().any(|value| other.contains(&Some(*value)))
+}
+
+/// A model's name without the date of its version, which some observers leave out.
+fn plain(model: &str) -> &str {
+    let model = model.rsplit('/').next().unwrap_or(model);
+    let is_date = |tail: &str| {
+        let digits = tail.bytes().filter(u8::is_ascii_digit).count();
+        digits == 8 && tail.bytes().all(|b| b.is_ascii_digit() || b == b'-')
+    };
+    [11, 9]
+        .into_iter()
+        .find_map(|len| {
+            let (head, tail) = model.split_at_checked(model.len().checked_sub(len)?)?;
+            (tail.starts_with(['-', '@']) && is_date(&tail[1..])).then_some(head)
+        })
+        .unwrap_or(model)
+}
+
+/// Whether a row already holds this very sighting.
+pub(crate) fn is_known(row: &Call, sighting: &Call) -> bool {
+    let is = |ids: (&str, &str)| ids == (sighting.trace_id.as_str(), sighting.span_id.as_str());
+    is((&row.trace_id, &row.span_id)) || also(row).is_some_and(|(trace, span)| is((&trace, &span)))
+}
+
+fn also(call: &Call) -> Option<Ids> {
+    let (trace, span) = call.more.get(ALSO)?.as_str()?.split_once('-')?;
+    Some((trace.to_owned(), span.to_owned()))
+}
+
+/// The one row of two sightings: the tree of the SDK, the numbers of the kernel, and what only one
+/// of them knows. It stays where the first began, under the service that was counted.
+pub(crate) fn merge(old: Call, new: Call) -> Call {
+    let (started, service_name) = (old.time, old.service_name.clone());
+    // Of two SDKs the first keeps its ids.
+    let (exact, tree) = if new.recognised_by.is_some() { (new, old) } else { (old, new) };
+    let (gone, ids) = if exact.recognised_by.is_some() {
+        ((exact.trace_id.clone(), exact.span_id.clone()), tree.clone())
+    } else {
+        ((tree.trace_id.clone(), tree.span_id.clone()), exact.clone())
+    };
+    let mut more = tree.more;
+    more.extend(exact.more);
+    more.insert(ALSO.into(), format!("{}-{}", gone.0, gone.1).into());
+    let list = |exact: Vec<String>, tree: Vec<String>| if exact.is_empty() { tree } else { exact };
+    Call {
+        time: started,
+        id: String::new(),
+        trace_id: ids.trace_id,
+        span_id: ids.span_id,
+        parent_span_id: ids.parent_span_id,
+        service_name: service_name.or(exact.service_name).or(tree.service_name),
+        workload_key: exact.workload_key.or(tree.workload_key),
+        platform: exact.platform.or(tree.platform),
+        host_name: exact.host_name.or(tree.host_name),
+        process_pid: exact.process_pid.or(tree.process_pid),
+        operation_name: exact.operation_name.or(tree.operation_name),
+        provider_name: exact.provider_name.or(tree.provider_name),
+        request_model: exact.request_model.or(tree.request_model),
+        response_model: exact.response_model.or(tree.response_model),
+        request_stream: exact.request_stream.or(tree.request_stream),
+        request_max_tokens: exact.request_max_tokens.or(tree.request_max_tokens),
+        request_temperature: exact.request_temperature.or(tree.request_temperature),
+        request_top_p: exact.request_top_p.or(tree.request_top_p),
+        request_choice_count: exact.request_choice_count.or(tree.request_choice_count),
+        response_id: exact.response_id.or(tree.response_id),
+        finish_reasons: list(exact.finish_reasons, tree.finish_reasons),
+        time_to_first_chunk: exact.time_to_first_chunk.or(tree.time_to_first_chunk),
+        time_to_first_token: exact.time_to_first_token.or(tree.time_to_first_token),
+        input_tokens: exact.input_tokens.or(tree.input_tokens),
+        output_tokens: exact.output_tokens.or(tree.output_tokens),
+        cache_read_tokens: exact.cache_read_tokens.or(tree.cache_read_tokens),
+        cache_write_tokens: exact.cache_write_tokens.or(tree.cache_write_tokens),
+        reasoning_tokens: exact.reasoning_tokens.or(tree.reasoning_tokens),
+        conversation_id: exact.conversation_id.or(tree.conversation_id),
+        tool_calls: list(exact.tool_calls, tree.tool_calls),
+        server_address: exact.server_address.or(tree.server_address),
+        server_port: exact.server_port.or(tree.server_port),
+        http_status: exact.http_status.or(tree.http_status),
+        error_type: exact.error_type.or(tree.error_type),
+        duration: exact.duration.or(tree.duration),
+        cost: exact.cost.or(tree.cost),
+        price_table: exact.price_table.or(tree.price_table),
+        retry_after: exact.retry_after.or(tree.retry_after),
+        resend_count: exact.resend_count.or(tree.resend_count),
+        chunk_count: exact.chunk_count.or(tree.chunk_count),
+        recognised_by: exact.recognised_by.or(tree.recognised_by),
+        incomplete: exact.incomplete.or(tree.incomplete),
+        request_body_size: exact.request_body_size.or(tree.request_body_size),
+        response_body_size: exact.response_body_size.or(tree.response_body_size),
+        recorded: exact.recorded.or(tree.recorded),
+        more,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Sightings, merge, plain};
+    use contract::row::{Call, Time};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn kernel(number: u64, start: u64) -> Call {
+        Call {
+            time: Time(1_000 * SECOND + start),
+            trace_id: format!("{number:032x}"),
+            span_id: format!("{number:016x}"),
+            recognised_by: Some("host".into()),
+            host_name: Some("h".into()),
+            process_pid: Some(7),
+            request_model: Some("gpt-4o".into()),
+            response_model: Some("gpt-4o-2024-08-06".into()),
+            input_tokens: Some(42),
+            duration: Some(2.0),
+            ..Call::default()
+        }
+    }
+
+    fn sdk(number: u64, start: u64) -> Call {
+        Call {
+            recognised_by: None,
+            more: [("otel.scope.name".to_owned(), "openlit".into())].into(),
+            parent_span_id: Some("00000000000000aa".into()),
+            ..kernel(number, start)
+        }
+    }
+
+    fn with_id(call: Call, id: &str) -> Call {
+        Call { response_id: Some(id.into()), ..call }
+    }
+
+    /// Whether the second is another sighting of the first.
+    fn joins(first: &Call, second: &Call) -> bool {
+        let mut sightings = Sightings::default();
+        assert_eq!(sightings.see(first), None);
+        sightings.see(second).is_some()
+    }
+
+    #[test]
+    fn the_same_response_is_the_same_call_whoever_comes_first() {
+        let elsewhere = Call { process_pid: Some(1), host_name: None, ..sdk(2, SECOND) };
+        let (one, other) = (with_id(kernel(1, SECOND), "r"), with_id(elsewhere, "r"));
+        assert!(joins(&one, &other) && joins(&other, &one));
+        let later = with_id(sdk(2, 60 * SECOND), "r");
+        assert!(!joins(&one, &later), "a server may give every answer the same id");
+        assert!(!joins(&one, &with_id(kernel(2, SECOND), "r")), "the same observer");
+        assert!(!joins(&one, &with_id(sdk(2, SECOND), "s")), "another response of the process");
+        let other_model = Call {
+            request_model: Some("gpt-4o-mini".into()),
+            response_model: None,
+            ..with_id(sdk(2, SECOND), "r")
+        };
+        assert!(!joins(&one, &other_model));
+    }
+
+    #[test]
+    fn without_ids_the_process_and_the_time_say_so() {
+        let around = Call { duration: Some(2.2), ..sdk(2, SECOND - 100_000_000) };
+        assert!(joins(&kernel(1, SECOND), &around));
+        assert!(!joins(&kernel(1, SECOND), &Call { process_pid: Some(8), ..around.clone() }));
+        assert!(!joins(&kernel(1, SECOND), &Call { input_tokens: Some(43), ..around.clone() }));
+        assert!(!joins(&kernel(1, SECOND), &sdk(2, 4 * SECOND)), "the next call");
+        let mut sightings = Sightings::default();
+        // Two at once: the closest in time is the one.
+        for (number, start) in [(1, 0), (2, SECOND)] {
+            assert_eq!(sightings.see(&kernel(number, start)), None);
+        }
+        let ids = sightings.see(&sdk(3, SECOND)).unwrap();
+        assert_eq!(ids.1, kernel(2, 0).span_id);
+        let ids = sightings.see(&sdk(4, 0)).unwrap();
+        assert_eq!(ids.1, kernel(1, 0).span_id);
+        assert_eq!(sightings.see(&sdk(5, 0)), None, "both are taken");
+    }
+
+    #[test]
+    fn a_library_that_calls_another_made_one_call() {
+        let outer = sdk(1, SECOND);
+        let inner = Call {
+            trace_id: outer.trace_id.clone(),
+            span_id: "00000000000000bb".into(),
+            parent_span_id: Some(outer.span_id.clone()),
+            process_pid: None,
+            ..sdk(1, SECOND)
+        };
+        assert!(joins(&outer, &inner) && joins(&inner, &outer));
+        let beside = Call { parent_span_id: None, ..inner };
+        assert!(!joins(&outer, &beside), "the same library, not below");
+    }
+
+    #[test]
+    fn a_merged_call_has_the_tree_of_the_sdk_and_the_numbers_of_the_kernel() {
+        let exact = Call { output_tokens: Some(17), cost: None, ..kernel(1, SECOND) };
+        let tree = Call {
+            output_tokens: Some(99),
+            conversation_id: Some("c".into()),
+            ..sdk(2, SECOND + 5)
+        };
+        for (old, new) in [(&exact, &tree), (&tree, &exact)] {
+            let merged = merge(old.clone(), new.clone());
+            assert_eq!(merged.span_id, tree.span_id);
+            assert_eq!(merged.parent_span_id, tree.parent_span_id);
+            assert_eq!((merged.time, merged.output_tokens), (old.time, Some(17)));
+            assert_eq!(merged.conversation_id.as_deref(), Some("c"));
+            let mut sightings = Sightings::default();
+            sightings.recall(std::slice::from_ref(&merged));
+            let known = (merged.trace_id.clone(), merged.span_id.clone());
+            assert_eq!(sightings.see(&exact), Some(known), "sent again, after a restart");
+            assert_eq!(sightings.see(&tree), None, "its ids are those of the row");
+        }
+    }
+
+    #[test]
+    fn dates_of_versions_do_not_tell_models_apart() {
+        for model in ["gpt-4o-2024-08-06", "gpt-4o-20240806", "gpt-4o@20240806", "openai/gpt-4o"] {
+            assert_eq!(plain(model), "gpt-4o");
+        }
+        for model in ["gpt-4o-mini", "gpt-4", "", "ä-2024-08-0", "o1-pro-12345678901"] {
+            assert_eq!(plain(model), model);
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut sightings = Sightings::default();
+        for number in 0..60_000 {
+            sightings.see(&with_id(kernel(number, number * 10 * SECOND), &format!("r{number}")));
+        }
+        assert_eq!(sightings.seen.len(), super::MAX_SEEN);
+        assert!(sightings.found_by.len() <= 2 * super::MAX_SEEN + 1);
+        let place = sightings.found_by.values().map(std::collections::VecDeque::len).max();
+        assert!(place <= Some(super::MAX_SEEN + 1));
+    }
+}
