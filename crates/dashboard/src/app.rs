@@ -2,11 +2,14 @@
 
 use crate::clock::Clock;
 use crate::error::ApiError;
+use crate::forward::Forward;
 use crate::guard::{self, Door, Hosts};
 use crate::hub::Hub;
+use crate::otlp::Crowds;
+use crate::prometheus::{self, Numbers};
 use crate::{api, otlp, page, poll};
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::{Extension, Json, Router};
@@ -45,6 +48,11 @@ pub(crate) struct Shared {
     /// True once the dashboard stops.
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) received: Received,
+    pub(crate) numbers: Numbers,
+    /// The names that senders brought.
+    pub(crate) crowds: Crowds,
+    /// Where calls are passed on to.
+    pub(crate) forward: Option<Forward>,
     /// What upkeep found when it last looked.
     pub(crate) storage: Mutex<Option<contract::row::Storage>>,
     pub(crate) questions: Semaphore,
@@ -86,11 +94,19 @@ impl Shared {
             cookie,
             stopping,
             received: Received::default(),
+            numbers: Numbers::default(),
+            crowds: Crowds::default(),
+            forward: None,
             storage: Mutex::default(),
             questions: Semaphore::new(MAX_QUESTIONS),
             decoding: Semaphore::new(MAX_DECODING),
             listeners: Arc::new(Semaphore::new(MAX_LISTENERS)),
         }
+    }
+
+    /// Whether a request was passed on by this dashboard itself, over whatever detour.
+    pub(crate) fn is_own(&self, headers: &HeaderMap) -> bool {
+        self.forward.as_ref().is_some_and(|forward| forward.is_mark(headers))
     }
 
     /// Asks something of control state, on a thread that may block. It is never behind a long
@@ -144,6 +160,7 @@ pub(crate) fn app(state: &App, door: Door) -> Router {
     let routes = OpenApiRouter::with_openapi(described())
         .merge(guarded(api::routes(), guard::Pass::Api))
         .merge(guarded(api::owner_routes(), guard::Pass::Owner))
+        .merge(guarded(prometheus::routes(), guard::Pass::Api))
         .merge(guarded(poll::routes(), guard::Pass::Poll))
         .merge(guarded(otlp::routes(), guard::Pass::Ingest))
         .merge(public_routes());
@@ -156,6 +173,29 @@ pub(crate) fn app(state: &App, door: Door) -> Router {
         .layer(from_fn(guard::headers))
         .layer(Extension(door))
         .with_state(Arc::clone(state))
+}
+
+/// A router for telemetry alone: what listens on the ports of OTLP. A token is always needed, so
+/// that the name that it is asked under does not matter.
+pub(crate) fn telemetry(state: &App, routes: Router<App>) -> Router {
+    let pass = (Arc::clone(state), guard::Pass::Ingest);
+    routes
+        .route_layer(from_fn_with_state(pass, guard::check))
+        .fallback(unknown_path)
+        .layer(from_fn(guard::headers))
+        .layer(Extension(Door::Tcp))
+        .with_state(Arc::clone(state))
+}
+
+async fn unknown_path(headers: HeaderMap) -> ApiError {
+    let message = "cannot find this path; OTLP is at /v1/traces, /v1/metrics and /v1/logs, and at \
+                   the three Export services of gRPC";
+    let status = match otlp::form(&headers) {
+        // gRPC's word for a service that is not there.
+        crate::error::Form::Grpc => StatusCode::NOT_IMPLEMENTED,
+        _ => StatusCode::NOT_FOUND,
+    };
+    ApiError::new(status, message).with_form(otlp::form(&headers))
 }
 
 /// Paths that anyone may ask: they tell nothing of what is kept.

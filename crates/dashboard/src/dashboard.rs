@@ -1,10 +1,12 @@
 //! [`Dashboard`]: starts everything, and stops it.
 
-use crate::app::{App, Shared, app};
+use crate::app::{App, Shared, app, telemetry};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Port};
+use crate::forward::{self, Forward};
 use crate::guard::{Door, Hosts};
-use crate::serve::serve;
+use crate::otlp;
+use crate::serve::{Protocol, serve};
 use crate::socket::{self, SocketFile};
 use crate::upkeep;
 use contract::row::Time;
@@ -59,6 +61,19 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A port of OTLP cannot be listened on.
+    #[error("cannot listen on {address} for OTLP; name a free address of this machine with {flag}")]
+    Otlp {
+        /// The address.
+        address: SocketAddr,
+        /// The flag that names another.
+        flag: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The receiver to forward to cannot be used.
+    #[error("{0}")]
+    Forward(String),
     /// The runtime of the server cannot start.
     #[error("cannot start the threads of the server")]
     Runtime(#[source] io::Error),
@@ -72,6 +87,7 @@ pub struct Dashboard {
     controller_token: String,
     stopping: watch::Sender<bool>,
     doors: Vec<tokio::task::JoinHandle<()>>,
+    otlp: [Option<SocketAddr>; 2],
     runtime: Option<Runtime>,
     _socket: SocketFile,
 }
@@ -88,6 +104,17 @@ impl Dashboard {
         let address = listener
             .local_addr()
             .map_err(|source| Error::Listen { address: config.listen, source })?;
+        let grpc = listen_otlp(config.otlp_grpc, "--otlp-grpc")?;
+        let http = listen_otlp(config.otlp_http, "--otlp-http")?;
+        let ports = [&grpc, &http]
+            .map(|port| port.as_ref().and_then(|listener| listener.local_addr().ok()));
+        let (forward, sending) = match &config.forward {
+            Some(to) => {
+                let (forward, sending) = Forward::new(to).map_err(cannot_forward)?;
+                (Some(forward), Some(sending))
+            }
+            None => (None, None),
+        };
         let store = Store::open(&config.data_dir)?;
         let controller_token = controller_token(&store, &config.data_dir)?;
         let (socket, socket_file) = socket::bind(&config.data_dir)
@@ -102,7 +129,8 @@ impl Dashboard {
         };
         // Cookies of a host are shared by all its ports; the name keeps two dashboards apart.
         let cookie = format!("sonde_session_{}", address.port());
-        let state = Arc::new(Shared::new(store, hosts, url(address), cookie, stopped.clone()));
+        let shared = Shared::new(store, hosts, url(address), cookie, stopped.clone());
+        let state = Arc::new(Shared { forward, ..shared });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("dashboard")
@@ -112,11 +140,21 @@ impl Dashboard {
         let guard = runtime.enter();
         let tcp = tokio::net::TcpListener::from_std(listener).map_err(Error::Runtime)?;
         let unix = tokio::net::UnixListener::from_std(socket).map_err(Error::Runtime)?;
-        let doors = vec![
-            runtime.spawn(serve(tcp, app(&state, Door::Tcp), stopped.clone())),
-            runtime.spawn(serve(unix, app(&state, Door::Socket), stopped.clone())),
-            runtime.spawn(upkeep::run(Arc::clone(&state), config.limits, stopped)),
+        let mut doors = vec![
+            runtime.spawn(serve(tcp, Protocol::Http1, app(&state, Door::Tcp), stopped.clone())),
+            runtime.spawn(serve(unix, Protocol::Http1, app(&state, Door::Socket), stopped.clone())),
+            runtime.spawn(upkeep::run(Arc::clone(&state), config.limits, stopped.clone())),
         ];
+        for (listener, protocol, routes) in [
+            (grpc, Protocol::Http2, otlp::grpc_routes()),
+            (http, Protocol::Http1, otlp::routes().split_for_parts().0),
+        ] {
+            let Some(listener) = listener else { continue };
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Runtime)?;
+            let router = telemetry(&state, routes);
+            doors.push(runtime.spawn(serve(listener, protocol, router, stopped.clone())));
+        }
+        doors.extend(sending.map(|sending| runtime.spawn(sending.run(stopped))));
         drop(guard);
         let runtime = Some(runtime);
         Ok(Self {
@@ -125,6 +163,7 @@ impl Dashboard {
             controller_token,
             stopping,
             doors,
+            otlp: ports,
             runtime,
             _socket: socket_file,
         })
@@ -133,6 +172,16 @@ impl Dashboard {
     /// Address that it listens on, with the port that it got.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Address of OTLP over gRPC, where it listens for that.
+    pub fn otlp_grpc(&self) -> Option<SocketAddr> {
+        self.otlp[0]
+    }
+
+    /// Address of OTLP over HTTP alone, where it listens for that beside its own port.
+    pub fn otlp_http(&self) -> Option<SocketAddr> {
+        self.otlp[1]
     }
 
     /// URL of the page.
@@ -198,6 +247,44 @@ fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Error> {
     Ok(listener)
 }
 
+/// Listens for OTLP. A port that nobody asked for is done without when it is taken.
+fn listen_otlp(
+    port: Option<Port>,
+    flag: &'static str,
+) -> Result<Option<std::net::TcpListener>, Error> {
+    let Some(Port { address, is_optional }) = port else { return Ok(None) };
+    let listener = if is_optional {
+        std::net::TcpListener::bind(address).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        })
+    } else {
+        return match listen(address) {
+            Ok(listener) => Ok(Some(listener)),
+            Err(Error::Listen { source, .. }) => Err(Error::Otlp { address, flag, source }),
+            Err(_taken) => {
+                let source = io::Error::from(io::ErrorKind::AddrInUse);
+                Err(Error::Otlp { address, flag, source })
+            }
+        };
+    };
+    match listener {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) => {
+            tracing::warn!(%address, %error, "does not listen for OTLP there; {flag} names another");
+            Ok(None)
+        }
+    }
+}
+
+fn cannot_forward(error: forward::Error) -> Error {
+    let mut text = error.to_string();
+    if let Some(source) = std::error::Error::source(&error) {
+        text = format!("{text}: {source}");
+    }
+    Error::Forward(text)
+}
+
 /// The URL that a browser on this machine opens.
 fn url(address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
@@ -224,6 +311,20 @@ fn controller_token(store: &Store, data_dir: &Path) -> Result<String, Error> {
     let mut file = options.write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
     writeln!(file, "{token}").and_then(|()| file.sync_all()).map_err(failed)?;
     Ok(token)
+}
+
+#[cfg(test)]
+impl Dashboard {
+    /// All calls that it keeps, for tests.
+    pub(crate) fn rows(&self) -> Vec<contract::row::Call> {
+        let query = storage::CallsQuery { limit: 1_000, ..storage::CallsQuery::default() };
+        self.state.store.calls(&query).unwrap().calls
+    }
+
+    /// What it received, for tests.
+    pub(crate) fn counts(&self) -> std::collections::BTreeMap<String, u64> {
+        self.state.received.counts()
+    }
 }
 
 #[cfg(test)]

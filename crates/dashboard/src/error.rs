@@ -33,6 +33,8 @@ pub(crate) enum Form {
     OtlpJson,
     /// The same in protobuf.
     OtlpProtobuf,
+    /// A status of gRPC, in headers alone.
+    Grpc,
 }
 
 /// The body of a refusal.
@@ -65,6 +67,11 @@ impl ApiError {
     pub(crate) fn busy() -> Self {
         let message = "cannot take more now; try again in a second";
         Self { retry_after: Some(1), ..Self::new(StatusCode::TOO_MANY_REQUESTS, message) }
+    }
+
+    /// The sender was too slow; it may try again.
+    pub(crate) fn late(message: &'static str) -> Self {
+        Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }
     }
 
     /// A failure of ours. The cause is logged under an id, and only the id is answered.
@@ -122,6 +129,9 @@ impl IntoResponse for ApiError {
                 let body = crate::otlp::status(rpc_code(self.status), &self.message);
                 (self.status, [(header::CONTENT_TYPE, crate::otlp::PROTOBUF)], body).into_response()
             }
+            Form::Grpc => {
+                crate::otlp::grpc_failure(rpc_code(self.status), &self.message, self.retry_after)
+            }
         };
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -145,6 +155,7 @@ fn rpc_code(status: StatusCode) -> u64 {
         403 => 7,
         404 => 5,
         429 => 8,
+        501 => 12,
         _ => 14,
     }
 }

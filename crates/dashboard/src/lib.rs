@@ -2,8 +2,8 @@
 //!
 //! [`Dashboard::start`] is the way in; everything that can fail fails there. Inside, `app.rs`
 //! builds the router, `guard.rs` says who may pass, `api.rs` answers the page and the command
-//! line, `poll.rs` answers controllers, `otlp.rs` reads telemetry, `page.rs` serves the page,
-//! `upkeep.rs` forgets what is old.
+//! line, `poll.rs` answers controllers, `otlp.rs` reads telemetry, `forward.rs` passes it on,
+//! `prometheus.rs` counts, `page.rs` serves the page, `upkeep.rs` forgets what is old.
 //!
 //! No SQL here: what is kept and how is `storage`'s.
 #![forbid(unsafe_code)]
@@ -21,7 +21,9 @@ mod poll;
 
 mod clock;
 mod error;
+mod forward;
 mod hub;
+mod prometheus;
 mod serve;
 mod socket;
 mod upkeep;
@@ -29,5 +31,5 @@ mod upkeep;
 #[cfg(test)]
 mod tests;
 
-pub use config::Config;
+pub use config::{Config, PassOn, Passed, Port};
 pub use dashboard::{Dashboard, Error};

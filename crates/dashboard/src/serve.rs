@@ -2,7 +2,7 @@
 //! for ever.
 
 use axum::Router;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::io;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// How long a client may take for the head of a request; also how long a connection may idle.
 const HEAD_TIME: Duration = Duration::from_secs(30);
@@ -20,6 +20,21 @@ const MAX_CONNECTIONS: usize = 16_384;
 const DRAIN_TIME: Duration = Duration::from_millis(700);
 /// A pause when the system gives no more connections, so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Calls that a connection of HTTP/2 may make at a time.
+const MAX_STREAMS: u32 = 64;
+/// How often a silent connection of HTTP/2 is asked whether it lives.
+const PING_EVERY: Duration = Duration::from_secs(30);
+/// Largest sum of headers of a call over HTTP/2.
+const MAX_HEADERS: u32 = 64 << 10;
+
+/// The version of HTTP that a door speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    /// HTTP/2 without TLS and without an upgrade, as gRPC speaks it.
+    Http2,
+}
 
 /// Something that connections come in by.
 pub(crate) trait Listen {
@@ -57,6 +72,7 @@ impl Listen for UnixListener {
 /// Serves until `stopping` is true, then lets answers that are under way finish for a moment.
 pub(crate) async fn serve(
     listener: impl Listen,
+    protocol: Protocol,
     router: Router,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -78,21 +94,40 @@ pub(crate) async fn serve(
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
         let service = TowerToHyperService::new(router.clone());
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIME)
-            .max_buf_size(64 << 10)
-            .serve_connection(TokioIo::new(connection), service);
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended");
+        let io = TokioIo::new(connection);
+        match protocol {
+            Protocol::Http1 => {
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_TIME)
+                    .max_buf_size(64 << 10)
+                    .serve_connection(io, service);
+                tokio::spawn(until_its_end(graceful.watch(connection), place));
             }
-            drop(place);
-        });
+            Protocol::Http2 => {
+                let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .timer(TokioTimer::new())
+                    .keep_alive_interval(PING_EVERY)
+                    .max_concurrent_streams(MAX_STREAMS)
+                    .max_header_list_size(MAX_HEADERS)
+                    .serve_connection(io, service);
+                tokio::spawn(until_its_end(graceful.watch(connection), place));
+            }
+        }
     }
     drop(listener);
     if tokio::time::timeout(DRAIN_TIME, graceful.shutdown()).await.is_err() {
         tracing::debug!("connections were still open at the end");
     }
+}
+
+/// Serves one connection, and gives its place back.
+async fn until_its_end(
+    connection: impl Future<Output = Result<(), hyper::Error>>,
+    place: OwnedSemaphorePermit,
+) {
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection ended");
+    }
+    drop(place);
 }

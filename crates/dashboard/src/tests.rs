@@ -1,8 +1,11 @@
 //! The API as its callers see it: handlers through the router, and the listeners for real.
 
 mod access;
+mod forward;
+mod grpc;
 mod live;
 mod requests;
+mod senders;
 mod telemetry;
 mod upkeep;
 

@@ -67,6 +67,8 @@ pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) listen: Listen,
     #[command(flatten)]
+    pub(crate) telemetry: Telemetry,
+    #[command(flatten)]
     pub(crate) capture: CaptureOptions,
 }
 
@@ -86,6 +88,8 @@ pub(crate) struct Dashboard {
     pub(crate) data: DataDir,
     #[command(flatten)]
     pub(crate) listen: Listen,
+    #[command(flatten)]
+    pub(crate) telemetry: Telemetry,
 }
 
 /// Where state is kept.
@@ -106,6 +110,64 @@ pub(crate) struct Listen {
     /// on; all others are refused (DNS rebinding)
     #[arg(long, env = "SONDE_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
     pub(crate) allowed_host: Vec<String>,
+}
+
+/// Further ways in and out for telemetry.
+#[derive(Debug, Args)]
+pub(crate) struct Telemetry {
+    /// Address and port of OTLP over gRPC, or `off`; without it 127.0.0.1:4317 where it is free
+    #[arg(long, env = "SONDE_OTLP_GRPC", value_name = "ADDR:PORT")]
+    pub(crate) otlp_grpc: Option<OtlpPort>,
+    /// Address and port of OTLP over HTTP beside the page's, or `off`; without it 127.0.0.1:4318
+    /// where it is free
+    #[arg(long, env = "SONDE_OTLP_HTTP", value_name = "ADDR:PORT")]
+    pub(crate) otlp_http: Option<OtlpPort>,
+    /// Pass telemetry on to this receiver of OTLP over HTTP, such as `https://otel.example.com`
+    #[arg(long, env = "SONDE_FORWARD", value_name = "URL")]
+    pub(crate) forward: Option<String>,
+    /// What to pass on: model calls without content, or everything as it came
+    #[arg(long, env = "SONDE_FORWARD_WHAT", value_enum, default_value_t = ForwardWhat::Calls)]
+    pub(crate) forward_what: ForwardWhat,
+    /// Header of what is passed on, such as `authorization=Bearer …`; better in the environment
+    #[arg(long, env = "SONDE_FORWARD_HEADER", value_name = "NAME=VALUE", value_delimiter = ',',
+          value_parser = header, hide_env_values = true)]
+    pub(crate) forward_header: Vec<(String, String)>,
+    /// File with certificates (PEM) to trust for that receiver beside the usual ones
+    #[arg(long, env = "SONDE_FORWARD_CA", value_name = "FILE")]
+    pub(crate) forward_ca: Option<PathBuf>,
+}
+
+/// A port of OTLP that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OtlpPort {
+    Off,
+    At(SocketAddr),
+}
+
+impl std::str::FromStr for OtlpPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        let wrong = |_wrong| "write it as ADDRESS:PORT, such as 0.0.0.0:4317, or `off`".to_owned();
+        text.parse().map(Self::At).map_err(wrong)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ForwardWhat {
+    /// Model calls, each once, without content
+    Calls,
+    /// Traces, metrics and logs as they came, content included
+    Everything,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(name, _)| !name.trim().is_empty());
+    let (name, value) = pair.ok_or("write it as NAME=VALUE")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
 #[derive(Debug, Args)]

@@ -1,17 +1,14 @@
 //! The JSON form of OTLP: ids in hexadecimal, 64-bit numbers as strings, unknown keys ignored.
 
 use super::Malformed;
-use super::read::{Attributes, Batch, Span, Value};
+use super::read::{
+    Attributes, Batch, FIRST_CHUNK, MAX_ATTRIBUTES, MAX_EVENTS, MAX_ITEMS, Span, Value,
+};
 use contract::row::Time;
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
 use std::marker::PhantomData;
-
-/// Attributes of one span or resource that are looked at.
-const MAX_ATTRIBUTES: usize = 10_000;
-/// Items of an array attribute that are kept.
-const MAX_ITEMS: usize = 64;
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
@@ -35,7 +32,22 @@ struct Resource {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct ScopeSpans {
+    scope: Option<Scope>,
     spans: Option<Vec<SpanJson>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Scope {
+    name: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct EventJson {
+    name: Option<String>,
+    time_unix_nano: Option<Number>,
+    attributes: Kept,
 }
 
 #[derive(Deserialize, Default)]
@@ -47,6 +59,7 @@ struct SpanJson {
     start_time_unix_nano: Option<Number>,
     end_time_unix_nano: Option<Number>,
     attributes: Kept,
+    events: Bounded<EventJson, MAX_EVENTS>,
     status: Option<Status>,
 }
 
@@ -201,7 +214,7 @@ impl Any {
         });
         let texts = self.array_value.map(|array| {
             let items = array.values.0.into_iter().filter_map(|item| item.string_value);
-            Value::Texts(items.map(|text| Value::cut(&text)).collect())
+            Value::Texts(items.map(|text| Value::item(&text)).collect())
         });
         text.or(flag).or(whole).or(real).or(texts)
     }
@@ -220,6 +233,16 @@ impl SpanJson {
     fn span(self) -> Span {
         let id = |id: Option<String>| id.unwrap_or_default().to_ascii_lowercase();
         let code = self.status.and_then(|status| status.code);
+        let mut attributes = self.attributes.0;
+        let mut first_chunk = None;
+        for event in self.events.0 {
+            let name = event.name.unwrap_or_default();
+            if name == "exception" {
+                attributes.add_exception(&event.attributes.0);
+            } else if first_chunk.is_none() && FIRST_CHUNK.contains(&name.as_str()) {
+                first_chunk = event.time_unix_nano.map(Number::value);
+            }
+        }
         Span {
             trace_id: id(self.trace_id),
             span_id: id(self.span_id),
@@ -230,7 +253,8 @@ impl SpanJson {
                 Code::Number(code) => code == 2,
                 Code::Name(name) => name == "STATUS_CODE_ERROR",
             }),
-            attributes: self.attributes.0,
+            attributes,
+            first_chunk,
         }
     }
 }
@@ -242,8 +266,11 @@ pub(super) fn traces(body: &[u8], now: Time) -> Result<Batch, Malformed> {
     for resource_spans in request.resource_spans.unwrap_or_default() {
         let resource = resource_spans.resource.unwrap_or_default().attributes.0;
         for scope_spans in resource_spans.scope_spans.unwrap_or_default() {
+            let scope = scope_spans.scope.and_then(|scope| scope.name).unwrap_or_default();
             for span in scope_spans.spans.unwrap_or_default() {
-                batch.add(&resource, span.span(), now);
+                let mut span = span.span();
+                span.attributes.add_scope(&scope);
+                batch.add(&resource, span, now);
             }
         }
     }
@@ -268,17 +295,35 @@ struct OtherScopes {
 #[serde(default)]
 struct OtherItems {
     #[serde(alias = "metrics", alias = "logRecords")]
-    items: Option<Vec<IgnoredAny>>,
+    items: Option<Vec<OtherItem>>,
 }
 
-/// Counts the metrics or logs of a request.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct OtherItem {
+    #[serde(alias = "sum", alias = "histogram", alias = "exponentialHistogram", alias = "summary")]
+    gauge: Option<Points>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Points {
+    data_points: Option<Vec<IgnoredAny>>,
+}
+
+/// Counts the metrics or logs of a request, and the points of metrics.
 pub(super) fn others(body: &[u8]) -> Result<Batch, Malformed> {
     let request: Others = parse(body)?;
+    let mut batch = Batch::default();
     let scopes =
         request.resources.into_iter().flatten().flat_map(|one| one.scopes.into_iter().flatten());
-    let counts = scopes.map(|scope| scope.items.map_or(0, |items| items.len()));
-    let others = u64::try_from(counts.sum::<usize>()).unwrap_or(u64::MAX);
-    Ok(Batch { others, ..Batch::default() })
+    for item in scopes.flat_map(|scope| scope.items.into_iter().flatten()) {
+        let points =
+            item.gauge.and_then(|gauge| gauge.data_points).map_or(0, |points| points.len());
+        batch.others += 1;
+        batch.points += u64::try_from(points).unwrap_or(u64::MAX);
+    }
+    Ok(batch)
 }
 
 fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Malformed> {

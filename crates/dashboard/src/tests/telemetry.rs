@@ -104,6 +104,16 @@ fn gzip(body: &[u8]) -> Vec<u8> {
     gzip.finish().unwrap()
 }
 
+/// Bytes that do not repeat themselves.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_be_bytes()[0]
+    };
+    (0..len).map(|_| next()).collect()
+}
+
 async fn calls(bench: &Bench) -> Vec<Value> {
     bench.get("/api/v1/calls?limit=1000").await.1["calls"].as_array().unwrap().clone()
 }
@@ -125,6 +135,7 @@ async fn protobuf_and_json_and_gzip_make_the_same_row() {
     for (kind, encoding, body) in [
         (PROTOBUF, "identity", binary.clone()),
         (PROTOBUF, "gzip", gzip(&binary)),
+        (PROTOBUF, "zstd", zstd::encode_all(&binary[..], 3).unwrap()),
         (JSON, "identity", text.clone()),
         ("application/json; charset=utf-8", "gzip", gzip(&text)),
     ] {
@@ -196,6 +207,14 @@ async fn garbage_and_bombs_are_refused_in_the_form_of_otlp() {
     let bench = Bench::new();
     let bomb = gzip(&vec![0; 80 << 20]);
     let json_bomb = gzip(format!("{{\"x\":\"{}\"}}", "x".repeat(9 << 20)).as_bytes());
+    let zstd_bomb = zstd::encode_all(&vec![0; 80 << 20][..], 1).unwrap();
+    // Small enough in all, but thousands of times what was sent.
+    let ratio_bomb = zstd::encode_all(&vec![0; 32 << 20][..], 1).unwrap();
+    // A frame that wants 128 MiB of memory for its window.
+    let mut wide = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    wide.window_log(27).unwrap();
+    wide.write_all(&noise(9 << 20)).unwrap();
+    let wide = wide.finish().unwrap();
     let deep = "{\"resourceSpans\":".to_owned() + &"[".repeat(100_000);
     let cut = request(vec![span(1)]).encode_to_vec();
     for (kind, encoding, body, wanted) in [
@@ -205,7 +224,11 @@ async fn garbage_and_bombs_are_refused_in_the_form_of_otlp() {
         (PROTOBUF, "identity", vec![0; 17 << 20], StatusCode::PAYLOAD_TOO_LARGE),
         (PROTOBUF, "gzip", b"not gzip".to_vec(), StatusCode::BAD_REQUEST),
         (PROTOBUF, "gzip", bomb, StatusCode::PAYLOAD_TOO_LARGE),
-        (PROTOBUF, "zstd", vec![], StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        (PROTOBUF, "br", vec![], StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        (PROTOBUF, "zstd", b"not zstd".to_vec(), StatusCode::BAD_REQUEST),
+        (PROTOBUF, "zstd", zstd_bomb, StatusCode::PAYLOAD_TOO_LARGE),
+        (PROTOBUF, "zstd", ratio_bomb, StatusCode::PAYLOAD_TOO_LARGE),
+        (PROTOBUF, "zstd", wide, StatusCode::BAD_REQUEST),
         (JSON, "identity", b"{\"resourceSpans\":[".to_vec(), StatusCode::BAD_REQUEST),
         (JSON, "identity", deep.into_bytes(), StatusCode::BAD_REQUEST),
         (JSON, "gzip", json_bomb, StatusCode::PAYLOAD_TOO_LARGE),
@@ -253,18 +276,28 @@ async fn crowds_of_spans_and_attributes_cost_little_and_disturb_nobody() {
 }
 
 #[tokio::test]
-async fn metrics_and_logs_are_read_and_counted() {
+async fn metrics_and_logs_are_read_and_counted_and_the_answer_says_that_they_are_not_kept() {
     let bench = Bench::new();
-    let metrics =
-        json!({ "resourceMetrics": [{ "scopeMetrics": [{ "metrics": [{ "name": "a" }, {}] }] }] });
+    let points = json!([{ "asInt": "1" }, { "asDouble": 2.0 }]);
+    let metrics = json!({ "resourceMetrics": [{ "scopeMetrics": [{ "metrics": [
+        { "name": "a", "sum": { "dataPoints": points } }, {} ] }] }] });
     let logs = json!({ "resourceLogs": [{ "scopeLogs": [{ "logRecords": [{}] }, {}] }, {}] });
-    for (path, body) in [("/v1/metrics", metrics), ("/v1/logs", logs)] {
+    // One resource, one scope, one metric with a gauge of one point, or one log.
+    let metric = vec![0x0a, 8, 0x12, 6, 0x12, 4, 0x2a, 2, 0x0a, 0];
+    let log = vec![0x0a, 4, 0x12, 2, 0x12, 0];
+    for (path, body, key, count, binary) in [
+        ("/v1/metrics", metrics, "rejectedDataPoints", "2", metric),
+        ("/v1/logs", logs, "rejectedLogRecords", "1", log),
+    ] {
         let (status, answer) = post(&bench, path, JSON, "identity", body.to_string().into()).await;
-        assert_eq!((status, &answer[..]), (StatusCode::OK, &b"{}"[..]));
-        // The same three levels in protobuf: one resource, one scope, one empty item.
-        let (status, _) =
-            post(&bench, path, PROTOBUF, "identity", vec![0x0a, 4, 0x12, 2, 0x12, 0]).await;
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!((status, &answer["partialSuccess"][key]), (StatusCode::OK, &json!(count)));
+        let (status, answer) = post(&bench, path, PROTOBUF, "identity", binary).await;
         assert_eq!(status, StatusCode::OK);
+        let partial = ExportTraceServiceResponse::decode(&answer[..]).unwrap().partial_success;
+        assert_eq!(partial.unwrap().rejected_spans, 1, "the three answers have one form");
+        let (status, answer) = post(&bench, path, PROTOBUF, "identity", Vec::new()).await;
+        assert_eq!((status, answer.len()), (StatusCode::OK, 0));
     }
     let received = bench.get("/api/v1/status").await.1["received"].clone();
     assert_eq!((&received["metric"], &received["log"]), (&json!(3), &json!(2)));

@@ -2,14 +2,15 @@
 
 use crate::api;
 use crate::cli::{
-    CaptureOptions, Controller as ControllerOptions, Dashboard as DashboardOptions, Listen, Up,
+    CaptureOptions, Controller as ControllerOptions, Dashboard as DashboardOptions, ForwardWhat,
+    Listen, OtlpPort, Telemetry, Up,
 };
 use crate::failure::Failure;
 use crate::place::{self, SOCKET};
 use crate::signals::Signals;
 use anyhow::Context as _;
 use controller::Controller;
-use dashboard::Dashboard;
+use dashboard::{Dashboard, PassOn, Passed, Port};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 pub(crate) fn up(options: Up) -> Result<(), Failure> {
     let signals = Signals::catch()?;
     let data_dir = place::prepare(options.data.data_dir.as_deref())?;
-    let dashboard = start_dashboard(&data_dir, options.listen)?;
+    let dashboard = start_dashboard(&data_dir, options.listen, options.telemetry)?;
     let _announced = place::announce(&data_dir);
     let link = format!("unix:{}", data_dir.join(SOCKET).display());
     let config = controller_config(
@@ -72,7 +73,7 @@ pub(crate) fn controller(options: ControllerOptions) -> Result<(), Failure> {
 pub(crate) fn dashboard(options: DashboardOptions) -> Result<(), Failure> {
     let signals = Signals::catch()?;
     let data_dir = place::prepare(options.data.data_dir.as_deref())?;
-    let dashboard = start_dashboard(&data_dir, options.listen)?;
+    let dashboard = start_dashboard(&data_dir, options.listen, options.telemetry)?;
     let _announced = place::announce(&data_dir);
     greet(&dashboard)?;
     signals.wait();
@@ -80,13 +81,37 @@ pub(crate) fn dashboard(options: DashboardOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start_dashboard(data_dir: &Path, listen: Listen) -> Result<Dashboard, Failure> {
+fn start_dashboard(
+    data_dir: &Path,
+    listen: Listen,
+    telemetry: Telemetry,
+) -> Result<Dashboard, Failure> {
     let mut config = dashboard::Config::new(data_dir, listen.listen);
     config.allowed_hosts = listen.allowed_host;
+    config.otlp_grpc = otlp_port(telemetry.otlp_grpc, 4317);
+    config.otlp_http = otlp_port(telemetry.otlp_http, 4318);
+    config.forward = telemetry.forward.map(|endpoint| PassOn {
+        endpoint,
+        what: match telemetry.forward_what {
+            ForwardWhat::Calls => Passed::Calls,
+            ForwardWhat::Everything => Passed::Everything,
+        },
+        headers: telemetry.forward_header,
+        ca: telemetry.forward_ca,
+    });
     Dashboard::start(config).map_err(|error| {
         // A taken port, a directory in use and a newer schema are all for the caller to mend.
         Failure::Usage(format!("{:#}", anyhow::Error::from(error)))
     })
+}
+
+/// The port that was asked for, or else the usual one where it is free.
+fn otlp_port(asked: Option<OtlpPort>, usual: u16) -> Option<Port> {
+    match asked {
+        None => Some(Port::usual(usual)),
+        Some(OtlpPort::Off) => None,
+        Some(OtlpPort::At(address)) => Some(Port::at(address)),
+    }
 }
 
 fn controller_dir(data_dir: &Path) -> Result<PathBuf, Failure> {
