@@ -1,13 +1,15 @@
 """Real senders of OTLP: SDKs with their instrumentations, the Collector, and our own controller."""
 
+import contextlib
+import datetime
 import hashlib
 import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 
 import pytest
@@ -133,49 +135,51 @@ def test_calls_of_every_sender_come_out_equal_and_without_content(receiver, send
     assert holds(receiver.sonde.err.parent, CANARY) == []
 
 
-def test_the_collector_sends_over_both_transports(receiver, senders, collector, stand_in, tmp_path):
-    for protocol, name, compression in [("grpc", "otlp", "zstd"), ("http", "otlphttp", "zstd")]:
-        port = free_port()
-        exporter = {
-            "endpoint": receiver.endpoint(protocol),
-            "headers": {"authorization": f"Bearer {receiver.token}"},
-            "compression": compression,
-            "tls": {"insecure": True},
-        }
-        config = {
-            "receivers": {"otlp": {"protocols": {"http": {"endpoint": f"127.0.0.1:{port}"}}}},
-            "exporters": {name: exporter},
-            "service": {
-                "telemetry": {"metrics": {"level": "none"}},
-                "pipelines": {"traces": {"receivers": ["otlp"], "exporters": [name]}},
-            },
-        }
-        # JSON is YAML.
-        file = tmp_path / f"{name}.yaml"
-        file.write_text(json.dumps(config))
-        log = open(tmp_path / f"{name}.log", "wb")
-        running = subprocess.Popen(
-            [str(collector), "--config", f"file:{file}"], stdout=log, stderr=log
-        )
-        try:
+@contextlib.contextmanager
+def collecting(collector, directory: pathlib.Path, name: str, exporter: dict):
+    """A running collector that sends on by this exporter; gives its own endpoint."""
+    port = free_port()
+    config = {
+        "receivers": {"otlp": {"protocols": {"http": {"endpoint": f"127.0.0.1:{port}"}}}},
+        "exporters": {name: exporter},
+        "service": {
+            "telemetry": {"metrics": {"level": "none"}},
+            "pipelines": {"traces": {"receivers": ["otlp"], "exporters": [name]}},
+        },
+    }
+    # JSON is YAML.
+    file, log = directory / f"{name}.yaml", directory / f"{name}.log"
+    file.write_text(json.dumps(config))
+    with open(log, "wb") as out:
+        running = subprocess.Popen([collector, "--config", f"file:{file}"], stdout=out, stderr=out)
 
-            def listens() -> bool:
-                assert running.poll() is None, (tmp_path / f"{name}.log").read_text()[-2000:]
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1)
-                except urllib.error.HTTPError:
-                    return True
-                except OSError:
-                    return False
-                return True
+    def listens() -> bool:
+        assert running.poll() is None, log.read_text()[-2000:]
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
 
-            until("the collector listens", listens, 30)
-            kind = "openinference" if protocol == "grpc" else "plain"
-            send(senders, kind, "http", f"http://127.0.0.1:{port}", "unused", stand_in)
-            check(receiver.sonde, f"{kind}-http")
-        finally:
-            running.terminate()
-            running.wait(timeout=15)
+    try:
+        until("the collector listens", listens, 30)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        running.terminate()
+        running.wait(timeout=15)
+
+
+@pytest.mark.parametrize(("protocol", "kind"), [("grpc", "openinference"), ("http", "plain")])
+def test_the_collector_sends_over_both_transports(
+    receiver, senders, collector, stand_in, tmp_path, protocol, kind
+):
+    exporter = {
+        "endpoint": receiver.endpoint(protocol),
+        "headers": {"authorization": f"Bearer {receiver.token}"},
+        "compression": "zstd",
+        "tls": {"insecure": True},
+    }
+    name = "otlp" if protocol == "grpc" else "otlphttp"
+    with collecting(collector, tmp_path, name, exporter) as endpoint:
+        send(senders, kind, "http", endpoint, "unused", stand_in)
+        check(receiver.sonde, f"{kind}-http")
 
 
 def test_what_is_forwarded_arrives_equal(up, senders, stand_in):
@@ -193,7 +197,7 @@ def test_a_call_that_the_kernel_and_an_sdk_see_is_one(sonde, senders, stand_in, 
     """The same program is watched and instrumented: each call is one row with both views."""
     made = sonde.cli("tokens", "create", "--kind", "ingest", "--output", "json").stdout
     token = json.loads(made)["token"]
-    program, key = client(KINDS[0]), None
+    program = client(KINDS[0])
     program.call(stream=False)
     key = sonde.service(program.pid)["sonde.workload.key"]
     sonde.wish(key, "network")
@@ -238,8 +242,6 @@ def test_a_call_that_the_kernel_and_an_sdk_see_is_one(sonde, senders, stand_in, 
 
 def _nanos(time: str) -> int:
     """Nanoseconds since 1970 of a row's time."""
-    import datetime
-
     whole, part = time.rstrip("Z").split(".")
     seconds = datetime.datetime.fromisoformat(f"{whole}+00:00").timestamp()
     return int(seconds) * 1_000_000_000 + int(part.ljust(9, "0"))

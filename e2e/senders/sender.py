@@ -1,6 +1,6 @@
 """Makes three calls to the stand-in through an instrumented client, and sends their spans.
 
-`sender.py KIND PROTOCOL ENDPOINT TOKEN API`: KIND is the instrumentation, PROTOCOL `grpc` or `http`,
+`sender.py KIND PROTOCOL ENDPOINT TOKEN API`: KIND is the instrumentation, PROTOCOL grpc or http,
 ENDPOINT where OTLP goes, API the stand-in. The prompt is a word that must never be found again.
 """
 

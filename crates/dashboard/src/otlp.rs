@@ -123,3 +123,15 @@ pub(crate) fn try_all(body: &[u8]) -> [Option<usize>; 4] {
     ];
     read.map(|batch| batch.ok().map(|batch| batch.calls.len()))
 }
+
+/// The calls of a body read as protobuf and as JSON, with how many spans were something else.
+#[cfg(test)]
+pub(crate) fn read_both(
+    body: &[u8],
+    now: contract::row::Time,
+) -> [Option<(Vec<contract::row::Call>, u64, u64)>; 2] {
+    let told = |batch: Result<read::Batch, Malformed>| {
+        batch.ok().map(|batch| (batch.calls, batch.others, batch.rejected))
+    };
+    [told(protobuf::traces(body, now)), told(json::traces(body, now))]
+}

@@ -5,7 +5,7 @@
 //! model speaks against it, and
 //! - the provider gave both the same response id, or
 //! - one of them has no response id, no count of tokens speaks against it, and they come from the
-//!   same process, or one trace.
+//!   same process, container or service, or one trace.
 //!
 //! The observer is the kernel or the library that made the span. Ids alone are not enough: a
 //! model server of one's own may give every answer the same.
@@ -53,8 +53,8 @@ struct Seen {
     /// Who saw it, hashed; a second one once it was joined.
     observers: [Option<u64>; 2],
     response: Option<u64>,
-    /// Host and process, or container.
-    places: [Option<u64>; 2],
+    /// Host and process, container, and service: SDKs often know nothing but the last.
+    places: [Option<u64>; 3],
     trace: u64,
     models: [Option<u64>; 2],
     tokens: [Option<u64>; 2],
@@ -157,7 +157,7 @@ impl Sightings {
             end: start.saturating_add(nanos),
             observers: [Some(hash("observer", observer)), None],
             response: call.response_id.as_deref().map(|id| hash("response", id)),
-            places: [place, container.map(|id| hash("container", id))],
+            places: [place, container.map(|id| hash("container", id)), service],
             models: [model(&call.request_model), model(&call.response_model)],
             tokens: [call.input_tokens, call.output_tokens],
             recorded: call.recorded == Some(true),
@@ -209,8 +209,9 @@ impl Sightings {
 impl Seen {
     /// Under what a second sighting of the call is looked for.
     fn keys(&self) -> Vec<u64> {
-        let [place, container] = self.places;
-        [self.response, place, container, Some(self.trace)].into_iter().flatten().collect()
+        let [place, container, service] = self.places;
+        let all = [self.response, place, container, service, Some(self.trace)];
+        all.into_iter().flatten().collect()
     }
 
     fn is_same(&self, new: &Self) -> bool {
@@ -256,7 +257,7 @@ fn agree(one: &[Option<u64>; 2], other: &[Option<u64>; 2]) -> bool {
     unknown(one) || unknown(other) || agree_on_one(one, other)
 }
 
-fn agree_on_one(one: &[Option<u64>; 2], other: &[Option<u64>; 2]) -> bool {
+fn agree_on_one(one: &[Option<u64>], other: &[Option<u64>]) -> bool {
     one.iter().flatten().any(|value| other.contains(&Some(*value)))
 }
 

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::Event};
-use proptest::prelude::{any, proptest};
+use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use prost::Message;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -389,6 +389,72 @@ proptest! {
         body[at] = byte;
         crate::otlp::try_all(&body);
     }
+
+    #[test]
+    fn no_bent_json_makes_a_reader_panic(at in any::<prop_index::Index>(), byte in any::<u8>()) {
+        let mut body = serde_json::to_vec(&request(vec![span(1)])).unwrap();
+        let at = at.index(body.len());
+        body[at] = byte;
+        crate::otlp::try_all(&body);
+    }
+
+    #[test]
+    fn both_forms_of_a_request_make_the_same_calls(
+        attributes in proptest::collection::vec((0..KEYS.len(), any_value()), 0..40),
+        ids in any::<(u8, u8)>(), times in any::<(u32, i32)>(), code in 0..4,
+    ) {
+        let named = attributes.into_iter().map(|(key, value)| attribute(KEYS[key], value));
+        let start = NOW.0 - u64::from(times.0);
+        let spans = vec![Span {
+            trace_id: vec![ids.0; 16],
+            span_id: vec![ids.1; 8],
+            start_time_unix_nano: start,
+            end_time_unix_nano: start.saturating_add_signed(times.1.into()),
+            attributes: named.collect(),
+            status: Some(Status { code, ..Status::default() }),
+            ..span(1)
+        }];
+        let request = request(spans);
+        let [protobuf, ..] = crate::otlp::read_both(&request.encode_to_vec(), NOW);
+        let [_, json] = crate::otlp::read_both(&serde_json::to_vec(&request).unwrap(), NOW);
+        prop_assert!(protobuf.is_some());
+        prop_assert_eq!(protobuf, json);
+    }
+}
+
+/// Names of all kinds, known and not, and one whose text is looked into.
+const KEYS: [&str; 14] = [
+    "gen_ai.operation.name",
+    "gen_ai.system",
+    "gen_ai.request.model",
+    "llm.model_name",
+    "gen_ai.usage.input_tokens",
+    "llm.token_count.prompt",
+    "gen_ai.usage.cost",
+    "gen_ai.response.finish_reasons",
+    "gen_ai.completion.0.finish_reason",
+    "llm.invocation_parameters",
+    "ai.operationId",
+    "vendor.tier.name",
+    "vendor.prompt",
+    "",
+];
+
+fn any_value() -> impl Strategy<Value = any_value::Value> {
+    use any_value::Value as Any;
+    prop_oneof![
+        "[a-z .\u{0}\u{e4}]{0,12}".prop_map(Any::StringValue),
+        Just(Any::StringValue("chat".into())),
+        Just(Any::StringValue("ai.streamText.doStream".into())),
+        Just(Any::StringValue("{\"model\":\"m\",\"max_tokens\":-1,\"temperature\":0.5}".into())),
+        any::<bool>().prop_map(Any::BoolValue),
+        any::<i64>().prop_map(Any::IntValue),
+        (-1e12..1e12_f64).prop_map(Any::DoubleValue),
+        proptest::collection::vec("[a-z]{0,4}", 0..3).prop_map(|texts| {
+            let values = texts.into_iter().map(|text| value(Any::StringValue(text)).unwrap());
+            Any::ArrayValue(ArrayValue { values: values.collect() })
+        }),
+    ]
 }
 
 use proptest::sample as prop_index;
