@@ -140,6 +140,10 @@ impl Sightings {
         let host = call.host_name.as_deref().unwrap_or_default();
         let place = call.process_pid.map(|pid| self.hash.hash_one(("place", host, pid)));
         let container = call.more.get("container.id").and_then(serde_json::Value::as_str);
+        // What SDKs write where no name was given names nobody.
+        let is_named = |name: &&str| *name != "default" && !name.starts_with("unknown_service");
+        let service = call.service_name.as_deref().filter(is_named);
+        let service = service.map(|name| hash("service", name));
         let model =
             |model: &Option<String>| model.as_deref().map(|model| hash("model", plain(model)));
         let start = call.time.0;
