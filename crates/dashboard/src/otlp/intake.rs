@@ -207,7 +207,7 @@ async fn keep(state: &App, batch: Batch, is_passed_on: bool) -> Result<u64, ApiE
     })?;
     let kept = kept.await.map_err(|error| ApiError::failed(&error))??;
     Received::add(&state.received.call, u64::try_from(kept.new.len()).unwrap_or(0));
-    Received::add(&state.received.duplicate, kept.duplicates);
+    Received::add(&state.received.duplicate, kept.duplicates + kept.joined);
     Received::add(&state.received.rejected, kept.too_old);
     state.numbers.add(&kept.new);
     if let Some(forward) = state.forward.as_ref().filter(|_| !is_passed_on && !kept.new.is_empty())
