@@ -11,7 +11,7 @@
 //! - What [`Store::submit`] reported as kept is on disk, whatever happens next.
 //! - A call is known by its trace and span id; sent again, it is kept and counted once, also when
 //!   its start is then up to a day away.
-//! - A call that the kernel and an SDK saw, or two SDKs, is one row and counted once, whichever
+//! - On the embedded engine a call that the kernel and an SDK saw is one row and counted once, whichever
 //!   comes first, also after a restart (`same.rs` says which sightings are of one call).
 //! - A disk is never filled: old days go first, then calls are refused. The sums of hours of days
 //!   that went stay for 13 months.
