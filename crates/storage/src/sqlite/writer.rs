@@ -368,7 +368,7 @@ impl Hand {
 
 #[cfg(test)]
 mod tests {
-    use crate::{CallsQuery, Span, Store};
+    use crate::{Budget, CallsQuery, Filter, Span, Store};
     use contract::row::{Call, Time};
 
     const NOON: u64 = 1_795_435_200_000_000_000;
@@ -410,10 +410,12 @@ mod tests {
     }
 
     fn counted(store: &Store) -> u64 {
+        let hour = NOON - NOON % 3_600_000_000_000;
         let span = Span {
-            from: Time(NOON - NOON % 3_600_000_000_000),
-            to: Time(NOON + 3_600_000_000_000),
-            service: None,
+            from: Time(hour),
+            to: Time(hour + 3_600_000_000_000),
+            filter: Filter::default(),
+            budget: Budget::default(),
         };
         store.overview(&span).unwrap().totals.calls
     }
