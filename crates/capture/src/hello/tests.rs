@@ -128,6 +128,30 @@ fn an_encrypted_hello_is_told_by_its_outer_one_alone() {
     assert_eq!(with(&[]), told(false));
 }
 
+/// What `crypto/tls` of Go 1.26 sent, in hexadecimal digits.
+fn recorded(digits: &str) -> Vec<u8> {
+    let digits: Vec<u8> = digits.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
+#[test]
+fn real_hellos_with_post_quantum_key_shares_are_read() {
+    // X25519MLKEM768, and for api.anthropic.com; the second hides that name behind another.
+    let open = recorded(include_str!("go_post_quantum.hex"));
+    let hidden = recorded(include_str!("go_encrypted.hex"));
+    for (bytes, name, ech) in [(open, "api.anthropic.com", false), (hidden, "front.example", true)]
+    {
+        assert!(bytes.len() > 1500, "more than one segment");
+        for len in 0..bytes.len() {
+            assert_eq!(read(&bytes[..len]), Reading::Incomplete, "{len}");
+        }
+        let Reading::Hello(hello) = read(&bytes) else { panic!("{name}") };
+        assert_eq!((hello.server_name.as_deref(), hello.ech), (Some(name), ech));
+        assert_ne!(hello.random, 0);
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {

@@ -116,6 +116,22 @@ fn a_hello_in_segments_and_in_records_of_every_size_is_seen_once() {
 }
 
 #[test]
+fn a_real_hello_with_post_quantum_key_shares_is_seen_whole_and_in_two_segments() {
+    need_kernel!();
+    let recorded = |digits: &str| -> String { digits.split_whitespace().collect() };
+    let open = recorded(include_str!("../../src/hello/go_post_quantum.hex"));
+    let hidden = recorded(include_str!("../../src/hello/go_encrypted.hex"));
+    let place = Anywhere::start();
+    let mut sender = place.sender();
+    let mut watcher = Watcher::start(&Config::default());
+    let (first, rest) = open.split_at(2 * 1400);
+    done(&mut sender, &format!("pieces {first} {rest}"));
+    assert!(!hello(&mut watcher, "api.anthropic.com").2);
+    done(&mut sender, &format!("raw {hidden}"));
+    assert!(hello(&mut watcher, "front.example").2, "what is behind it is hidden");
+}
+
+#[test]
 fn a_hello_in_the_first_packet_of_a_connection_is_seen() {
     need_kernel!();
     let place = Anywhere::start();
