@@ -184,10 +184,10 @@ fn from_a_cgroup_namespace_the_whole_node_is_seen() {
     if outer().is_none() {
         let cgroup = Cgroup::make();
         let name = "who::from_a_cgroup_namespace_the_whole_node_is_seen";
+        let (at, _) = cgroup.path.rsplit_once('/').unwrap();
         let enter = format!(
             "echo $$ > {}/cgroup.procs; exec unshare --cgroup --mount sh -c \
-             'umount -a -t cgroup2; mkdir -p /run/sonde-test-cgroup; \
-             mount -t cgroup2 none /run/sonde-test-cgroup; \"$@\"' sh \"$@\"",
+             'umount -a -t cgroup2; mount -t cgroup2 none {at}; \"$@\"' sh \"$@\"",
             cgroup.path
         );
         return again(name, &["sh", "-c", &enter, "sh"]);
