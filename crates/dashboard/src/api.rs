@@ -6,6 +6,8 @@ mod access;
 mod calls;
 mod events;
 #[expect(unused_qualifications, reason = "in what `utoipa::path` makes of `params`")]
+mod fleet;
+#[expect(unused_qualifications, reason = "in what `utoipa::path` makes of `params`")]
 mod overview;
 mod services;
 mod status;
@@ -25,6 +27,12 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(services::list))
         .routes(routes!(services::set_capture))
+        .routes(routes!(fleet::history))
+        .routes(routes!(fleet::set_name))
+        .routes(routes!(fleet::rules, fleet::set_rules))
+        .routes(routes!(fleet::configuration, fleet::set_configuration))
+        .routes(routes!(fleet::steps, fleet::new_step))
+        .routes(routes!(fleet::cancel_step))
         .routes(routes!(calls::list))
         .routes(routes!(calls::csv))
         .routes(routes!(calls::one))
@@ -40,6 +48,8 @@ pub(crate) fn owner_routes() -> OpenApiRouter<App> {
         .routes(routes!(access::new_login_link))
         .routes(routes!(access::tokens, access::new_token))
         .routes(routes!(access::revoke_token))
+        .routes(routes!(fleet::revoke_node))
+        .routes(routes!(fleet::readmit_node))
 }
 
 /// `axum`'s query, refused in our form.

@@ -7,7 +7,7 @@ use crate::guard::{self, Door, Hosts};
 use crate::hub::Hub;
 use crate::otlp::Crowds;
 use crate::prometheus::{self, Numbers};
-use crate::{api, otlp, page, poll};
+use crate::{api, openlit, otlp, page, poll};
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -53,6 +53,9 @@ pub(crate) struct Shared {
     pub(crate) crowds: Crowds,
     /// Where calls are passed on to.
     pub(crate) forward: Option<Forward>,
+    /// Requests refused since the log last said so, and the second in which it did.
+    pub(crate) refused: AtomicU64,
+    pub(crate) refused_logged: AtomicU64,
     /// What upkeep found when it last looked.
     pub(crate) storage: Mutex<Option<contract::row::Storage>>,
     pub(crate) questions: Semaphore,
@@ -97,6 +100,8 @@ impl Shared {
             numbers: Numbers::default(),
             crowds: Crowds::default(),
             forward: None,
+            refused: AtomicU64::new(0),
+            refused_logged: AtomicU64::new(0),
             storage: Mutex::default(),
             questions: Semaphore::new(MAX_QUESTIONS),
             decoding: Semaphore::new(MAX_DECODING),
@@ -162,6 +167,8 @@ pub(crate) fn app(state: &App, door: Door) -> Router {
         .merge(guarded(api::owner_routes(), guard::Pass::Owner))
         .merge(guarded(prometheus::routes(), guard::Pass::Api))
         .merge(guarded(poll::routes(), guard::Pass::Poll))
+        .merge(guarded(poll::enrol_routes(), guard::Pass::Join))
+        .merge(guarded(openlit::routes(), guard::Pass::Join))
         .merge(guarded(otlp::routes(), guard::Pass::Ingest))
         .merge(public_routes());
     let (router, described) = routes.split_for_parts();
@@ -245,7 +252,7 @@ async fn readyz(state: axum::extract::State<App>) -> Result<&'static str, ApiErr
         let stopping = "the dashboard is stopping; try again when it is back";
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, stopping));
     }
-    state.ask(|store| store.token("").map(|_unknown| ())).await?;
+    state.ask(|store| store.rules().map(|_rules| ())).await?;
     Ok("ready")
 }
 

@@ -17,7 +17,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use storage::{Store, TokenKind};
+use storage::{Bearer, NewToken, Store, TokenKind};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -294,19 +294,25 @@ fn url(address: SocketAddr) -> String {
     }
 }
 
+fn is_join(store: &Store, token: &str) -> bool {
+    let bearer = store.bearer(token, clock::system());
+    matches!(bearer, Ok(Bearer::Token { kind: TokenKind::Join, .. }))
+}
+
 /// The token that the file holds, if it is still good; else a new one in a new file.
 fn controller_token(store: &Store, data_dir: &Path) -> Result<String, Error> {
     let path = data_dir.join("controller.token");
     let failed = |source| Error::File { path: path.clone(), source };
     match std::fs::read_to_string(&path) {
-        Ok(token) if store.token(token.trim())? == Some(TokenKind::Join) => {
+        Ok(token) if is_join(store, token.trim()) => {
             return Ok(token.trim().to_owned());
         }
         Ok(_) => std::fs::remove_file(&path).map_err(failed)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
-    let token = store.new_token(TokenKind::Join, "made at the first start", clock::system())?;
+    let new = NewToken::new(TokenKind::Join, "made at the first start");
+    let token = store.make_token(&new, clock::system())?;
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
     writeln!(file, "{token}").and_then(|()| file.sync_all()).map_err(failed)?;

@@ -105,8 +105,19 @@ impl From<storage::Error> for ApiError {
                 let refused = Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string());
                 Self { retry_after: Some(60), ..refused }
             }
-            storage::Error::UnknownWorkload => Self::new(StatusCode::NOT_FOUND, error.to_string()),
-            storage::Error::Recorded => Self::new(StatusCode::CONFLICT, error.to_string()),
+            storage::Error::UnknownWorkload | storage::Error::UnknownNode => {
+                Self::new(StatusCode::NOT_FOUND, error.to_string())
+            }
+            storage::Error::Recorded | storage::Error::TooManySteps => {
+                Self::new(StatusCode::CONFLICT, error.to_string())
+            }
+            storage::Error::Taken => {
+                let refused = Self::new(StatusCode::FORBIDDEN, error.to_string());
+                Self { retry_after: Some(60), ..refused }
+            }
+            storage::Error::Spent | storage::Error::Revoked => {
+                Self::new(StatusCode::FORBIDDEN, error.to_string())
+            }
             other => Self::failed(&other),
         }
     }

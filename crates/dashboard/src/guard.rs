@@ -8,7 +8,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, RequestExt as _};
 use std::net::IpAddr;
-use storage::TokenKind;
+use std::sync::atomic::Ordering;
+use storage::{Bearer, Denied, TokenKind};
 
 /// Which way a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,18 +27,26 @@ pub(crate) enum Pass {
     Api,
     /// A session.
     Owner,
-    /// A join token.
+    /// The credential of a node, or a join token.
     Poll,
-    /// A join or ingest token.
+    /// A join token.
+    Join,
+    /// The credential of a node, a join or an ingest token.
     Ingest,
 }
 
 /// Who passed; for the history of wishes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Caller {
     Socket,
     Session,
-    Token(TokenKind),
+    /// Someone with a token: its number, and what it is good for.
+    Token {
+        id: u64,
+        kind: TokenKind,
+    },
+    /// The controller of this node, and of no other.
+    Node(String),
 }
 
 /// The names under which this dashboard may be asked.
@@ -53,11 +62,12 @@ pub(crate) enum Hosts {
 
 impl Caller {
     /// The word for the history.
-    pub(crate) fn word(self) -> &'static str {
+    pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Socket => "command line",
             Self::Session => "page",
-            Self::Token(_) => "api token",
+            Self::Token { .. } => "api token",
+            Self::Node(_) => "node",
         }
     }
 }
@@ -117,7 +127,7 @@ pub(crate) async fn check(
         Err(error) => {
             let form = match pass {
                 Pass::Ingest => crate::otlp::form(request.headers()),
-                Pass::Api | Pass::Owner | Pass::Poll => crate::error::Form::Api,
+                Pass::Api | Pass::Owner | Pass::Poll | Pass::Join => crate::error::Form::Api,
             };
             error.with_form(form).into_response()
         }
@@ -147,7 +157,7 @@ async fn caller(state: &App, pass: Pass, request: &mut Request) -> Result<Caller
             "cannot answer without a login; open the link that `sonde login` prints, or send a \
              token of `sonde tokens create --kind api`"
         }
-        Pass::Poll | Pass::Ingest => {
+        Pass::Poll | Pass::Join | Pass::Ingest => {
             "cannot take this without a token; send `Authorization: Bearer` with a token of \
              `sonde tokens create`"
         }
@@ -155,30 +165,69 @@ async fn caller(state: &App, pass: Pass, request: &mut Request) -> Result<Caller
     Err(ApiError::new(StatusCode::UNAUTHORIZED, message))
 }
 
-async fn by_token(state: &App, pass: Pass, token: &str) -> Result<Caller, ApiError> {
-    let token = token.to_owned();
-    let Some(kind) = state.ask(move |store| store.token(&token)).await? else {
-        let message = "cannot accept this token; it is unknown or revoked, make another with \
-                       `sonde tokens create`";
-        return Err(ApiError::new(StatusCode::UNAUTHORIZED, message));
-    };
-    let good = match pass {
-        Pass::Api => kind == TokenKind::Api,
-        Pass::Owner => false,
-        Pass::Poll => kind == TokenKind::Join,
-        Pass::Ingest => matches!(kind, TokenKind::Join | TokenKind::Ingest),
+async fn by_token(state: &App, pass: Pass, secret: &str) -> Result<Caller, ApiError> {
+    let now = (state.clock)();
+    let bearer = state.store.bearer(secret, now).map_err(|denied| {
+        refused(state, "a token", denied_word(denied));
+        let message = match denied {
+            Denied::Unknown => {
+                "cannot accept this token; it is unknown or revoked, make another with `sonde \
+                 tokens create`"
+            }
+            Denied::Expired => {
+                "cannot accept this token; its time is over, make another with `sonde tokens create`"
+            }
+        };
+        ApiError::new(StatusCode::UNAUTHORIZED, message)
+    })?;
+    let (caller, word, good) = match bearer {
+        Bearer::Node { id, is_next } => {
+            if is_next {
+                let (id, secret) = (id.clone(), secret.to_owned());
+                state.ask(move |store| store.promote(&id, &secret, now)).await?;
+            }
+            (Caller::Node(id), "node", matches!(pass, Pass::Poll | Pass::Ingest))
+        }
+        Bearer::Token { id, kind } => {
+            let good = match pass {
+                Pass::Api => kind == TokenKind::Api,
+                Pass::Owner => false,
+                Pass::Poll | Pass::Join => kind == TokenKind::Join,
+                Pass::Ingest => matches!(kind, TokenKind::Join | TokenKind::Ingest),
+            };
+            (Caller::Token { id, kind }, kind.word(), good)
+        }
     };
     if good {
-        return Ok(Caller::Token(kind));
+        return Ok(caller);
     }
     let wanted = match pass {
         Pass::Api => "an `api` token is needed",
         Pass::Owner => "a login is needed, or the command line on the dashboard's machine",
-        Pass::Poll => "a `join` token is needed",
+        Pass::Poll | Pass::Join => "a `join` token is needed",
         Pass::Ingest => "an `ingest` or `join` token is needed",
     };
-    let message = format!("cannot do this with a token of kind `{}`; {wanted}", kind.word());
+    refused(state, "a token of another kind", word);
+    let message = format!("cannot do this with a token of kind `{word}`; {wanted}");
     Err(ApiError::new(StatusCode::FORBIDDEN, message))
+}
+
+fn denied_word(denied: Denied) -> &'static str {
+    match denied {
+        Denied::Unknown => "unknown",
+        Denied::Expired => "expired",
+    }
+}
+
+/// Logs that something was refused, once a second at most: whoever is refused must not fill the
+/// log. `who` is a node's id or a word, never a secret.
+pub(crate) fn refused(state: &App, what: &str, who: &str) {
+    let second = (state.clock)().0 / 1_000_000_000;
+    let unlogged = state.refused.fetch_add(1, Ordering::Relaxed);
+    if state.refused_logged.swap(second, Ordering::Relaxed) != second {
+        state.refused.store(0, Ordering::Relaxed);
+        tracing::warn!(what, who, unlogged, "refused");
+    }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

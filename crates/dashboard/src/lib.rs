@@ -2,8 +2,9 @@
 //!
 //! [`Dashboard::start`] is the way in; everything that can fail fails there. Inside, `app.rs`
 //! builds the router, `guard.rs` says who may pass, `api.rs` answers the page and the command
-//! line, `poll.rs` answers controllers, `otlp.rs` reads telemetry, `forward.rs` passes it on,
-//! `prometheus.rs` counts, `page.rs` serves the page, `upkeep.rs` forgets what is old.
+//! line, `poll.rs` answers controllers, `openlit.rs` those of OpenLIT, `otlp.rs` reads telemetry,
+//! `forward.rs` passes it on, `prometheus.rs` counts, `page.rs` serves the page, `upkeep.rs` forgets
+//! what is old.
 //!
 //! No SQL here: what is kept and how is `storage`'s.
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ mod app;
 mod guard;
 
 mod api;
+mod openlit;
 mod otlp;
 mod page;
 mod poll;

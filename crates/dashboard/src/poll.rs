@@ -1,57 +1,77 @@
 //! The poll: a controller says what it observed, and waits for wishes.
 
+mod clean;
+
+pub(crate) use clean::{clean_instance, clean_text, clean_workload, is_key};
+
 use crate::app::App;
 use crate::error::{ApiError, Refusal};
+use crate::guard::{Caller, refused};
 use crate::hub::Event;
-use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
 use bytes::Bytes;
-use contract::poll::{MAX_WAIT_SECONDS, OLDEST_PROTOCOL, PROTOCOL, Report, Wish, agreed};
-use contract::workload::{Instance, Observed};
+use contract::poll::{
+    Enrolled, Enrolment, MAX_WAIT_SECONDS, OLDEST_PROTOCOL, PROTOCOL, Refused, Report, Wish, agreed,
+};
+use contract::workload::Observed;
+use serde_json::Value;
 use std::time::Duration;
+use storage::{Asked, Taken};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// Body of a report; a busy node has a few hundred workloads at about a kilobyte each.
 const MAX_REPORT: usize = 8 << 20;
-/// Workloads of a node; those beyond are left out.
-const MAX_WORKLOADS: usize = 10_000;
-/// Longest key; a longer one is not cut, because it would then be another one.
-const MAX_KEY_BYTES: usize = 1024;
-/// Longest text of a report; what is longer is cut.
-const MAX_TEXT_CHARS: usize = 1024;
-/// Longest list within a workload; what is beyond is left out.
-const MAX_LIST: usize = 256;
+/// Refusals that an answer lists; a node that has more of them has one trouble, not many.
+const MAX_REFUSED: usize = 100;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(poll)).layer(DefaultBodyLimit::max(MAX_REPORT))
 }
 
-/// Takes a controller's report (see the crate `contract`, `poll::Report`) and answers with all
-/// wishes for its node (`poll::Wish`). With `wait_seconds` it answers when the generation is above
-/// the report's, and at the latest after that time, 30 seconds at most.
+pub(crate) fn enrol_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(enrol))
+}
+
+/// Takes a controller's report (see the crate `contract`, `poll::Report`) and answers with what is
+/// wanted of its node (`poll::Wish`). With `wait_seconds` it answers when there is news, and at the
+/// latest after that time, 30 seconds at most.
 #[utoipa::path(post, path = "/api/v1/poll", tag = "controllers",
     request_body(content = Object, content_type = "application/json"),
     responses((status = OK, body = Object), (status = BAD_REQUEST, body = Refusal),
-        (status = UNAUTHORIZED, body = Refusal)))]
-async fn poll(State(state): State<App>, body: Bytes) -> Result<Json<Wish>, ApiError> {
-    let mut report: Report = serde_json::from_slice(&body)
-        .map_err(|error| ApiError::bad(format!("cannot read the report; {error}")))?;
-    let protocol = agreed(report.oldest_protocol, report.protocol).ok_or_else(|| {
-        ApiError::bad(format!(
-            "cannot speak with a controller of protocol {} to {}, this dashboard speaks \
-             {OLDEST_PROTOCOL} to {PROTOCOL}; install the same version of sonde on both",
-            report.oldest_protocol, report.protocol
-        ))
-    })?;
-    clean(&mut report)?;
+        (status = UNAUTHORIZED, body = Refusal), (status = FORBIDDEN, body = Refusal)))]
+async fn poll(
+    State(state): State<App>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Result<Json<Wish>, ApiError> {
+    let (mut report, mut left_out) = read(&body)?;
+    // A poll may wait long: it holds on to nothing that it does not need.
+    drop(body);
+    let protocol = protocol(report.oldest_protocol, report.protocol)?;
+    clean::clean(&mut report, &mut left_out)?;
+    admit(&state, &caller, &report).await?;
+    if caller != Caller::Socket {
+        clean::keep_own(&mut report, &mut left_out);
+    }
     let wait = Duration::from_secs(report.wait_seconds.min(MAX_WAIT_SECONDS).into());
-    let (instance, generation) = (report.instance.id.clone(), report.generation);
+    let (instance, asked) = (report.instance.id.clone(), Asked::of(&report));
     // Before anything is read: a wish that comes meanwhile must not be missed.
     let mut waiting = state.hub.wait_for(&instance);
     let now = (state.clock)();
-    let known = !report.instance.recorded;
-    if state.ask(move |store| store.report(&report, now)).await? {
+    let mut taken = match state.store.glance(&report, now) {
+        Some(taken) => {
+            drop(report);
+            taken
+        }
+        None => state.ask(move |store| store.report(&report, now)).await?,
+    };
+    left_out.append(&mut taken.refused);
+    left_out.truncate(MAX_REFUSED);
+    taken.refused = left_out;
+    if taken.changed {
         state.hub.publish(Event::Services);
         state.hub.publish(Event::Status);
     }
@@ -59,101 +79,156 @@ async fn poll(State(state): State<App>, body: Bytes) -> Result<Json<Wish>, ApiEr
     let over = tokio::time::sleep(wait);
     tokio::pin!(over);
     loop {
-        let asked = instance.clone();
-        let wish = state.ask(move |store| store.wish(&asked)).await?;
-        let wish = Wish { protocol, ..wish };
-        if wait.is_zero() || (known && wish.generation > generation) {
-            return Ok(Json(wish));
+        if wait.is_zero() || taken.is_news() || has_news(&state, &instance, &asked) {
+            break;
         }
         tokio::select! {
             () = waiting.changed() => {}
-            () = &mut over => return Ok(Json(wish)),
-            _ = stopping.wait_for(|stopping| *stopping) => return Ok(Json(wish)),
+            () = &mut over => break,
+            _ = stopping.wait_for(|stopping| *stopping) => break,
         }
     }
+    answer(&state, instance, asked, (protocol, taken)).await.map(Json)
 }
 
-/// Everything in a report came from programs on the node: cut it to size, and take out what could
-/// move a terminal's cursor.
-fn clean(report: &mut Report) -> Result<(), ApiError> {
-    if !is_key(&report.instance.id) {
-        let message = "cannot take a report without an instance id of 1 to 1024 printable bytes";
-        return Err(ApiError::bad(message));
+fn has_news(state: &App, instance: &str, asked: &Asked) -> bool {
+    state.store.has_news(instance, asked, (state.clock)())
+}
+
+async fn answer(
+    state: &App,
+    instance: String,
+    asked: Asked,
+    (protocol, taken): (u32, Taken),
+) -> Result<Wish, ApiError> {
+    let wish = if asked.has_wishes && !has_news(state, &instance, &asked) {
+        Wish { generation: asked.generation, unchanged: true, ..Wish::default() }
+    } else {
+        let now = (state.clock)();
+        state.ask(move |store| store.wish(&instance, &asked, now)).await?
+    };
+    Ok(Wish {
+        protocol,
+        refused: taken.refused,
+        full: taken.full,
+        ask_held: taken.ask_held,
+        rotate: taken.rotate,
+        credential_kept: taken.credential_kept,
+        acknowledged: taken.acknowledged,
+        ..wish
+    })
+}
+
+/// Takes a controller in that comes with a join token (see the crate `contract`,
+/// `poll::Enrolment`): from now on its own credential speaks for its node, and nothing else does.
+/// The same enrolment may be sent again.
+#[utoipa::path(post, path = "/api/v1/enrol", tag = "controllers",
+    request_body(content = Object, content_type = "application/json"),
+    responses((status = OK, body = Enrolled), (status = BAD_REQUEST, body = Refusal),
+        (status = UNAUTHORIZED, body = Refusal), (status = FORBIDDEN, body = Refusal)))]
+async fn enrol(
+    State(state): State<App>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Result<Json<Enrolled>, ApiError> {
+    let mut enrolment: Enrolment = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::bad(format!("cannot read the enrolment; {error}")))?;
+    protocol(enrolment.oldest_protocol, enrolment.protocol)?;
+    clean_instance(&mut enrolment.instance)?;
+    if !enrolment.credential.is_credential() {
+        return Err(ApiError::bad(
+            "cannot take this credential; it is `sonde_node_` and 64 hexadecimal digits",
+        ));
     }
-    let instance = &mut report.instance;
-    for text in [&mut instance.host_name, &mut instance.version, &mut instance.kernel] {
-        clean_text(text);
+    let Caller::Token { id: token, .. } = caller else {
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "cannot enrol without a join token; `sonde tokens create --kind join` makes one",
+        ));
+    };
+    let now = (state.clock)();
+    let node = enrolment.instance.id.clone();
+    let enrolled = state.ask(move |store| store.enrol(&enrolment, token, now)).await;
+    if enrolled.is_err() {
+        refused(&state, "an enrolment", &node);
     }
-    if let Some(doctor) = &mut report.doctor {
-        doctor.truncate(MAX_LIST);
-        for fact in doctor {
-            [&mut fact.name, &mut fact.found, &mut fact.remedy].into_iter().for_each(clean_text);
+    Ok(Json(enrolled?))
+}
+
+fn protocol(oldest: u32, newest: u32) -> Result<u32, ApiError> {
+    agreed(oldest, newest).ok_or_else(|| {
+        ApiError::bad(format!(
+            "cannot speak with a controller of protocol {oldest} to {newest}, this dashboard \
+             speaks {OLDEST_PROTOCOL} to {PROTOCOL}; install the same version of sonde on both"
+        ))
+    })
+}
+
+/// Whether the caller may speak for the node that the report names. The name in the report proves
+/// nothing: it only has to be the one that the credential was given to.
+async fn admit(state: &App, caller: &Caller, report: &Report) -> Result<(), ApiError> {
+    let instance = &report.instance;
+    let forbidden = |message: &str| {
+        refused(state, "a report for another node", &instance.id);
+        Err(ApiError::new(StatusCode::FORBIDDEN, message))
+    };
+    match caller {
+        Caller::Socket => Ok(()),
+        Caller::Node(id) if *id != instance.id => forbidden(
+            "cannot take a report for another node; each controller speaks for the node that it \
+             joined as",
+        ),
+        Caller::Node(id) => {
+            let bound = state.store.cluster_of(id);
+            let named = instance.cluster.as_ref().map(|cluster| &cluster.id);
+            if named.is_some_and(|named| bound.as_ref() != Some(named)) {
+                return forbidden(
+                    "cannot take a report for another cluster; let the node join anew on the page \
+                     of the fleet",
+                );
+            }
+            Ok(())
+        }
+        Caller::Token { id: token, .. } => {
+            let (token, now, id) = (*token, (state.clock)(), instance.id.clone());
+            let joined = state.ask(move |store| store.join(&id, token, now)).await;
+            if joined.is_err() {
+                refused(state, "a report for another node", &instance.id);
+            }
+            joined
+        }
+        Caller::Session => forbidden("cannot take a report from a page"),
+    }
+}
+
+/// Reads a report. One workload that cannot be read is left out; it does not fail the others.
+fn read(body: &[u8]) -> Result<(Report, Vec<Refused>), ApiError> {
+    let unreadable =
+        |error: serde_json::Error| ApiError::bad(format!("cannot read the report; {error}"));
+    let error = match serde_json::from_slice(body) {
+        Ok(report) => return Ok((report, Vec::new())),
+        Err(error) => error,
+    };
+    let mut value: Value = serde_json::from_slice(body).map_err(unreadable)?;
+    let mut left_out = Vec::new();
+    for place in ["/workloads", "/delta/changed"] {
+        if let Some(list) = value.pointer_mut(place).and_then(Value::as_array_mut) {
+            list.retain(|one| is_readable(one, &mut left_out));
         }
     }
-    while report.lost.len() > MAX_LIST {
-        report.lost.pop_last();
+    if left_out.is_empty() {
+        return Err(unreadable(error));
     }
-    if let Some(workloads) = &mut report.workloads {
-        workloads.retain(|workload| is_key(&workload.key.0));
-        workloads.truncate(MAX_WORKLOADS);
-        workloads.iter_mut().for_each(clean_workload);
-    }
-    Ok(())
+    Ok((serde_json::from_value(value).map_err(unreadable)?, left_out))
 }
 
-fn clean_workload(workload: &mut Observed) {
-    clean_text(&mut workload.name);
-    clean_text(&mut workload.reason);
-    workload.instances.truncate(MAX_LIST);
-    workload.instances.iter_mut().for_each(clean_instance);
-    workload.evidence.truncate(MAX_LIST);
-    for evidence in &mut workload.evidence {
-        clean_text(&mut evidence.provider);
-        clean_text(&mut evidence.seen);
-    }
-    workload.attributes.retain(|key, _| is_key(key) && !is_taken(key));
-    while workload.attributes.len() > MAX_LIST {
-        workload.attributes.pop_last();
-    }
-    workload.attributes.values_mut().for_each(clean_text);
-}
-
-fn clean_instance(instance: &mut Instance) {
-    clean_text(&mut instance.executable);
-    clean_text(&mut instance.user);
-    instance.arguments.truncate(MAX_LIST);
-    instance.arguments.iter_mut().for_each(clean_text);
-    if let Some(runtime) = &mut instance.runtime {
-        clean_text(&mut runtime.name);
-        runtime.version.iter_mut().for_each(clean_text);
-    }
-    instance.tls.iter_mut().for_each(clean_text);
-}
-
-fn is_key(key: &str) -> bool {
-    !key.is_empty() && key.len() <= MAX_KEY_BYTES && !key.chars().any(char::is_control)
-}
-
-/// A further attribute must not appear twice in the row of a service.
-fn is_taken(key: &str) -> bool {
-    use contract::attribute;
-    key.starts_with("sonde.")
-        || [
-            attribute::SERVICE_NAME,
-            attribute::HOST_NAME,
-            attribute::PROCESS_PID,
-            attribute::PROCESS_COMMAND_ARGS,
-            attribute::PROCESS_RUNTIME_NAME,
-            attribute::PROCESS_RUNTIME_VERSION,
-        ]
-        .contains(&key)
-}
-
-fn clean_text(text: &mut String) {
-    if text.chars().any(char::is_control) {
-        text.retain(|c| !c.is_control());
-    }
-    if let Some((end, _)) = text.char_indices().nth(MAX_TEXT_CHARS) {
-        text.truncate(end);
-    }
+fn is_readable(workload: &Value, left_out: &mut Vec<Refused>) -> bool {
+    use serde::Deserialize as _;
+    let Err(error) = Observed::deserialize(workload) else { return true };
+    let key = workload.get("key").and_then(Value::as_str).unwrap_or_default();
+    let mut refused = Refused { key: key.to_owned(), reason: format!("cannot be read: {error}") };
+    clean_text(&mut refused.key);
+    clean_text(&mut refused.reason);
+    left_out.push(refused);
+    false
 }

@@ -1,6 +1,7 @@
 //! The API as its callers see it: handlers through the router, and the listeners for real.
 
 mod access;
+mod fleet;
 mod forward;
 mod grpc;
 mod live;
@@ -75,7 +76,7 @@ impl Bench {
     }
 
     fn token(&self, kind: TokenKind) -> String {
-        self.state.store.new_token(kind, "test", NOW).unwrap()
+        self.state.store.make_token(&storage::NewToken::new(kind, "test"), NOW).unwrap()
     }
 }
 

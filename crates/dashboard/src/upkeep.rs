@@ -31,6 +31,9 @@ pub(crate) async fn run(state: App, limits: Limits, mut stopping: watch::Receive
 /// Forgets what has to go, and notes how things are for the page.
 pub(crate) fn look(state: &App, limits: &Limits, disk: &ReadDisk) {
     let now = (state.clock)();
+    if let Err(error) = state.store.expire_steps(now) {
+        tracing::error!(%error, "cannot end steps whose time is over");
+    }
     let retained = match state.store.retain(limits, disk, now) {
         Ok(retained) => retained,
         Err(error) => {

@@ -7,6 +7,7 @@ mod backup;
 mod calls;
 mod control;
 mod durability;
+mod fleet;
 mod overview;
 mod retention;
 

@@ -66,6 +66,25 @@ pub enum Error {
     /// The workload comes from a recording.
     #[error("cannot change a recorded service; it is played from a file, nothing runs")]
     Recorded,
+    /// Another credential speaks for the node.
+    #[error(
+        "cannot let this controller speak for the node; another credential does: wait for two minutes of its silence, or let the node join anew on the page of the fleet"
+    )]
+    Taken,
+    /// The token has no uses left.
+    #[error(
+        "cannot join with this token; as many nodes as may have joined with it, make another with `sonde tokens create --kind join`"
+    )]
+    Spent,
+    /// The node's credential was revoked.
+    #[error("cannot let this node join; it was revoked: let it join anew on the page of the fleet")]
+    Revoked,
+    /// No such node.
+    #[error("cannot find the node; ask for the list of nodes again")]
+    UnknownNode,
+    /// The node has too much to do.
+    #[error("cannot ask more of this node; 256 steps wait for it: take some back first")]
+    TooManySteps,
     /// The database failed.
     #[error("cannot {doing}")]
     Database {

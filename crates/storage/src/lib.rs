@@ -22,6 +22,7 @@
 //! may.
 #![forbid(unsafe_code)]
 
+mod fleet;
 mod store;
 
 mod costs;
@@ -44,6 +45,7 @@ mod conformance;
 
 pub use error::Error;
 pub use filter::{BadFilter, Filter, MAX_FILTER_LEN};
+pub use fleet::{Asked, Bearer, Denied, NewStep, NewToken, NewWish, Taken};
 pub use overview::{SeriesQuery, Weight};
 pub use query::{BadCursor, Budget, By, CallsQuery, Cursor, Outcome, Span};
 pub use retention::{Disk, Limits, ReadDisk, Retained, Standing};

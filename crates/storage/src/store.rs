@@ -3,6 +3,7 @@
 use crate::engine::{Engine, SumsQuery};
 use crate::error::Error;
 use crate::filter::Filter;
+use crate::fleet::NewWish;
 use crate::overview::{self, SeriesQuery};
 use crate::query::{Budget, By, CallsQuery, Span};
 use crate::retention::{Limits, ReadDisk, Retained};
@@ -10,7 +11,6 @@ use crate::sqlite::Embedded;
 use crate::sqlite::backup::{self, Copied};
 use crate::sqlite::control::{Control, Found};
 use contract::capture::{Level, State};
-use contract::poll::{Report, Wish};
 use contract::row::{Call, Calls, Instance, Node, Overview, Series, Service, Services, Time};
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -27,7 +27,7 @@ const MINUTE_NANOS: u64 = 60_000_000_000;
 /// Clone-free and shareable: all methods take `&self`. Dropping it writes what is queued.
 #[derive(Debug)]
 pub struct Store {
-    control: Control,
+    pub(crate) control: Control,
     engine: Box<dyn Engine>,
     data_dir: PathBuf,
     // Holds the lock on the directory; dropped last.
@@ -106,6 +106,14 @@ pub struct Token {
     pub name: String,
     /// When it was made.
     pub created: Time,
+    /// Until when it is good.
+    pub expires: Option<Time>,
+    /// How many nodes may join with it; `None` for any number.
+    pub uses: Option<u32>,
+    /// How many nodes did.
+    pub used: u32,
+    /// Environment of the nodes that join with it.
+    pub environment: Option<String>,
 }
 
 impl TokenKind {
@@ -236,32 +244,13 @@ impl Store {
         overview::series(&*self.engine, query)
     }
 
-    /// Takes a controller's report over. True when it changed what [`services`](Self::services)
-    /// or [`nodes`](Self::nodes) answer, beyond the time of the poll.
-    ///
-    /// # Errors
-    ///
-    /// The database failed.
-    pub fn report(&self, report: &Report, now: Time) -> Result<bool, Error> {
-        self.control.report(report, now)
-    }
-
-    /// What is wanted of a node. Its generation is 0 as long as nothing ever was.
-    ///
-    /// # Errors
-    ///
-    /// The database failed.
-    pub fn wish(&self, instance: &str) -> Result<Wish, Error> {
-        self.control.wish(instance)
-    }
-
-    /// Wants a capture level of a workload. `actor` is who wants it, for the history.
+    /// Wants a capture level of a workload.
     ///
     /// # Errors
     ///
     /// [`Error::UnknownWorkload`], [`Error::Recorded`], or the database failed.
-    pub fn want(&self, key: &str, level: Level, actor: &str, now: Time) -> Result<Wanted, Error> {
-        self.control.want(key, level, actor, now)
+    pub fn want(&self, wish: NewWish<'_>, now: Time) -> Result<Wanted, Error> {
+        self.control.want(wish, now)
     }
 
     /// All services, by name.
@@ -272,7 +261,12 @@ impl Store {
     pub fn services(&self, now: Time) -> Result<Services, Error> {
         let counts = self.counts(Time(now.0.saturating_sub(RATE_NANOS)), now)?;
         let mut services: Vec<Service> = Vec::new();
-        for found in self.control.workloads()? {
+        let names = self.control.shown_names()?;
+        for mut found in self.control.workloads()? {
+            // The node is told, too; the page shows the name at once.
+            if let Some(name) = names.get(&found.observed.key.0) {
+                found.observed.name.clone_from(name);
+            }
             let row = service(found, &counts, now);
             match services.last_mut() {
                 // The same workload on a second node: one row, with the instances of both.
@@ -349,24 +343,6 @@ impl Store {
         let Ok(entries) = std::fs::read_dir(&self.data_dir) else { return 0 };
         let sizes = entries.filter_map(|entry| entry.ok()?.metadata().ok());
         sizes.filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()
-    }
-
-    /// Makes a token. It is not kept and cannot be shown again, only its keyed hash is.
-    ///
-    /// # Errors
-    ///
-    /// The database failed.
-    pub fn new_token(&self, kind: TokenKind, name: &str, now: Time) -> Result<String, Error> {
-        self.control.new_token(kind, name, now)
-    }
-
-    /// What a token is good for; `None` when it is not known.
-    ///
-    /// # Errors
-    ///
-    /// The database failed.
-    pub fn token(&self, token: &str) -> Result<Option<TokenKind>, Error> {
-        self.control.token(token)
     }
 
     /// All tokens, oldest first.

@@ -44,7 +44,7 @@ pub struct Happened {
     /// What the tools said that a step used.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub output: String,
-    /// How long a step took, in seconds.
+    /// How long a step took, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
 }

@@ -18,6 +18,8 @@ const MINUTE_NANOS: u64 = 60_000_000_000;
 pub(crate) const LINK_NANOS: u64 = 15 * MINUTE_NANOS;
 /// How long a session is good: a month of not having to look for a link.
 const SESSION_NANOS: u64 = 30 * 24 * 60 * MINUTE_NANOS;
+/// Last moment that is kept: what a signed number of nanoseconds holds.
+const END_OF_TIME: u64 = i64::MAX as u64;
 /// Longest name of a token.
 const MAX_NAME_CHARS: usize = 100;
 
@@ -95,6 +97,15 @@ pub(super) struct NewToken {
     /// What it is for.
     #[serde(default)]
     name: String,
+    /// How long it is good, in seconds; as long as it is not revoked when absent.
+    #[serde(default)]
+    expires_seconds: Option<u64>,
+    /// How many nodes may join with it; any number when absent.
+    #[serde(default)]
+    uses: Option<u32>,
+    /// Environment of the nodes that join with it.
+    #[serde(default)]
+    environment: Option<String>,
 }
 
 /// A token that was made.
@@ -104,6 +115,9 @@ pub(super) struct MadeToken {
     token: String,
     /// What it is good for.
     kind: &'static str,
+    /// Until when it is good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<Time>,
 }
 
 /// A token, as far as it can be told after it was made.
@@ -117,6 +131,19 @@ pub(super) struct TokenRow {
     name: String,
     /// When it was made.
     created: Time,
+    /// Until when it is good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<Time>,
+    /// True when its time is over.
+    expired: bool,
+    /// How many nodes may join with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uses: Option<u32>,
+    /// How many nodes did.
+    used: u32,
+    /// Environment of the nodes that join with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<String>,
 }
 
 /// All tokens.
@@ -137,12 +164,18 @@ pub(super) struct Revoke {
 #[utoipa::path(get, path = "/api/v1/tokens", tag = "access",
     responses((status = OK, body = TokenRows), (status = FORBIDDEN, body = Refusal)))]
 pub(super) async fn tokens(State(state): State<App>) -> Result<Json<TokenRows>, ApiError> {
+    let now = (state.clock)();
     let tokens = state.ask(storage::Store::tokens).await?;
     let row = |token: storage::Token| TokenRow {
         id: token.id.to_string(),
         kind: token.kind.word(),
         name: token.name,
         created: token.created,
+        expired: token.expires.is_some_and(|expires| expires <= now),
+        expires: token.expires,
+        uses: token.uses,
+        used: token.used,
+        environment: token.environment,
     };
     Ok(Json(TokenRows { tokens: tokens.into_iter().map(row).collect() }))
 }
@@ -159,10 +192,23 @@ pub(super) async fn new_token(
             "cannot make a token of this kind; it is `join`, `ingest` or `api`",
         ));
     };
-    let name: String = new.name.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
+    let clean = |text: &str| -> String {
+        text.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect()
+    };
+    if new.uses == Some(0) || new.expires_seconds == Some(0) {
+        return Err(ApiError::bad(
+            "cannot make a token that is good for nothing; ask for 1 or more",
+        ));
+    }
     let now = (state.clock)();
-    let token = state.ask(move |store| store.new_token(kind, &name, now)).await?;
-    Ok(Json(MadeToken { token, kind: kind.word() }))
+    let expires = new.expires_seconds.map(|seconds| {
+        Time(now.0.saturating_add(seconds.saturating_mul(1_000_000_000)).min(END_OF_TIME))
+    });
+    let environment = new.environment.as_deref().map(clean).filter(|name| !name.is_empty());
+    let name = clean(&new.name);
+    let new = storage::NewToken { kind, name, expires, uses: new.uses, environment };
+    let token = state.ask(move |store| store.make_token(&new, now)).await?;
+    Ok(Json(MadeToken { token, kind: kind.word(), expires }))
 }
 
 /// Makes a token worthless at once.

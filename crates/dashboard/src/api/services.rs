@@ -25,6 +25,9 @@ pub(super) async fn list(State(state): State<App>) -> Result<Json<Services>, Api
 pub(super) struct Capture {
     /// `off` or `network`.
     level: String,
+    /// Why, for the history.
+    #[serde(default)]
+    reason: String,
 }
 
 /// A wish that was kept.
@@ -52,7 +55,14 @@ pub(super) async fn set_capture(
         return Err(ApiError::bad("cannot set this level; it is one of `off`, `network`"));
     };
     let now = (state.clock)();
-    let wanted = state.ask(move |store| store.want(&key, level, caller.word(), now)).await?;
+    let mut reason = capture.reason;
+    crate::poll::clean_text(&mut reason);
+    let wanted = state
+        .ask(move |store| {
+            let actor = caller.word();
+            store.want(storage::NewWish { key: &key, level, actor, reason: &reason }, now)
+        })
+        .await?;
     state.hub.wake(&wanted.instances);
     state.hub.publish(Event::Services);
     Ok(Json(Kept { generation: wanted.generation }))

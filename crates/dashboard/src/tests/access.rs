@@ -20,7 +20,7 @@ async fn status(bench: &Bench, request: Builder, body: &Value) -> StatusCode {
     bench.send(Door::Tcp, request.body(body.to_string().into()).unwrap()).await.status()
 }
 
-const ASK: [(&str, &str); 9] = [
+const ASK: [(&str, &str); 17] = [
     ("GET", "/api/v1/services"),
     ("GET", "/api/v1/calls"),
     ("GET", "/api/v1/calls.csv"),
@@ -30,18 +30,30 @@ const ASK: [(&str, &str); 9] = [
     ("GET", "/api/v1/status"),
     ("PUT", "/api/v1/services/x/capture"),
     ("POST", "/api/v1/logout"),
+    ("GET", "/api/v1/services/x/history"),
+    ("PUT", "/api/v1/services/x/name"),
+    ("GET", "/api/v1/rules"),
+    ("PUT", "/api/v1/rules"),
+    ("GET", "/api/v1/configuration"),
+    ("PUT", "/api/v1/configuration"),
+    ("POST", "/api/v1/steps"),
+    ("POST", "/api/v1/steps/cancel"),
 ];
-const OWN: [(&str, &str); 4] = [
+const OWN: [(&str, &str); 6] = [
     ("GET", "/api/v1/tokens"),
     ("POST", "/api/v1/tokens"),
     ("POST", "/api/v1/tokens/revoke"),
     ("POST", "/api/v1/login-links"),
+    ("POST", "/api/v1/instances/revoke"),
+    ("POST", "/api/v1/instances/readmit"),
 ];
-const SEND: [(&str, &str); 4] = [
+const SEND: [(&str, &str); 6] = [
     ("POST", "/v1/traces"),
     ("POST", "/v1/metrics"),
     ("POST", "/v1/logs"),
     ("POST", "/api/v1/poll"),
+    ("POST", "/api/v1/enrol"),
+    ("POST", "/api/controller/poll"),
 ];
 
 #[tokio::test]

@@ -64,12 +64,15 @@ fn a_wish_reaches_a_waiting_poll_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let dashboard = start(dir.path());
     let token = dashboard.controller_token().to_owned();
-    let first = exchange(tcp(&dashboard), "POST", "/api/v1/poll", &token, &report("n", "k", 0, 0));
+    let first =
+        exchange(tcp(&dashboard), "POST", "/api/v1/poll", &token, &report("n", "n/k", 0, 0));
     assert_eq!(first, (200, json!({ "protocol": 1, "generation": 0, "desired": [] })));
     let stream = tcp(&dashboard);
     let poll = std::thread::spawn({
         let token = token.clone();
-        move || (exchange(stream, "POST", "/api/v1/poll", &token, &report("n", "k", 0, 30)), now())
+        move || {
+            (exchange(stream, "POST", "/api/v1/poll", &token, &report("n", "n/k", 0, 30)), now())
+        }
     });
     while exchange(socket(dir.path()), "GET", "/api/v1/status", "", &Value::Null).1["instances"][0]
         ["connected"]
@@ -80,17 +83,17 @@ fn a_wish_reaches_a_waiting_poll_at_once() {
     std::thread::sleep(Duration::from_millis(100));
     let wished = now();
     let level = json!({ "level": "network" });
-    let wish = exchange(socket(dir.path()), "PUT", "/api/v1/services/k/capture", "", &level);
+    let wish = exchange(socket(dir.path()), "PUT", "/api/v1/services/n%2Fk/capture", "", &level);
     assert_eq!(wish, (200, json!({ "generation": 1 })));
     let ((status, answer), answered) = poll.join().unwrap();
     assert_eq!(status, 200);
-    assert_eq!(answer["desired"], json!([{ "key": "k", "level": "network" }]));
+    assert_eq!(answer["desired"], json!([{ "key": "n/k", "level": "network", "generation": 1 }]));
     assert!(answered > wished, "it waited");
     assert!(answered - wished < Duration::from_secs(2), "{:?}", answered - wished);
-    let old = exchange(tcp(&dashboard), "POST", "/api/v1/poll", &token, &report("n", "k", 0, 30));
+    let old = exchange(tcp(&dashboard), "POST", "/api/v1/poll", &token, &report("n", "n/k", 0, 30));
     assert_eq!(old.1["generation"], 1, "a poll that is behind is answered at once");
     let begun = now();
-    let same = exchange(tcp(&dashboard), "POST", "/api/v1/poll", &token, &report("n", "k", 1, 1));
+    let same = exchange(tcp(&dashboard), "POST", "/api/v1/poll", &token, &report("n", "n/k", 1, 1));
     assert_eq!(same.1["generation"], 1);
     assert!(begun.elapsed() >= Duration::from_secs(1), "one that is not waits its time");
 }
@@ -101,7 +104,7 @@ fn pages_hear_of_calls_and_services() {
     let dashboard = start(dir.path());
     let mut events = listen(dir.path());
     let token = dashboard.controller_token();
-    exchange(tcp(&dashboard), "POST", "/api/v1/poll", token, &report("n", "k", 0, 0));
+    exchange(tcp(&dashboard), "POST", "/api/v1/poll", token, &report("n", "n/k", 0, 0));
     assert_eq!(events.next().unwrap(), "event: services");
     assert_eq!(events.next().unwrap(), "data: {}");
     assert_eq!(events.nth(1).unwrap(), "data: {}", "status");
@@ -129,7 +132,7 @@ fn stopping_is_prompt_with_polls_and_listeners_waiting() {
     let events = listen(dir.path());
     let (stream, token) = (tcp(&dashboard), dashboard.controller_token().to_owned());
     let poll = std::thread::spawn(move || {
-        exchange(stream, "POST", "/api/v1/poll", &token, &report("n", "k", 0, 30))
+        exchange(stream, "POST", "/api/v1/poll", &token, &report("n", "n/k", 0, 30))
     });
     while exchange(socket(dir.path()), "GET", "/api/v1/status", "", &Value::Null).1["instances"][0]
         ["id"]
@@ -162,7 +165,7 @@ fn the_token_of_the_controller_stays_and_a_revoked_one_is_made_anew() {
     let revoked =
         exchange(socket(dir.path()), "POST", "/api/v1/tokens/revoke", "", &json!({ "id": "1" }));
     assert_eq!(revoked.0, 200);
-    let refused = exchange(tcp(&again), "POST", "/api/v1/poll", &token, &report("n", "k", 0, 0));
+    let refused = exchange(tcp(&again), "POST", "/api/v1/poll", &token, &report("n", "n/k", 0, 0));
     assert_eq!(refused.0, 401);
     drop(again);
     assert_ne!(start(dir.path()).controller_token(), token);

@@ -11,8 +11,21 @@ use std::io::Write as _;
 const COLUMNS: &[Column] = &[
     Column { head: "ID", right: false, cell: |row| text(row, "id") },
     Column { head: "KIND", right: false, cell: |row| text(row, "kind") },
+    Column { head: "NAME", right: false, cell: |row| text(row, "name") },
     Column { head: "CREATED", right: false, cell: |row| text(row, "created") },
+    Column { head: "EXPIRES", right: false, cell: |row| text(row, "expires") },
+    Column { head: "JOINED", right: true, cell: joined },
+    Column { head: "ENVIRONMENT", right: false, cell: |row| text(row, "environment") },
 ];
+
+/// How many nodes joined, and may.
+fn joined(row: &Value) -> String {
+    match (text(row, "kind").as_str(), text(row, "used"), text(row, "uses")) {
+        ("join", used, uses) if uses.is_empty() => used,
+        ("join", used, uses) => format!("{used}/{uses}"),
+        _ => String::new(),
+    }
+}
 
 /// Makes, lists or revokes tokens.
 pub(crate) fn run(options: &Tokens) -> Result<(), Failure> {
@@ -20,7 +33,13 @@ pub(crate) fn run(options: &Tokens) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match &options.action {
         TokensAction::Create(new) => {
-            let body = json!({ "kind": new.kind.word() });
+            let body = json!({
+                "kind": new.kind.word(),
+                "name": new.name,
+                "expires_seconds": new.expires,
+                "uses": new.uses,
+                "environment": new.environment,
+            });
             let made = api.send_json(Method::POST, "/api/v1/tokens", &body)?;
             match options.format.output {
                 Output::Json => writeln!(out, "{made}")?,

@@ -1,15 +1,15 @@
 //! Wishes that are kept, and who may come in.
 
 use super::{NOON, SECOND, call, store};
-use crate::{Error, Store, TokenKind};
+use crate::{Asked, Bearer, Denied, Error, NewToken, NewWish, Store, TokenKind, Wanted};
 use contract::capture::{Level, State};
-use contract::poll::{Instance, PROTOCOL, Report};
+use contract::poll::{Instance, PROTOCOL, Report, Wish};
 use contract::row::Time;
 use contract::workload::{Key, Observed, Platform};
 
 const NOW: Time = Time(NOON);
 
-fn report(node: &str, keys: &[&str]) -> Report {
+pub(super) fn report(node: &str, keys: &[&str]) -> Report {
     Report {
         protocol: PROTOCOL,
         instance: Instance {
@@ -46,6 +46,14 @@ fn observed(key: &str) -> Observed {
     }
 }
 
+pub(super) fn want(store: &Store, key: &str, level: Level) -> Result<Wanted, Error> {
+    store.want(NewWish { key, level, actor: "page", reason: "" }, NOW)
+}
+
+fn wish_of(store: &Store, instance: &str) -> Result<Wish, Error> {
+    store.wish(instance, &Asked::default(), NOW)
+}
+
 fn states(store: &Store) -> Vec<(String, Level, State)> {
     let services = store.services(NOW).unwrap().services;
     services.into_iter().map(|row| (row.key, row.desired, row.state)).collect()
@@ -56,18 +64,18 @@ fn a_wish_reaches_its_node_alone_and_generations_grow() {
     let (_dir, store) = store();
     store.report(&report("n1", &["a", "b"]), NOW).unwrap();
     store.report(&report("n2", &["c"]), NOW).unwrap();
-    assert_eq!(store.wish("n1").unwrap().generation, 0);
-    let first = store.want("a", Level::Network, "page", NOW).unwrap();
+    assert_eq!(wish_of(&store, "n1").unwrap().generation, 0);
+    let first = want(&store, "a", Level::Network).unwrap();
     assert_eq!(first.instances, ["n1"]);
-    let second = store.want("c", Level::Network, "page", NOW).unwrap();
+    let second = want(&store, "c", Level::Network).unwrap();
     assert!(second.generation > first.generation);
-    let wish = store.wish("n1").unwrap();
+    let wish = wish_of(&store, "n1").unwrap();
     assert_eq!((wish.generation, wish.desired.len()), (first.generation, 1));
     assert_eq!((wish.desired[0].key.0.as_str(), wish.desired[0].level), ("a", Level::Network));
-    let third = store.want("a", Level::Off, "page", NOW).unwrap();
-    let wish = store.wish("n1").unwrap();
+    let third = want(&store, "a", Level::Off).unwrap();
+    let wish = wish_of(&store, "n1").unwrap();
     assert_eq!((wish.generation, wish.desired[0].level), (third.generation, Level::Off));
-    assert_eq!(store.wish("nobody").unwrap().desired, []);
+    assert_eq!(wish_of(&store, "nobody").unwrap().desired, []);
 }
 
 #[test]
@@ -76,9 +84,9 @@ fn wishes_for_what_is_not_there_are_refused() {
     let mut recording = report("n1", &["a"]);
     recording.instance.recorded = true;
     store.report(&recording, NOW).unwrap();
-    let want = |key| store.want(key, Level::Network, "page", NOW).unwrap_err();
-    assert!(matches!(want("b"), Error::UnknownWorkload));
-    assert!(matches!(want("a"), Error::Recorded));
+    let refused = |key| want(&store, key, Level::Network).unwrap_err();
+    assert!(matches!(refused("b"), Error::UnknownWorkload));
+    assert!(matches!(refused("a"), Error::Recorded));
     assert_eq!(states(&store), [("a".to_owned(), Level::Off, State::Recorded)]);
 }
 
@@ -86,15 +94,15 @@ fn wishes_for_what_is_not_there_are_refused() {
 fn a_wish_outlives_a_restart_and_the_workload() {
     let (dir, store) = store();
     store.report(&report("n1", &["a"]), NOW).unwrap();
-    let wanted = store.want("a", Level::Network, "page", NOW).unwrap();
+    let wanted = want(&store, "a", Level::Network).unwrap();
     store.report(&report("n1", &[]), NOW).unwrap();
     assert_eq!(states(&store), [("a".to_owned(), Level::Network, State::Stopped)]);
     drop(store);
     let store = Store::open(&dir.path().join("data")).unwrap();
     let year = Time(NOON + 365 * 86_400 * SECOND);
     store.report(&report("n1", &[]), year).unwrap();
-    assert_eq!(store.wish("n1").unwrap().generation, wanted.generation);
-    assert_eq!(store.wish("n1").unwrap().desired.len(), 1);
+    assert_eq!(wish_of(&store, "n1").unwrap().generation, wanted.generation);
+    assert_eq!(wish_of(&store, "n1").unwrap().desired.len(), 1);
 }
 
 #[test]
@@ -102,10 +110,10 @@ fn a_node_that_newly_has_a_wanted_workload_is_told() {
     let (_dir, store) = store();
     store.report(&report("n1", &["a"]), NOW).unwrap();
     store.report(&report("n2", &["b"]), NOW).unwrap();
-    store.want("a", Level::Network, "page", NOW).unwrap();
-    let seen = store.want("b", Level::Network, "page", NOW).unwrap().generation;
+    want(&store, "a", Level::Network).unwrap();
+    let seen = want(&store, "b", Level::Network).unwrap().generation;
     store.report(&report("n2", &["a", "b"]), NOW).unwrap();
-    let wish = store.wish("n2").unwrap();
+    let wish = wish_of(&store, "n2").unwrap();
     assert!(wish.generation > seen, "else a poll with {seen} would wait");
     assert_eq!(wish.desired.len(), 2);
 }
@@ -114,16 +122,16 @@ fn a_node_that_newly_has_a_wanted_workload_is_told() {
 fn a_report_says_whether_it_changed_anything() {
     let (_dir, store) = store();
     let mut report = report("n1", &["a"]);
-    assert!(store.report(&report, NOW).unwrap());
-    assert!(!store.report(&report, NOW).unwrap());
+    assert!(store.report(&report, NOW).unwrap().changed);
+    assert!(!store.report(&report, NOW).unwrap().changed);
     report.workloads = None;
     report.doctor = None;
     let later = Time(NOON + SECOND);
-    assert!(!store.report(&report, later).unwrap());
+    assert!(!store.report(&report, later).unwrap().changed);
     assert_eq!(store.nodes().unwrap()[0].last_poll, later);
     assert_eq!(states(&store).len(), 1);
     report.lost.insert("ring_full".into(), 4);
-    assert!(store.report(&report, NOW).unwrap());
+    assert!(store.report(&report, NOW).unwrap().changed);
     assert_eq!(store.nodes().unwrap()[0].lost["ring_full"], 4);
 }
 
@@ -144,7 +152,7 @@ fn the_dial_is_pending_until_the_controller_says_otherwise() {
     let mut report = report("n1", &["a"]);
     store.report(&report, NOW).unwrap();
     assert_eq!(states(&store)[0].2, State::Discovered);
-    store.want("a", Level::Network, "page", NOW).unwrap();
+    want(&store, "a", Level::Network).unwrap();
     assert_eq!(states(&store)[0].2, State::Pending);
     let mut say = |level, state| {
         let workload = &mut report.workloads.as_mut().unwrap()[0];
@@ -154,7 +162,7 @@ fn the_dial_is_pending_until_the_controller_says_otherwise() {
     };
     assert_eq!(say(Level::Off, State::Failed), State::Failed);
     assert_eq!(say(Level::Network, State::Capturing), State::Capturing);
-    store.want("a", Level::Off, "page", NOW).unwrap();
+    want(&store, "a", Level::Off).unwrap();
     assert_eq!(say(Level::Network, State::Capturing), State::Pending);
     assert_eq!(say(Level::Off, State::Discovered), State::Discovered);
 }
@@ -192,18 +200,20 @@ fn tokens_are_known_by_kind_and_no_secret_is_on_disk() {
     let (dir, store) = store();
     let tokens: Vec<_> = [TokenKind::Join, TokenKind::Ingest, TokenKind::Api]
         .into_iter()
-        .map(|kind| (kind, store.new_token(kind, "test", NOW).unwrap()))
+        .map(|kind| (kind, store.make_token(&NewToken::new(kind, "test"), NOW).unwrap()))
         .collect();
     for (kind, token) in &tokens {
-        assert_eq!(store.token(token).unwrap(), Some(*kind));
-        assert_eq!(store.token(&token.to_uppercase()).unwrap(), None);
+        assert!(
+            matches!(store.bearer(token, NOW), Ok(Bearer::Token { kind: known, .. }) if known == *kind)
+        );
+        assert_eq!(store.bearer(&token.to_uppercase(), NOW), Err(Denied::Unknown));
     }
-    assert_eq!(store.token("").unwrap(), None);
+    assert_eq!(store.bearer("", NOW), Err(Denied::Unknown));
     let listed = store.tokens().unwrap();
     assert_eq!(listed.len(), 3);
     assert!(store.revoke(listed[0].id).unwrap());
     assert!(!store.revoke(listed[0].id).unwrap());
-    assert_eq!(store.token(&tokens[0].1).unwrap(), None, "revoked");
+    assert_eq!(store.bearer(&tokens[0].1, NOW), Err(Denied::Unknown), "revoked");
     let code = store.new_login_code(Time(u64::MAX), NOW).unwrap();
     drop(store);
     for file in std::fs::read_dir(dir.path().join("data")).unwrap() {

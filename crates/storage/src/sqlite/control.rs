@@ -1,40 +1,48 @@
 //! Control state: nodes, their workloads, what is wanted, and who may come in.
 //!
-//! Few and small rows behind one connection; a wish is on disk before it is answered.
+//! Few and small rows behind one connection; a wish is on disk before it is answered. `live.rs`
+//! holds in memory what most polls are answered from, `report.rs` takes reports over, `wishes.rs`
+//! keeps what people want, `steps.rs` what nodes are asked to do, `settings.rs` the layers of
+//! configuration, `identity.rs` and `access.rs` who may come in.
 
 mod access;
+mod identity;
+mod live;
+mod report;
+mod settings;
+mod steps;
+mod wishes;
 
+use self::live::{Known, Live};
 use super::migrate::Migration;
 use crate::error::{Doing, Error};
+use crate::fleet::{Asked, Taken};
 use crate::secret::Pepper;
-use crate::store::Wanted;
 use contract::capture::Level;
-use contract::poll::{Desired, Instance, PROTOCOL, Report, Wish};
+use contract::poll::{Instance, Report};
 use contract::row::{Node, Time};
-use contract::workload::{Key, Observed};
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-use std::collections::{BTreeMap, HashMap};
+use contract::workload::Observed;
+use rusqlite::{Connection, Transaction, params};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-const MIGRATIONS: [Migration; 1] =
-    [Migration { name: "control", sql: include_str!("control_1.sql") }];
+const MIGRATIONS: [Migration; 2] = [
+    Migration { name: "control", sql: include_str!("control_1.sql") },
+    Migration { name: "fleet", sql: include_str!("control_2.sql") },
+];
 
-/// How long a workload that its node no longer reports is still listed, when nothing is wanted
-/// of it: a week, so that a job that runs daily or weekly keeps its row.
-const FORGET_AFTER_NANOS: u64 = 7 * 86_400_000_000_000;
-
-/// The feature that [`Desired::level`] is about.
+/// The feature that a capture level is about.
 const NETWORK: &str = "network";
+/// The feature of an SDK within the program.
+const AGENT: &str = "agent";
 
 /// Control state in one file.
 #[derive(Debug)]
 pub(crate) struct Control {
     connection: Mutex<Connection>,
     pepper: Pepper,
-    // Polls that say nothing new are remembered here alone: a write to disk for each would say
-    // no more.
-    last_polls: Mutex<HashMap<String, Time>>,
+    // Never locked first: whoever needs both locks the connection before.
+    live: Mutex<Live>,
 }
 
 /// A workload with its node and what is wanted of it.
@@ -50,103 +58,20 @@ pub(crate) struct Found {
 impl Control {
     pub(crate) fn open(data_dir: &Path) -> Result<Self, Error> {
         let connection = super::open(&data_dir.join("control.db"), &MIGRATIONS)?;
+        let live = live(&connection)?;
         Ok(Self {
             connection: Mutex::new(connection),
             pepper: Pepper::load(data_dir)?,
-            last_polls: Mutex::default(),
+            live: Mutex::new(live),
         })
     }
 
-    /// Takes a report over; true when anything in it was new.
-    pub(crate) fn report(&self, report: &Report, now: Time) -> Result<bool, Error> {
-        const DOING: &str = "keep a report";
-        let id = &report.instance.id;
-        let mut connection = self.lock();
-        let transaction =
-            connection.transaction_with_behavior(TransactionBehavior::Immediate).doing(DOING)?;
-        let mut changed = keep_instance(&transaction, report, now)?;
-        if let Some(workloads) = &report.workloads {
-            changed |= keep_workloads(&transaction, id, workloads, now)?;
-        }
-        if changed {
-            transaction.commit().doing(DOING)?;
-        } else {
-            transaction.rollback().doing(DOING)?;
-        }
-        let mut last_polls = self.last_polls.lock().unwrap_or_else(PoisonError::into_inner);
-        last_polls.insert(id.clone(), now);
-        Ok(changed)
+    pub(crate) fn glance(&self, report: &Report, now: Time) -> Option<Taken> {
+        self.live().glance(report, now)
     }
 
-    /// All wishes for the workloads of a node.
-    pub(crate) fn wish(&self, instance: &str) -> Result<Wish, Error> {
-        const DOING: &str = "read wishes";
-        let connection = self.lock();
-        let generation: Option<i64> = connection
-            .prepare_cached("SELECT desired_generation FROM instance WHERE id = ?1")
-            .and_then(|mut select| select.query_row([instance], |row| row.get(0)).optional())
-            .doing(DOING)?;
-        let mut statement = connection
-            .prepare_cached(
-                "SELECT desired.key, desired.value FROM workload
-                 JOIN desired ON desired.key = workload.key AND desired.feature = ?2
-                 WHERE workload.instance = ?1 ORDER BY desired.key",
-            )
-            .doing(DOING)?;
-        let rows = statement.query_map([instance, NETWORK], |row| {
-            let value: String = row.get(1)?;
-            Ok(Desired { key: Key(row.get(0)?), level: level(&value), agent: None, generation: 0 })
-        });
-        let desired = rows.and_then(Iterator::collect).doing(DOING)?;
-        Ok(Wish {
-            protocol: PROTOCOL,
-            generation: unsigned(generation.unwrap_or(0)),
-            desired,
-            ..Wish::default()
-        })
-    }
-
-    /// Keeps a wish, and adds it to the history.
-    pub(crate) fn want(
-        &self,
-        key: &str,
-        to: Level,
-        actor: &str,
-        now: Time,
-    ) -> Result<Wanted, Error> {
-        const DOING: &str = "keep a wish";
-        let mut connection = self.lock();
-        let transaction =
-            connection.transaction_with_behavior(TransactionBehavior::Immediate).doing(DOING)?;
-        let instances = instances_of(&transaction, key)?;
-        if instances.is_empty() {
-            return Err(Error::UnknownWorkload);
-        }
-        if instances.iter().all(|instance| instance.recorded) {
-            return Err(Error::Recorded);
-        }
-        let generation = next_generation(&transaction)?;
-        for sql in [
-            "INSERT INTO desired (key, feature, value, generation, changed, actor)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (key, feature) DO UPDATE SET
-             value = excluded.value, generation = excluded.generation,
-             changed = excluded.changed, actor = excluded.actor",
-            "INSERT INTO desired_history (key, feature, value, generation, changed, actor)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        ] {
-            let values = params![key, NETWORK, to.word(), generation, signed(now.0), actor];
-            transaction.execute(sql, values).doing(DOING)?;
-        }
-        transaction
-            .execute(
-                "UPDATE instance SET desired_generation = ?2
-                 WHERE id IN (SELECT instance FROM workload WHERE key = ?1)",
-                params![key, generation],
-            )
-            .doing(DOING)?;
-        transaction.commit().doing(DOING)?;
-        let instances = instances.into_iter().map(|instance| instance.id).collect();
-        Ok(Wanted { generation: unsigned(generation), instances })
+    pub(crate) fn has_news(&self, instance: &str, asked: &Asked, now: Time) -> bool {
+        self.live().has_news(instance, asked, now)
     }
 
     /// All workloads, by key.
@@ -185,32 +110,35 @@ impl Control {
         let connection = self.lock();
         let mut statement = connection
             .prepare_cached(
-                "SELECT body, last_poll, generation, desired_generation, doctor, lost FROM instance",
+                "SELECT body, last_poll, generation, desired_generation, doctor, lost, applied,
+                 (SELECT count(*) FROM workload WHERE workload.instance = instance.id AND present)
+                 FROM instance",
             )
             .doing(DOING)?;
         let mut rows = statement.query([]).doing(DOING)?;
-        let last_polls = self.last_polls.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = self.live();
         let mut nodes = Vec::new();
         while let Some(row) = rows.next().doing(DOING)? {
             let text = |index| row.get::<_, String>(index).doing(DOING);
             let number = |index| row.get::<_, i64>(index).map(unsigned).doing(DOING);
             let instance: Instance = serde_json::from_str(&text(0)?).doing("a node")?;
-            let last_poll =
-                Time(number(1)?).max(last_polls.get(&instance.id).copied().unwrap_or_default());
+            let last_poll = live.nodes.get(&instance.id).map(|known| known.last_poll);
+            let identity = live.identities.get(&instance.id);
             nodes.push(Node {
-                id: instance.id,
-                host_name: instance.host_name,
-                version: instance.version,
-                kernel: instance.kernel,
-                started: Time(instance.started_unix_nanos),
-                recorded: instance.recorded,
-                last_poll,
-                connected: false,
+                last_poll: Time(number(1)?).max(last_poll.unwrap_or_default()),
                 generation: number(2)?,
                 desired_generation: number(3)?,
                 doctor: serde_json::from_str(&text(4)?).doing("a node's facts")?,
                 lost: serde_json::from_str(&text(5)?).doing("a node's losses")?,
-                ..Node::default()
+                applied: serde_json::from_str(&text(6)?).doing("a node's configuration")?,
+                workloads: number(7)?,
+                environment: identity.and_then(|identity| identity.environment.clone()),
+                enrolled: identity
+                    .filter(|identity| identity.hash.is_some())
+                    .map(|identity| identity.enrolled),
+                revoked: identity.is_some_and(|identity| identity.revoked),
+                configuration: live.configuration(&instance.id),
+                ..node(instance)
             });
         }
         nodes.sort_by(|a, b| (&a.host_name, &a.id).cmp(&(&b.host_name, &b.id)));
@@ -221,103 +149,77 @@ impl Control {
         // A transaction that a panic cut short was rolled back, so the connection is whole.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn keep_instance(to: &Transaction<'_>, report: &Report, now: Time) -> Result<bool, Error> {
-    const DOING: &str = "keep a report";
-    let json = |value: serde_json::Result<String>| value.doing("a report");
-    let body = json(serde_json::to_string(&report.instance))?;
-    let lost = json(serde_json::to_string(&report.lost))?;
-    let doctor = report.doctor.as_ref().map(serde_json::to_string).map(json).transpose()?;
-    let sql = "INSERT INTO instance (id, body, last_poll, generation, doctor, lost)
-        VALUES (?1, ?2, ?3, ?4, coalesce(?5, '[]'), ?6)
-        ON CONFLICT (id) DO UPDATE SET body = ?2, last_poll = ?3, generation = ?4,
-            doctor = coalesce(?5, doctor), lost = ?6
-        WHERE body <> ?2 OR generation <> ?4 OR doctor <> coalesce(?5, doctor) OR lost <> ?6";
-    let generation = signed(report.generation);
-    let values = params![report.instance.id, body, signed(now.0), generation, doctor, lost];
-    to.execute(sql, values).map(|rows| rows > 0).doing(DOING)
+/// What a node says of itself, as a row.
+fn node(instance: Instance) -> Node {
+    let (cluster, cluster_name) =
+        instance.cluster.map_or((None, None), |cluster| (Some(cluster.id), cluster.name));
+    Node {
+        id: instance.id,
+        host_name: instance.host_name,
+        version: instance.version,
+        kernel: instance.kernel,
+        started: Time(instance.started_unix_nanos),
+        recorded: instance.recorded,
+        platforms: instance.platforms,
+        capabilities: instance.capabilities,
+        cluster,
+        cluster_name,
+        ..Node::default()
+    }
 }
 
-/// Takes the full list of a node's workloads over.
-fn keep_workloads(
+/// What is in memory at the start.
+fn live(from: &Connection) -> Result<Live, Error> {
+    const DOING: &str = "read what is known of nodes";
+    let mut live = Live::default();
+    let newest = "SELECT value FROM counter WHERE name = 'generation'";
+    live.newest = unsigned(from.query_row(newest, [], |row| row.get(0)).doing(DOING)?);
+    let mut statement =
+        from.prepare("SELECT body, desired_generation, last_poll FROM instance").doing(DOING)?;
+    let rows =
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).doing(DOING)?;
+    for row in rows {
+        let (body, generation, last_poll): (String, i64, i64) = row.doing(DOING)?;
+        let instance: Instance = serde_json::from_str(&body).doing("a node")?;
+        let mut known = Known {
+            generation: unsigned(generation),
+            last_poll: Time(unsigned(last_poll)),
+            ..Known::default()
+        };
+        known.introduce(&instance);
+        live.nodes.insert(instance.id, known);
+    }
+    for (id, due) in steps::due(from)? {
+        live.nodes.entry(id).or_default().due = due;
+    }
+    for (id, identity) in identity::all(from)? {
+        live.set_identity(&id, identity);
+    }
+    live.tokens = access::all(from)?;
+    live.layers = settings::all(from)?;
+    Ok(live)
+}
+
+/// Adds to the log of changes: who changed what, where, to which value.
+fn note(
     to: &Transaction<'_>,
-    instance: &str,
-    workloads: &[Observed],
     now: Time,
-) -> Result<bool, Error> {
-    const DOING: &str = "keep workloads";
-    let known = known_workloads(to, instance)?;
-    let mut absent: BTreeMap<&str, bool> =
-        known.iter().filter(|(_, (_, present))| *present).map(|(key, _)| (&**key, true)).collect();
-    let mut changed = false;
-    for observed in workloads {
-        let key = observed.key.0.as_str();
-        absent.remove(key);
-        let body = serde_json::to_string(observed).doing("a workload")?;
-        let before = known.get(key);
-        if before.is_some_and(|(known, present)| *present && *known == body) {
-            continue;
-        }
-        changed = true;
-        to.prepare_cached(
-            "INSERT INTO workload (instance, key, body, present, seen) VALUES (?1, ?2, ?3, 1, ?4)
-             ON CONFLICT (instance, key) DO UPDATE SET body = ?3, present = 1, seen = ?4",
-        )
-        .and_then(|mut insert| insert.execute(params![instance, key, body, signed(now.0)]))
-        .doing(DOING)?;
-        if before.is_none() {
-            tell_old_wish(to, instance, key)?;
-        }
-    }
-    for key in absent.into_keys() {
-        changed = true;
-        let values = params![instance, key, signed(now.0)];
-        let sql = "UPDATE workload SET present = 0, seen = ?3 WHERE instance = ?1 AND key = ?2";
-        to.execute(sql, values).doing(DOING)?;
-    }
-    let forgotten = to
-        .execute(
-            "DELETE FROM workload WHERE instance = ?1 AND present = 0 AND seen < ?2 AND NOT EXISTS
-             (SELECT 1 FROM desired WHERE desired.key = workload.key AND value <> 'off')",
-            params![instance, signed(now.0.saturating_sub(FORGET_AFTER_NANOS))],
-        )
-        .doing(DOING)?;
-    Ok(changed || forgotten > 0)
+    (actor, what, place, value): (&str, &str, &str, &str),
+) -> Result<(), Error> {
+    let sql = "INSERT INTO change_log (at, actor, what, place, value) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let values = params![signed(now.0), actor, what, place, value];
+    to.execute(sql, values).map(|_rows| ()).doing("log a change")
 }
 
-/// Workloads of a node: their kept text, and whether the last report had them.
-fn known_workloads(
-    from: &Transaction<'_>,
-    instance: &str,
-) -> Result<BTreeMap<String, (String, bool)>, Error> {
-    let sql = "SELECT key, body, present FROM workload WHERE instance = ?1";
-    let mut statement = from.prepare_cached(sql).doing("list workloads")?;
-    let rows = statement.query_map([instance], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))));
-    rows.and_then(Iterator::collect).doing("list workloads")
-}
-
-/// A workload that is new on a node may be wanted since long: the node's generation must grow,
-/// else it would never be told.
-fn tell_old_wish(to: &Transaction<'_>, instance: &str, key: &str) -> Result<(), Error> {
-    const DOING: &str = "read wishes";
-    let sql = "SELECT 1 FROM desired WHERE key = ?1";
-    let wanted: Option<i64> = to.query_row(sql, [key], |row| row.get(0)).optional().doing(DOING)?;
-    if wanted.is_some() {
-        let generation = next_generation(to)?;
-        let sql = "UPDATE instance SET desired_generation = ?2 WHERE id = ?1";
-        to.execute(sql, params![instance, generation]).doing(DOING)?;
-    }
-    Ok(())
-}
-
-fn instances_of(from: &Transaction<'_>, key: &str) -> Result<Vec<Instance>, Error> {
-    const DOING: &str = "find a workload";
-    let sql = "SELECT instance.body FROM workload JOIN instance ON instance.id = workload.instance
-               WHERE workload.key = ?1";
-    let mut statement = from.prepare_cached(sql).doing(DOING)?;
-    let rows = statement.query_map([key], |row| row.get::<_, String>(0)).doing(DOING)?;
-    rows.map(|body| serde_json::from_str(&body.doing(DOING)?).doing("a node")).collect()
+/// A hash of the database.
+fn optional(bytes: Option<Vec<u8>>) -> Option<[u8; 32]> {
+    bytes?.try_into().ok()
 }
 
 fn next_generation(to: &Transaction<'_>) -> Result<i64, Error> {

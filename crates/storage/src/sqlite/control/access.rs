@@ -1,11 +1,14 @@
 //! Who may come in: tokens, one-time login codes, sessions. Only keyed hashes are kept.
 
-use super::{Control, signed, unsigned};
+use super::live::{KnownToken, SecretHash};
+use super::{Control, optional, signed, unsigned};
 use crate::error::{Doing, Error};
+use crate::fleet::NewToken;
 use crate::secret;
 use crate::store::{Token, TokenKind};
 use contract::row::Time;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, params};
+use std::collections::HashMap;
 
 /// Codes that are good at a time; the oldest give way.
 const MAX_CODES: u32 = 32;
@@ -13,58 +16,68 @@ const MAX_CODES: u32 = 32;
 const MAX_SESSIONS: u32 = 1000;
 
 impl Control {
-    pub(crate) fn new_token(
-        &self,
-        kind: TokenKind,
-        name: &str,
-        now: Time,
-    ) -> Result<String, Error> {
-        let token = secret::make(kind.prefix())?;
+    pub(crate) fn make_token(&self, new: &NewToken, now: Time) -> Result<String, Error> {
+        const DOING: &str = "keep a token";
+        let token = secret::make(new.kind.prefix())?;
         let hash = self.pepper.hash("token", &token);
-        self.lock()
-            .execute(
-                "INSERT INTO token (hash, kind, name, created) VALUES (?1, ?2, ?3, ?4)",
-                params![hash, kind.word(), name, signed(now.0)],
-            )
-            .doing("keep a token")?;
-        Ok(token)
-    }
-
-    pub(crate) fn token(&self, token: &str) -> Result<Option<TokenKind>, Error> {
-        let hash = self.pepper.hash("token", token);
         let connection = self.lock();
-        // The hash is keyed: how long the look-up takes says nothing about a token.
-        let mut statement = connection
-            .prepare_cached("SELECT kind FROM token WHERE hash = ?1")
-            .doing("look a token up")?;
-        let kind: Option<String> =
-            statement.query_row([hash], |row| row.get(0)).optional().doing("look a token up")?;
-        Ok(kind.and_then(|kind| TokenKind::of_word(&kind)))
+        let sql = "INSERT INTO token (hash, kind, name, created, expires, uses, environment)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING id";
+        let values = params![
+            hash,
+            new.kind.word(),
+            new.name,
+            signed(now.0),
+            new.expires.map(|expires| signed(expires.0)),
+            new.uses,
+            new.environment
+        ];
+        let id: i64 = connection.query_row(sql, values, |row| row.get(0)).doing(DOING)?;
+        let known = KnownToken {
+            id: unsigned(id),
+            kind: new.kind,
+            expires: new.expires,
+            uses: new.uses,
+            used: 0,
+            environment: new.environment.clone(),
+        };
+        self.live().tokens.insert(hash, known);
+        Ok(token)
     }
 
     /// All tokens, oldest first.
     pub(crate) fn tokens(&self) -> Result<Vec<Token>, Error> {
         const DOING: &str = "list tokens";
         let connection = self.lock();
-        let sql = "SELECT id, kind, name, created FROM token ORDER BY id";
+        let sql = "SELECT id, kind, name, created, expires, uses, used, environment FROM token
+            ORDER BY id";
         let mut statement = connection.prepare_cached(sql).doing(DOING)?;
         let rows = statement.query_map([], |row| {
             let kind: String = row.get(1)?;
-            Ok((row.get(0)?, kind, row.get(2)?, row.get(3)?))
+            let expires: Option<i64> = row.get(4)?;
+            let Some(kind) = TokenKind::of_word(&kind) else { return Ok(None) };
+            Ok(Some(Token {
+                id: unsigned(row.get(0)?),
+                kind,
+                name: row.get(2)?,
+                created: Time(unsigned(row.get(3)?)),
+                expires: expires.map(|expires| Time(unsigned(expires))),
+                uses: row.get(5)?,
+                used: row.get(6)?,
+                environment: row.get(7)?,
+            }))
         });
-        let rows: Vec<(i64, String, String, i64)> =
-            rows.and_then(Iterator::collect).doing(DOING)?;
-        let token = |(id, kind, name, created): (i64, String, String, i64)| {
-            let kind = TokenKind::of_word(&kind)?;
-            Some(Token { id: unsigned(id), kind, name, created: Time(unsigned(created)) })
-        };
-        Ok(rows.into_iter().filter_map(token).collect())
+        let rows: Vec<Option<Token>> = rows.and_then(Iterator::collect).doing(DOING)?;
+        Ok(rows.into_iter().flatten().collect())
     }
 
     /// Makes a token worthless; false when there is none of this id.
     pub(crate) fn revoke(&self, id: u64) -> Result<bool, Error> {
+        let connection = self.lock();
         let sql = "DELETE FROM token WHERE id = ?1";
-        self.lock().execute(sql, [signed(id)]).map(|rows| rows > 0).doing("revoke a token")
+        let rows = connection.execute(sql, [signed(id)]).doing("revoke a token")?;
+        self.live().tokens.retain(|_, token| token.id != id);
+        Ok(rows > 0)
     }
 
     pub(crate) fn new_login_code(&self, expires: Time, now: Time) -> Result<String, Error> {
@@ -131,4 +144,30 @@ impl Control {
         let sql = "DELETE FROM session WHERE hash = ?1";
         self.lock().execute(sql, [hash]).map(|_rows| ()).doing("end a session")
     }
+}
+
+/// All tokens by their hashes, for the start.
+pub(super) fn all(from: &Connection) -> Result<HashMap<SecretHash, KnownToken>, Error> {
+    const DOING: &str = "read tokens";
+    let sql = "SELECT hash, id, kind, expires, uses, used, environment FROM token";
+    let mut statement = from.prepare(sql).doing(DOING)?;
+    let rows = statement.query_map([], |row| {
+        let kind: String = row.get(2)?;
+        let expires: Option<i64> = row.get(3)?;
+        let (Some(hash), Some(kind)) = (optional(row.get(0)?), TokenKind::of_word(&kind)) else {
+            return Ok(None);
+        };
+        let known = KnownToken {
+            id: unsigned(row.get(1)?),
+            kind,
+            expires: expires.map(|expires| Time(unsigned(expires))),
+            uses: row.get(4)?,
+            used: row.get(5)?,
+            environment: row.get(6)?,
+        };
+        Ok(Some((hash, known)))
+    });
+    let rows: Vec<Option<(SecretHash, KnownToken)>> =
+        rows.and_then(Iterator::collect).doing(DOING)?;
+    Ok(rows.into_iter().flatten().collect())
 }

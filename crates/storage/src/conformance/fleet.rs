@@ -1,0 +1,309 @@
+//! Nodes with credentials, steps that are lent, layers of configuration, names, rules, restores.
+
+use super::control::{report, want};
+use super::{NOON, SECOND, store};
+use crate::{Asked, Bearer, Denied, Error, NewStep, NewToken, Store, TokenKind};
+use contract::capture::Level;
+use contract::poll::{CREDENTIAL_PREFIX, Capability, Delta, Desired, Enrolment, Secret};
+use contract::row::{LayerRow, Time};
+use contract::settings::{Applied, Layer, LogLevel, Settings};
+use contract::step::lease::{End, LEASE_NANOS};
+use contract::step::{Change, Phase, Progress};
+use contract::workload::Key;
+
+const NOW: Time = Time(NOON);
+
+fn after(seconds: u64) -> Time {
+    Time(NOON + seconds * SECOND)
+}
+
+fn credential(digit: char) -> Secret {
+    Secret(format!("{CREDENTIAL_PREFIX}{}", digit.to_string().repeat(64)))
+}
+
+fn enrolment(node: &str, digit: char) -> Enrolment {
+    let instance = report(node, &[]).instance;
+    Enrolment { protocol: 2, oldest_protocol: 1, instance, credential: credential(digit) }
+}
+
+/// A join token of its own, by its number.
+fn join_token(store: &Store, uses: Option<u32>) -> u64 {
+    let environment = Some("staging".to_owned());
+    let new = NewToken { uses, environment, ..NewToken::new(TokenKind::Join, "test") };
+    let token = store.make_token(&new, NOW).unwrap();
+    match store.bearer(&token, NOW) {
+        Ok(Bearer::Token { id, .. }) => id,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn node_of(store: &Store, digit: char) -> Result<(String, bool), Denied> {
+    store.bearer(&credential(digit).0, NOW).map(|bearer| match bearer {
+        Bearer::Node { id, is_next } => (id, is_next),
+        Bearer::Token { .. } => panic!("a credential is no token"),
+    })
+}
+
+#[test]
+fn a_credential_speaks_for_its_node_is_rotated_and_revoked() {
+    let (dir, store) = store();
+    let token = join_token(&store, Some(1));
+    let enrolled = store.enrol(&enrolment("n1", 'a'), token, NOW).unwrap();
+    assert_eq!((enrolled.id.as_str(), enrolled.environment.as_deref()), ("n1", Some("staging")));
+    store.enrol(&enrolment("n1", 'a'), token, NOW).expect("the same may be sent again");
+    assert_eq!(node_of(&store, 'a').unwrap(), ("n1".to_owned(), false));
+    let spent = store.enrol(&enrolment("n2", 'b'), token, NOW).unwrap_err();
+    assert!(matches!(spent, Error::Spent), "{spent}");
+    let mut next = report("n1", &[]);
+    next.next_credential = Some(credential('c'));
+    assert!(store.report(&next, NOW).unwrap().credential_kept);
+    assert_eq!(node_of(&store, 'a').unwrap().0, "n1", "the old one is good until");
+    assert_eq!(node_of(&store, 'c').unwrap(), ("n1".to_owned(), true));
+    store.promote("n1", &credential('c').0, NOW).unwrap();
+    assert_eq!(node_of(&store, 'a'), Err(Denied::Unknown), "the new one was used");
+    drop(store);
+    let store = Store::open(&dir.path().join("data")).unwrap();
+    assert_eq!(node_of(&store, 'c').unwrap(), ("n1".to_owned(), false));
+    assert!(store.revoke_node("n1", "page", NOW).unwrap());
+    assert_eq!(node_of(&store, 'c'), Err(Denied::Unknown));
+    let other = join_token(&store, None);
+    let back = store.enrol(&enrolment("n1", 'd'), other, after(9999)).unwrap_err();
+    assert!(matches!(back, Error::Revoked), "{back}");
+    assert!(store.readmit_node("n1", "page", NOW).unwrap());
+    store.enrol(&enrolment("n1", 'd'), other, after(9999)).unwrap();
+}
+
+#[test]
+fn nobody_takes_the_name_of_a_node_that_is_heard() {
+    let (_dir, store) = store();
+    let (one, two) = (join_token(&store, None), join_token(&store, None));
+    store.enrol(&enrolment("n1", 'a'), one, NOW).unwrap();
+    store.report(&report("n1", &[]), NOW).unwrap();
+    let soon = after(30);
+    assert!(matches!(store.enrol(&enrolment("n1", 'b'), one, soon), Err(Error::Taken)));
+    assert!(matches!(store.join("n1", one, soon), Err(Error::Taken)), "it has a credential");
+    assert_eq!(node_of(&store, 'b'), Err(Denied::Unknown));
+    store.enrol(&enrolment("n1", 'b'), one, after(120)).expect("its disk was lost, it was silent");
+    assert_eq!(node_of(&store, 'a'), Err(Denied::Unknown), "one credential at a time");
+    store.join("n2", one, NOW).unwrap();
+    store.report(&report("n2", &[]), NOW).unwrap();
+    store.join("n2", one, soon).unwrap();
+    assert!(matches!(store.join("n2", two, soon), Err(Error::Taken)), "another token");
+    store.enrol(&enrolment("n2", 'e'), one, soon).expect("from its token to a credential");
+    assert!(matches!(store.join("n2", one, soon), Err(Error::Taken)), "and not back");
+}
+
+#[test]
+fn a_token_ends_with_its_time() {
+    let (_dir, store) = store();
+    let new = NewToken { expires: Some(after(60)), ..NewToken::new(TokenKind::Api, "test") };
+    let token = store.make_token(&new, NOW).unwrap();
+    assert!(store.bearer(&token, after(59)).is_ok());
+    assert_eq!(store.bearer(&token, after(60)), Err(Denied::Expired));
+}
+
+#[test]
+fn deltas_follow_a_full_list_and_a_lost_one_leads_to_another() {
+    let (_dir, store) = store();
+    let mut full = report("n1", &["a", "b"]);
+    full.sequence = 10;
+    assert!(!store.report(&full, NOW).unwrap().full);
+    let delta = |base, sequence, changed: &[&str], gone: &[&str]| {
+        let mut one = report("n1", changed);
+        let changed = one.workloads.take().unwrap();
+        let gone = gone.iter().map(|key| Key((*key).to_owned())).collect();
+        one.delta = Some(Delta { base, sequence, changed, gone });
+        one
+    };
+    let keys = || {
+        let services = store.services(NOW).unwrap().services;
+        let here = services.into_iter().filter(|row| row.state.word() != "stopped");
+        here.map(|row| row.key).collect::<Vec<_>>()
+    };
+    assert!(!store.report(&delta(10, 11, &["c"], &["a"]), NOW).unwrap().full);
+    assert_eq!(keys(), ["b", "c"]);
+    assert!(!store.report(&delta(10, 11, &["c"], &["a"]), NOW).unwrap().full, "sent twice");
+    assert!(store.report(&delta(12, 13, &[], &["b"]), NOW).unwrap().full, "one was lost");
+    assert_eq!(keys(), ["b", "c"], "nothing of it was taken");
+}
+
+#[test]
+fn a_report_without_news_is_answered_from_memory() {
+    let (_dir, store) = store();
+    let mut idle = report("n1", &["a"]);
+    assert_eq!(store.glance(&idle, NOW), None);
+    store.report(&idle, NOW).unwrap();
+    (idle.workloads, idle.doctor) = (None, None);
+    assert!(store.glance(&idle, after(5)).is_some());
+    assert_eq!(store.nodes().unwrap()[0].last_poll, after(5));
+    let asked = Asked { has_wishes: true, ..Asked::default() };
+    assert!(!store.has_news("n1", &asked, NOW));
+    let wanted = want(&store, "a", Level::Network).unwrap();
+    assert!(store.has_news("n1", &asked, NOW));
+    let wish = store.wish("n1", &asked, NOW).unwrap();
+    assert_eq!((wish.unchanged, wish.desired[0].generation), (false, wanted.generation));
+    let has = Asked { generation: wanted.generation, ..asked };
+    assert!(!store.has_news("n1", &has, NOW));
+    assert!(store.wish("n1", &has, NOW).unwrap().unchanged);
+    idle.lost.insert("ring_full".into(), 9);
+    assert_eq!(store.glance(&idle, NOW), None, "a loss is news");
+}
+
+#[test]
+fn steps_are_lent_again_until_they_end_and_all_of_it_is_logged() {
+    let (_dir, store) = store();
+    store.report(&report("n1", &["a"]), NOW).unwrap();
+    store.report(&report("n2", &["b"]), NOW).unwrap();
+    let new = NewStep {
+        instance: "n1".into(),
+        key: Some("a".into()),
+        change: Change::Restart,
+        reason: "it hangs".into(),
+        actor: "page".into(),
+        deadline: after(3600),
+    };
+    let id = store.new_step(&new, NOW).unwrap();
+    let asked = Asked { has_wishes: true, ..Asked::default() };
+    assert!(store.has_news("n1", &asked, NOW) && !store.has_news("n2", &asked, NOW));
+    let lent = |now| store.wish("n1", &asked, now).unwrap().steps;
+    let first = lent(NOW);
+    assert_eq!((first[0].id.as_str(), first[0].attempt), (id.as_str(), 1));
+    assert_eq!(lent(NOW), [], "it is lent");
+    assert!(!store.has_news("n1", &asked, after(1)));
+    let later = Time(NOON + LEASE_NANOS);
+    assert!(store.has_news("n1", &asked, later), "the answer may have been lost");
+    assert_eq!(lent(later)[0].attempt, 2);
+    let say = |node: &str, phase| {
+        let mut said = report(node, &[]);
+        let mut progress = Progress::new(&id, phase, "well");
+        progress.output = "restarted".into();
+        (said.workloads, said.steps) = (None, vec![progress]);
+        store.report(&said, later).unwrap()
+    };
+    let forged = say("n2", Phase::Done);
+    assert_eq!((forged.refused.len(), forged.acknowledged.len()), (1, 0), "not its step");
+    assert_eq!(say("n1", Phase::Running).acknowledged, [] as [&str; 0]);
+    assert_eq!(say("n1", Phase::Done).acknowledged, [id.as_str()]);
+    assert_eq!(say("n1", Phase::Done).acknowledged, [id.as_str()], "said twice, ended once");
+    assert_eq!(store.steps(Some("n1"), 9).unwrap()[0].end, Some(End::Done));
+    let history = store.history("a", 99).unwrap().entries;
+    let events: Vec<_> = history.iter().map(|entry| entry.what.as_str()).collect();
+    assert_eq!(events.iter().filter(|what| **what == "done").count(), 1, "{events:?}");
+    for what in ["made", "sent", "running", "done", "discovered"] {
+        assert!(events.contains(&what), "{what}: {events:?}");
+    }
+    let done = history.iter().find(|entry| entry.what == "done").unwrap();
+    assert_eq!((done.output.as_str(), done.reason.as_str()), ("restarted", "well"));
+}
+
+#[test]
+fn a_step_can_be_taken_back_and_one_that_nobody_takes_expires() {
+    let (dir, store) = store();
+    store.report(&report("n1", &["a"]), NOW).unwrap();
+    let new = NewStep {
+        instance: "n1".into(),
+        key: None,
+        change: Change::Refresh,
+        reason: String::new(),
+        actor: "page".into(),
+        deadline: after(60),
+    };
+    let (one, two) = (store.new_step(&new, NOW).unwrap(), store.new_step(&new, NOW).unwrap());
+    assert_eq!(store.cancel_step(&one, "page", NOW).unwrap().as_deref(), Some("n1"));
+    assert_eq!(store.cancel_step(&one, "page", NOW).unwrap(), None, "it is over");
+    drop(store);
+    let store = Store::open(&dir.path().join("data")).unwrap();
+    assert!(store.has_news("n1", &Asked::default(), NOW), "after a restart, too");
+    assert_eq!(store.expire_steps(after(61)).unwrap(), 1);
+    let ends: Vec<_> =
+        store.steps(None, 9).unwrap().into_iter().map(|step| (step.id, step.end)).collect();
+    assert!(ends.contains(&(one, Some(End::Cancelled))), "{ends:?}");
+    assert!(ends.contains(&(two, Some(End::Expired))), "{ends:?}");
+    let nobody = NewStep { instance: "n9".into(), ..new };
+    assert!(matches!(store.new_step(&nobody, NOW), Err(Error::UnknownNode)));
+}
+
+#[test]
+fn layers_reach_the_nodes_that_they_are_for_once() {
+    let (dir, store) = store();
+    let token = join_token(&store, None);
+    store.enrol(&enrolment("n1", 'a'), token, NOW).unwrap();
+    let mut report = report("n1", &[]);
+    report.instance.capabilities = [Capability::Configure].into();
+    store.report(&report, NOW).unwrap();
+    let asked = |hash: Option<&str>| Asked {
+        has_wishes: true,
+        configuration: hash.map(str::to_owned),
+        ..Asked::default()
+    };
+    assert!(!store.has_news("n1", &asked(None), NOW), "nothing is set");
+    let set = |layer, name: &str, settings| {
+        store.set_layer(&LayerRow { layer, name: name.into(), settings }, "page", NOW).unwrap()
+    };
+    let log = |log| Settings { log: Some(log), ..Settings::default() };
+    set(Layer::Fleet, "", log(LogLevel::Warn));
+    set(Layer::Environment, "staging", log(LogLevel::Debug));
+    set(Layer::Node, "n2", log(LogLevel::Error));
+    drop(store);
+    let store = Store::open(&dir.path().join("data")).unwrap();
+    let sent = store.wish("n1", &asked(None), NOW).unwrap().configuration.unwrap();
+    assert_eq!(sent.settings.log, Some(LogLevel::Debug));
+    assert_eq!(sent.origin["log"], Layer::Environment);
+    assert!(!store.has_news("n1", &asked(Some(&sent.hash)), NOW));
+    report.configuration = Some(Applied { hash: sent.hash.clone(), error: Some("no".into()) });
+    store.report(&report, NOW).unwrap();
+    let configured = store.configurations().unwrap();
+    assert_eq!((configured.layers.len(), configured.instances.len()), (3, 1));
+    let applied = configured.instances[0].applied.as_ref().unwrap();
+    assert_eq!((&applied.hash, applied.error.as_deref()), (&sent.hash, Some("no")));
+}
+
+#[test]
+fn names_and_rules_reach_the_nodes_and_the_name_is_shown() {
+    let (_dir, store) = store();
+    store.report(&report("n1", &["a"]), NOW).unwrap();
+    store.report(&report("n2", &["b"]), NOW).unwrap();
+    assert_eq!(store.set_name("a", Some("Ada"), "page", NOW).unwrap(), ["n1"]);
+    let wish = store.wish("n1", &Asked::default(), NOW).unwrap();
+    assert_eq!(wish.names[&Key("a".into())], "Ada");
+    assert_eq!(store.services(NOW).unwrap().services[0].name, "Ada");
+    assert!(store.wish("n2", &Asked::default(), NOW).unwrap().names.is_empty());
+    store.set_name("a", None, "page", NOW).unwrap();
+    assert!(store.wish("n1", &Asked::default(), NOW).unwrap().names.is_empty());
+    let mut rules = store.rules().unwrap();
+    rules.exclude.push(contract::rules::Rule { name: Some("x*".into()), ..Default::default() });
+    assert_eq!(store.set_rules(&rules, "page", NOW).unwrap().len(), 2);
+    assert_eq!(store.wish("n2", &Asked::default(), NOW).unwrap().rules, rules);
+}
+
+#[test]
+fn wishes_that_a_node_has_from_before_a_restore_come_back() {
+    let (_dir, store) = store();
+    store.report(&report("n1", &["a", "b"]), NOW).unwrap();
+    let known = want(&store, "b", Level::Network).unwrap().generation;
+    let mut ahead = report("n1", &["a", "b"]);
+    (ahead.generation, ahead.has_wishes) = (known + 7, true);
+    assert!(store.report(&ahead, NOW).unwrap().ask_held);
+    let desired = |key: &str, level, generation| Desired {
+        key: Key(key.into()),
+        level,
+        agent: None,
+        generation,
+    };
+    ahead.held = Some(vec![
+        desired("a", Level::Network, known + 7),
+        desired("b", Level::Off, known.saturating_sub(1)),
+    ]);
+    let taken = store.report(&ahead, NOW).unwrap();
+    assert!(!taken.ask_held, "it is not asked for ever");
+    let wish = store.wish("n1", &Asked::default(), NOW).unwrap();
+    assert!(wish.generation > known + 7, "generations never go back");
+    let levels: Vec<_> = wish.desired.iter().map(|one| (one.key.0.as_str(), one.level)).collect();
+    assert_eq!(levels, [("a", Level::Network), ("b", Level::Network)], "the newer one wins");
+    assert!(want(&store, "a", Level::Off).unwrap().generation > wish.generation);
+    let mut hostile = ahead.clone();
+    (hostile.generation, hostile.held) =
+        (u64::MAX, Some(vec![desired("a", Level::Network, u64::MAX)]));
+    store.report(&hostile, NOW).unwrap();
+    assert_eq!(store.wish("n1", &Asked::default(), NOW).unwrap().desired[0].level, Level::Off);
+}
