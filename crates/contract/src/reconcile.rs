@@ -59,7 +59,7 @@ pub enum Found {
     Conflict,
     /// It cannot be done here.
     Unsupported,
-    /// It was on, and somebody took it out by other means: kubectl, docker, systemctl, a GitOps
+    /// It was on, and somebody took it out by other means: kubectl, docker, systemctl, a `GitOps`
     /// controller.
     Reverted,
     /// It was on, and the workload did not come up healthy; it was rolled back.
