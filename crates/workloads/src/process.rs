@@ -85,7 +85,7 @@ impl Process {
     pub(crate) fn read(root: &Path, pid: u32) -> Option<Self> {
         let directory = root.join("proc").join(pid.to_string());
         let (start_ticks, parent) = start(root, pid)?;
-        let user = user(&directory)?;
+        let user = user(root, pid)?;
         let raw_arguments = split(&read_bytes(&directory.join("cmdline"), MAX_COMMAND_LINE)?);
         let executable = match executable(root, pid) {
             Some(path) => path,
@@ -124,8 +124,9 @@ impl Process {
 
 /// The effective user. The owner of the directory would do, but is root for programs that changed
 /// their user.
-fn user(directory: &Path) -> Option<u32> {
-    let owner = fs::metadata(directory).ok()?.uid();
+pub(crate) fn user(root: &Path, pid: u32) -> Option<u32> {
+    let directory = root.join("proc").join(pid.to_string());
+    let owner = fs::metadata(&directory).ok()?.uid();
     let status = read_text(&directory.join("status"), 16 << 10).unwrap_or_default();
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     let effective = ids.and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok());

@@ -84,6 +84,17 @@ fn a_container_cannot_take_the_name_of_another() {
     );
 }
 
+#[test]
+fn a_user_who_calls_a_program_like_a_runtime_names_nothing_but_their_own() {
+    // Podman without cgroups: only the monitor above says that this is a container.
+    let tree = Tree::new("/usr/bin/agent", &["agent"], "/");
+    tree.keeper("/usr/bin/conmon", &["-c", A, "-n", "prod-db"]);
+    tree.write("proc/7/status", "Uid:\t0\t0\t0\t0\n");
+    assert_eq!(tree.program().key.0, "host-0123456789ab/podman:prod-db");
+    tree.write("proc/7/status", "Uid:\t1000\t1000\t1000\t1000\n");
+    assert_eq!(tree.program().key.0, "host-0123456789ab/podman:user-1000/prod-db");
+}
+
 /// Weakness 18: a container by cgroup v2 and systemd's driver is no host process.
 #[test]
 fn every_layout_of_cgroups_is_a_container() {

@@ -52,6 +52,8 @@ struct Bundle {
 #[derive(Debug)]
 pub(super) struct Keeper {
     pid: u32,
+    /// The user that runs it, where that is not root: what it says is theirs.
+    pub(super) user: Option<u32>,
     name: String,
     arguments: Vec<String>,
     /// The files that it sees: the node's, or those of the container that it runs in itself.
@@ -75,6 +77,7 @@ impl Keeper {
                 let executable = process::executable(root, pid)?;
                 return Some(Self {
                     pid,
+                    user: process::user(root, pid).filter(|user| *user != 0),
                     name: executable.rsplit('/').next().unwrap_or_default().to_owned(),
                     arguments: process::arguments(root, pid),
                     files: Inside::of(&root.join("proc").join(pid.to_string()).join("root")),

@@ -87,8 +87,9 @@ impl Platform for Docker {
         let keeper = bundle::Keeper::of(process, around.root);
         let Some((innermost, outer)) = containers.split_last() else {
             // containerd takes any id, so that only the shim above knows of the container.
-            let told = keeper?.told(around.root, None)?;
-            return Some(of_told(&told, None, process.cgroup.user));
+            let keeper = keeper?;
+            let told = keeper.told(around.root, None)?;
+            return Some(of_told(&told, None, process.cgroup.user.or(keeper.user)));
         };
         let user = process.cgroup.user;
         let known = if outer.is_empty() { self.told(&innermost.id, user) } else { None };
