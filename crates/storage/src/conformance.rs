@@ -5,24 +5,36 @@
 
 mod backup;
 mod calls;
-mod control;
+pub(crate) mod control;
 mod durability;
 mod fleet;
 mod overview;
 mod retention;
 
-use crate::{Place, Store};
+use crate::{CallsIn, ClickHouse, Place, Store};
 use contract::row::{Call, Money, Time};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// Noon of a day; the day before and after it are within reach.
-const NOON: u64 = 1_795_435_200_000_000_000;
+pub(crate) const NOON: u64 = 1_795_435_200_000_000_000;
 const SECOND: u64 = 1_000_000_000;
 
 /// Where the suite keeps calls. An engine on a server gets a place of its own there for each
 /// directory, so that a store that is opened again finds what it kept.
-fn place(dir: &Path) -> Place {
-    Place::embedded(dir)
+pub(crate) fn place(dir: &Path) -> Place {
+    let Some(url) = clickhouse() else { return Place::embedded(dir) };
+    let hash = Sha256::digest(dir.as_os_str().as_encoded_bytes());
+    let database = hash.iter().take(8).fold("sonde_test_".to_owned(), |t, b| format!("{t}{b:02x}"));
+    let calls =
+        CallsIn::ClickHouse(ClickHouse { database, watch_disks: false, ..ClickHouse::new(&url) });
+    Place { data_dir: dir.into(), calls }
+}
+
+/// A ClickHouse server that may be used for the suite.
+#[expect(clippy::disallowed_methods, reason = "how a test is told of a server")]
+fn clickhouse() -> Option<String> {
+    std::env::var("SONDE_TEST_CLICKHOUSE_URL").ok()
 }
 
 /// A store in a directory that is gone with the first value.
@@ -32,8 +44,15 @@ fn store() -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
+/// As [`store`], on the embedded engine: for what is about its files.
+fn embedded() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("data")).unwrap();
+    (dir, store)
+}
+
 /// A call that went well: `start` in seconds from noon, one second long.
-fn call(number: u64, start: i64) -> Call {
+pub(crate) fn call(number: u64, start: i64) -> Call {
     Call {
         time: Time(NOON.checked_add_signed(start * SECOND as i64).unwrap()),
         trace_id: format!("{number:032x}"),

@@ -93,6 +93,22 @@ pub enum Error {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// ClickHouse does not answer, or not now; try again later.
+    #[error("cannot reach ClickHouse at {url}; start it, or name another with --clickhouse")]
+    Away {
+        /// Where it was looked for.
+        url: String,
+        /// What the client said.
+        source: Box<clickhouse::error::Error>,
+    },
+    /// ClickHouse refused.
+    #[error("cannot {doing}; ClickHouse refused it")]
+    Refused {
+        /// What was tried.
+        doing: &'static str,
+        /// What it said.
+        source: Box<clickhouse::error::Error>,
+    },
     /// Something kept cannot be read back.
     #[error("cannot read back {what}")]
     Unreadable {

@@ -149,7 +149,7 @@ impl Store {
     ///
     /// [`Denied`], which tells nothing about other secrets.
     pub fn bearer(&self, secret: &str, now: Time) -> Result<Bearer, Denied> {
-        self.control.bearer(secret, now)
+        self.control.told(|control| control.bearer(secret, now))
     }
 
     /// Makes a token. It is not kept and cannot be shown again, only its keyed hash is.
@@ -158,7 +158,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn make_token(&self, new: &NewToken, now: Time) -> Result<String, Error> {
-        self.control.make_token(new, now)
+        self.control.ask(|control| control.make_token(new, now))
     }
 
     /// Takes a controller in: from now on its credential speaks for its node, and nothing else
@@ -169,7 +169,7 @@ impl Store {
     /// [`Error::Taken`] when the node has another credential that is in use, [`Error::Spent`] when
     /// no further node may join with the token, or the database failed.
     pub fn enrol(&self, enrolment: &Enrolment, token: u64, now: Time) -> Result<Enrolled, Error> {
-        self.control.enrol(enrolment, token, now)
+        self.control.ask(|control| control.enrol(enrolment, token, now))
     }
 
     /// Whether a join token may speak for a node, as controllers of the first protocol do: the
@@ -179,12 +179,12 @@ impl Store {
     ///
     /// [`Error::Taken`], [`Error::Spent`], or the database failed.
     pub fn join(&self, instance: &str, token: u64, now: Time) -> Result<(), Error> {
-        self.control.join(instance, token, now)
+        self.control.ask(|control| control.join(instance, token, now))
     }
 
     /// Cluster that a node named when it joined; it speaks for no other.
     pub fn cluster_of(&self, instance: &str) -> Option<String> {
-        self.control.cluster_of(instance)
+        self.control.told(|control| control.cluster_of(instance))
     }
 
     /// Ends the credential of a node at once; false when it has none.
@@ -193,7 +193,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn revoke_node(&self, instance: &str, actor: &str, now: Time) -> Result<bool, Error> {
-        self.control.revoke_node(instance, actor, now)
+        self.control.ask(|control| control.revoke_node(instance, actor, now))
     }
 
     /// Lets a node go without a credential, so that it may join anew; false when it is not known.
@@ -202,7 +202,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn readmit_node(&self, instance: &str, actor: &str, now: Time) -> Result<bool, Error> {
-        self.control.readmit_node(instance, actor, now)
+        self.control.ask(|control| control.readmit_node(instance, actor, now))
     }
 
     /// The credential that follows was used: the one before is worthless from now on.
@@ -211,7 +211,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn promote(&self, instance: &str, secret: &str, now: Time) -> Result<(), Error> {
-        self.control.promote(instance, secret, now)
+        self.control.ask(|control| control.promote(instance, secret, now))
     }
 
     /// Takes a report over that says nothing new, in memory alone; `None` when it says something
@@ -226,7 +226,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn report(&self, report: &Report, now: Time) -> Result<Taken, Error> {
-        self.control.report(report, now)
+        self.control.ask(|control| control.report(report, now))
     }
 
     /// Whether there is anything to answer to a poll but that nothing is new. Looks at memory
@@ -242,7 +242,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn wish(&self, instance: &str, asked: &Asked, now: Time) -> Result<Wish, Error> {
-        self.control.wish(instance, asked, now)
+        self.control.ask(|control| control.wish(instance, asked, now))
     }
 
     /// What happened to a workload, newest first: wishes, states, steps, names.
@@ -251,7 +251,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn history(&self, key: &str, limit: u32) -> Result<History, Error> {
-        self.control.history(key, limit)
+        self.control.ask(|control| control.history(key, limit))
     }
 
     /// Gives a workload a name, or takes it away: the nodes that it is for.
@@ -266,7 +266,7 @@ impl Store {
         actor: &str,
         now: Time,
     ) -> Result<Vec<String>, Error> {
-        self.control.set_name(key, name, actor, now)
+        self.control.ask(|control| control.set_name(key, name, actor, now))
     }
 
     /// Rules of discovery for all nodes.
@@ -275,7 +275,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn rules(&self) -> Result<Rules, Error> {
-        self.control.rules()
+        self.control.ask(|control| control.rules())
     }
 
     /// Sets the rules of discovery: the nodes that have to hear of it, which are all.
@@ -284,7 +284,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn set_rules(&self, rules: &Rules, actor: &str, now: Time) -> Result<Vec<String>, Error> {
-        self.control.set_rules(rules, actor, now)
+        self.control.ask(|control| control.set_rules(rules, actor, now))
     }
 
     /// All layers of configuration, and what comes of them on each node.
@@ -293,12 +293,12 @@ impl Store {
     ///
     /// The database failed.
     pub fn configurations(&self) -> Result<Configurations, Error> {
-        self.control.configurations()
+        self.control.ask(|control| control.configurations())
     }
 
     /// Settings of one layer: empty where it sets nothing.
     pub fn layer(&self, layer: Layer, name: &str) -> Settings {
-        self.control.layer(layer, name)
+        self.control.told(|control| control.layer(layer, name))
     }
 
     /// Sets a layer; empty settings take it away. Gives the nodes that have to hear of it.
@@ -307,7 +307,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn set_layer(&self, row: &LayerRow, actor: &str, now: Time) -> Result<Vec<String>, Error> {
-        self.control.set_layer(row, actor, now)
+        self.control.ask(|control| control.set_layer(row, actor, now))
     }
 
     /// Makes a step, and gives its id.
@@ -316,7 +316,7 @@ impl Store {
     ///
     /// [`Error::UnknownNode`], [`Error::TooManySteps`], or the database failed.
     pub fn new_step(&self, new: &NewStep, now: Time) -> Result<String, Error> {
-        self.control.new_step(new, now)
+        self.control.ask(|control| control.new_step(new, now))
     }
 
     /// Steps, newest first: those of a node, or of all.
@@ -325,7 +325,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn steps(&self, instance: Option<&str>, limit: u32) -> Result<Vec<StepRow>, Error> {
-        self.control.steps(instance, limit)
+        self.control.ask(|control| control.steps(instance, limit))
     }
 
     /// Makes the steps that lead to what is wanted of a node that does not plan itself.
@@ -334,7 +334,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn plan_for(&self, instance: &str, now: Time) -> Result<(), Error> {
-        self.control.plan_for(instance, now)
+        self.control.ask(|control| control.plan_for(instance, now))
     }
 
     /// Takes a step back: the node that it is for; `None` when there is no such step under way.
@@ -343,7 +343,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn cancel_step(&self, id: &str, actor: &str, now: Time) -> Result<Option<String>, Error> {
-        self.control.cancel_step(id, actor, now)
+        self.control.ask(|control| control.cancel_step(id, actor, now))
     }
 
     /// Ends steps that nobody can end any more; call it every minute or so.
@@ -352,6 +352,6 @@ impl Store {
     ///
     /// The database failed.
     pub fn expire_steps(&self, now: Time) -> Result<u64, Error> {
-        self.control.expire_steps(now)
+        self.control.ask(|control| control.expire_steps(now))
     }
 }

@@ -5,6 +5,9 @@
 //! forgetting a day is deleting a file. A call is in the file of the day on which it **started**
 //! (UTC); numbers over time count it when it **ended**.
 //!
+//! With [`CallsIn::ClickHouse`] all of that is in a ClickHouse database, which any number of
+//! dashboards may share; a data directory then holds a lock and little else.
+//!
 //! # Promises
 //!
 //! The conformance suite (`conformance.rs`) holds every engine to these:
@@ -25,13 +28,17 @@
 mod fleet;
 mod store;
 
+mod clickhouse;
 mod costs;
+mod cover;
 mod engine;
 mod error;
 mod filter;
+mod guarded;
 mod outcome;
 mod overview;
 mod query;
+mod rest;
 mod retention;
 mod same;
 mod secret;
@@ -43,6 +50,7 @@ mod units;
 #[cfg(test)]
 mod conformance;
 
+pub use clickhouse::ClickHouse;
 pub use error::Error;
 pub use filter::{BadFilter, Filter, MAX_FILTER_LEN};
 pub use fleet::{Asked, Bearer, Denied, NewStep, NewToken, NewWish, Taken};

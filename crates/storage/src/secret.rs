@@ -46,6 +46,16 @@ impl Pepper {
         Ok(Self(key))
     }
 
+    /// The key as hexadecimal digits.
+    pub(crate) fn to_hex(&self) -> String {
+        hex(&self.0)
+    }
+
+    /// The key of hexadecimal digits; `None` for anything else.
+    pub(crate) fn of_hex(text: &str) -> Option<Self> {
+        of_hex(text)?.try_into().ok().map(Self)
+    }
+
     /// The keyed hash of a secret. `purpose` keeps a session from ever being good as a token.
     pub(crate) fn hash(&self, purpose: &str, secret: &str) -> [u8; 32] {
         let mut mac =
@@ -60,7 +70,24 @@ impl Pepper {
 /// A new secret: the prefix and 64 hexadecimal digits.
 pub(crate) fn make(prefix: &str) -> Result<String, Error> {
     let random: [u8; 32] = random()?;
-    Ok(random.iter().fold(prefix.to_owned(), |text, byte| format!("{text}{byte:02x}")))
+    Ok(format!("{prefix}{}", hex(&random)))
+}
+
+/// A random number.
+pub(crate) fn number() -> Result<u64, Error> {
+    let [a, b, c, d, e, f, g, h, ..] = random()?;
+    Ok(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// Bytes of hexadecimal digits; `None` for anything else.
+pub(crate) fn of_hex(text: &str) -> Option<Vec<u8>> {
+    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    text.as_bytes().chunks(2).map(pair).collect()
 }
 
 fn random() -> Result<[u8; 32], Error> {

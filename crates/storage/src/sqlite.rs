@@ -7,7 +7,6 @@
 
 pub(crate) mod backup;
 pub(crate) mod control;
-mod cover;
 pub(crate) mod day;
 pub(crate) mod days;
 mod ended;
@@ -117,6 +116,14 @@ fn open(path: &Path, migrations: &[migrate::Migration]) -> Result<Connection, Er
                  PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192;";
     connection.execute_batch(setup).map_err(|source| unusable(path, source))?;
     migrate::run(&mut connection, path, migrations)?;
+    Ok(connection)
+}
+
+/// Opens a database that is gone with the connection.
+fn open_in_memory(migrations: &[migrate::Migration]) -> Result<Connection, Error> {
+    let mut connection = Connection::open_in_memory().doing("open the database")?;
+    connection.execute_batch("PRAGMA foreign_keys = ON").doing("set the database up")?;
+    migrate::run(&mut connection, Path::new(":memory:"), migrations)?;
     Ok(connection)
 }
 

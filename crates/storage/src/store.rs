@@ -1,9 +1,11 @@
 //! [`Store`], the one public type that does anything.
 
+use crate::clickhouse::{ClickHouse, Remote};
 use crate::engine::{Engine, SumsQuery};
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::fleet::NewWish;
+use crate::guarded::Guarded;
 use crate::overview::{self, SeriesQuery};
 use crate::query::{Budget, By, CallsQuery, Span};
 use crate::retention::{Limits, ReadDisk, Retained};
@@ -27,7 +29,7 @@ const MINUTE_NANOS: u64 = 60_000_000_000;
 /// Clone-free and shareable: all methods take `&self`. Dropping it writes what is queued.
 #[derive(Debug)]
 pub struct Store {
-    pub(crate) control: Control,
+    pub(crate) control: Guarded,
     engine: Box<dyn Engine>,
     data_dir: PathBuf,
     // Holds the lock on the directory; dropped last.
@@ -50,6 +52,8 @@ pub struct Place {
 pub enum CallsIn {
     /// In the data directory, in one file a day.
     DataDir,
+    /// In ClickHouse, with control state too; any number of dashboards may share it.
+    ClickHouse(ClickHouse),
 }
 
 impl Place {
@@ -164,9 +168,14 @@ impl Store {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
         made.map_err(failed("create"))?;
         let lock = lock(data_dir)?;
-        let control = Control::open(data_dir)?;
-        let engine: Box<dyn Engine> = match place.calls {
-            CallsIn::DataDir => Box::new(Embedded::open(data_dir)?),
+        let (control, engine): (_, Box<dyn Engine>) = match &place.calls {
+            CallsIn::DataDir => {
+                (Guarded::alone(Control::open(data_dir)?), Box::new(Embedded::open(data_dir)?))
+            }
+            CallsIn::ClickHouse(to) => {
+                let engine = Remote::open(to, data_dir)?;
+                (Guarded::shared(engine.control()?), Box::new(engine))
+            }
         };
         Ok(Self { control, engine, data_dir: data_dir.into(), _lock: lock })
     }
@@ -250,7 +259,7 @@ impl Store {
     ///
     /// [`Error::UnknownWorkload`], [`Error::Recorded`], or the database failed.
     pub fn want(&self, wish: NewWish<'_>, now: Time) -> Result<Wanted, Error> {
-        self.control.want(wish, now)
+        self.control.ask(|control| control.want(wish, now))
     }
 
     /// All services, by name.
@@ -261,8 +270,8 @@ impl Store {
     pub fn services(&self, now: Time) -> Result<Services, Error> {
         let counts = self.counts(Time(now.0.saturating_sub(RATE_NANOS)), now)?;
         let mut services: Vec<Service> = Vec::new();
-        let names = self.control.shown_names()?;
-        for mut found in self.control.workloads()? {
+        let names = self.control.ask(|control| control.shown_names())?;
+        for mut found in self.control.ask(|control| control.workloads())? {
             // The node is told, too; the page shows the name at once.
             if let Some(name) = names.get(&found.observed.key.0) {
                 found.observed.name.clone_from(name);
@@ -285,7 +294,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn nodes(&self) -> Result<Vec<Node>, Error> {
-        self.control.nodes()
+        self.control.ask(|control| control.nodes())
     }
 
     /// Forgets what is older than it may be, and the oldest day when the disk fills up; call it
@@ -351,7 +360,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn tokens(&self) -> Result<Vec<Token>, Error> {
-        self.control.tokens()
+        self.control.ask(|control| control.tokens())
     }
 
     /// Makes a token worthless; false when there is none of this id.
@@ -360,7 +369,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn revoke(&self, id: u64) -> Result<bool, Error> {
-        self.control.revoke(id)
+        self.control.ask(|control| control.revoke(id))
     }
 
     /// Makes a login code that is good once, until `expires`.
@@ -369,7 +378,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn new_login_code(&self, expires: Time, now: Time) -> Result<String, Error> {
-        self.control.new_login_code(expires, now)
+        self.control.ask(|control| control.new_login_code(expires, now))
     }
 
     /// Uses a login code up and begins a session until `expires`; `None` when the code is
@@ -379,7 +388,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn login(&self, code: &str, expires: Time, now: Time) -> Result<Option<String>, Error> {
-        self.control.login(code, expires, now)
+        self.control.ask(|control| control.login(code, expires, now))
     }
 
     /// True when the session is known and not over.
@@ -388,7 +397,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn session(&self, session: &str, now: Time) -> Result<bool, Error> {
-        self.control.session(session, now)
+        self.control.ask(|control| control.session(session, now))
     }
 
     /// Ends a session.
@@ -397,7 +406,7 @@ impl Store {
     ///
     /// The database failed.
     pub fn logout(&self, session: &str) -> Result<(), Error> {
-        self.control.logout(session)
+        self.control.ask(|control| control.logout(session))
     }
 }
 

@@ -2,10 +2,11 @@
 
 mod body;
 
-use crate::outcome::CLASSES;
+use crate::outcome::{CLASSES, outcome};
 use crate::query::Outcome;
 use crate::sketch::Sketch;
-use contract::row::{Distribution, Money, Stats};
+use crate::units::{kept, nanos};
+use contract::row::{Call, Distribution, Money, Stats};
 use std::collections::BTreeMap;
 
 /// What the numbers need of a call. Times in nanoseconds, money in 10^-12 USD.
@@ -26,6 +27,34 @@ pub(crate) struct Counted<'a> {
     pub(crate) cost: Option<u64>,
     /// Input, output, cache read, cache write, reasoning.
     pub(crate) tokens: [Option<u64>; 5],
+}
+
+impl Counted<'static> {
+    /// Of a call; what does not fit a column is not known.
+    pub(crate) fn of(call: &Call) -> Self {
+        let (how, class) = outcome(call);
+        Self {
+            embedding: call.operation_name.as_deref() == Some("embeddings"),
+            outcome: Some(how),
+            class,
+            duration_nanos: nanos(call.duration),
+            stream: call.request_stream == Some(true),
+            first_chunk_nanos: nanos(call.time_to_first_chunk),
+            first_token_nanos: nanos(call.time_to_first_token),
+            retry_after_nanos: nanos(call.retry_after),
+            finish: call.finish_reasons.first().map(|reason| finish(reason)),
+            retried: call.resend_count.is_some_and(|count| count > 0),
+            cost: kept(call.cost.and_then(|cost| u64::try_from(cost.pico_usd).ok())),
+            tokens: [
+                call.input_tokens,
+                call.output_tokens,
+                call.cache_read_tokens,
+                call.cache_write_tokens,
+                call.reasoning_tokens,
+            ]
+            .map(kept),
+        }
+    }
 }
 
 /// Reasons why an answer ended. Files keep the place in this list, so it is only ever added to.

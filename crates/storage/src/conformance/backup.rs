@@ -1,6 +1,6 @@
 //! A copy made under load holds what was kept before, and becomes a store again.
 
-use super::{NOON, SECOND, call, store};
+use super::{NOON, SECOND, call, embedded};
 use crate::{CallsQuery, Disk, Error, Limits, Span, Store, TokenKind};
 use contract::row::{Call, Time};
 use std::path::Path;
@@ -31,7 +31,7 @@ fn used(store: &Store) -> String {
 
 #[test]
 fn a_copy_becomes_the_same_store_again() {
-    let (dir, store) = store();
+    let (dir, store) = embedded();
     let token = used(&store);
     let (copy, again) = (dir.path().join("copy"), dir.path().join("again"));
     let copied = store.backup(&copy, NOW).unwrap();
@@ -47,7 +47,7 @@ fn a_copy_becomes_the_same_store_again() {
 
 #[test]
 fn what_was_kept_before_the_copy_is_in_it_and_writing_goes_on() {
-    let (dir, store) = store();
+    let (dir, store) = embedded();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -77,7 +77,7 @@ fn what_was_kept_before_the_copy_is_in_it_and_writing_goes_on() {
 
 #[test]
 fn copies_that_are_not_whole_and_directories_in_use_are_refused() {
-    let (dir, store) = store();
+    let (dir, store) = embedded();
     used(&store);
     let (copy, again) = (dir.path().join("copy"), dir.path().join("again"));
     store.backup(&copy, NOW).unwrap();

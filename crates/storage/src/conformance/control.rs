@@ -9,7 +9,7 @@ use contract::workload::{Key, Observed, Platform};
 
 const NOW: Time = Time(NOON);
 
-pub(super) fn report(node: &str, keys: &[&str]) -> Report {
+pub(crate) fn report(node: &str, keys: &[&str]) -> Report {
     Report {
         protocol: PROTOCOL,
         instance: Instance {
@@ -46,11 +46,11 @@ fn observed(key: &str) -> Observed {
     }
 }
 
-pub(super) fn want(store: &Store, key: &str, level: Level) -> Result<Wanted, Error> {
+pub(crate) fn want(store: &Store, key: &str, level: Level) -> Result<Wanted, Error> {
     store.want(NewWish { key, level, actor: "page", reason: "" }, NOW)
 }
 
-fn wish_of(store: &Store, instance: &str) -> Result<Wish, Error> {
+pub(crate) fn wish_of(store: &Store, instance: &str) -> Result<Wish, Error> {
     store.wish(instance, &Asked::default(), NOW)
 }
 
@@ -98,7 +98,7 @@ fn a_wish_outlives_a_restart_and_the_workload() {
     store.report(&report("n1", &[]), NOW).unwrap();
     assert_eq!(states(&store), [("a".to_owned(), Level::Network, State::Stopped)]);
     drop(store);
-    let store = Store::open(&dir.path().join("data")).unwrap();
+    let store = Store::open_with(&super::place(&dir.path().join("data"))).unwrap();
     let year = Time(NOON + 365 * 86_400 * SECOND);
     store.report(&report("n1", &[]), year).unwrap();
     assert_eq!(wish_of(&store, "n1").unwrap().generation, wanted.generation);

@@ -17,7 +17,7 @@ fn child_dir() -> Option<PathBuf> {
 
 /// Writes without end from several threads, and says what was kept as soon as it was.
 fn write_until_killed(dir: &Path) {
-    let store = Store::open(dir).unwrap();
+    let store = Store::open_with(&super::place(dir)).unwrap();
     let first = u64::try_from(store.calls(&everything()).unwrap().calls.len()).unwrap() + 1;
     std::thread::scope(|scope| {
         for thread in 0..4 {
@@ -74,7 +74,7 @@ fn nothing_that_was_reported_as_kept_is_lost_by_a_kill() {
         for line in rest.iter().take(rest.len().saturating_sub(1)) {
             take(Ok(line.clone()));
         }
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open_with(&super::place(dir.path())).unwrap();
         let found: Vec<_> =
             store.calls(&everything()).unwrap().calls.into_iter().map(|c| c.id).collect();
         let once: BTreeSet<_> = found.iter().cloned().collect();

@@ -1,6 +1,6 @@
 //! What is forgotten, when, and what stays of it.
 
-use super::{NOON, SECOND, call, store};
+use super::{NOON, SECOND, call, embedded, store};
 use crate::{CallsQuery, Disk, Error, Filter, Limits, Span, Standing, Store};
 use contract::row::{Call, Stats, Time};
 use std::path::Path;
@@ -66,14 +66,13 @@ fn days_go_when_they_are_old_and_their_numbers_stay() {
     assert_eq!(store.retain(&limits, &disk(10), NOW).unwrap().aged, [""; 0]);
     drop(store);
     let data = dir.path().join("data");
-    assert_eq!(names(&data).len(), 31);
-    let store = Store::open(&data).unwrap();
+    let store = Store::open_with(&super::place(&data)).unwrap();
     assert_eq!(totals(&store, NOON - 60 * DAY, NOON + DAY), before, "after a restart");
 }
 
 #[test]
 fn a_removal_that_was_cut_short_is_finished_and_counts_nothing_twice() {
-    let (dir, store) = store();
+    let (dir, store) = embedded();
     let data = dir.path().join("data");
     store.insert(calls(3)).unwrap();
     drop(store);
@@ -128,7 +127,7 @@ fn a_disk_that_fills_up_loses_its_oldest_day_first_and_is_never_filled() {
 
 #[test]
 fn a_disk_that_gets_room_by_losing_a_day_loses_no_more() {
-    let (dir, store) = store();
+    let (dir, store) = embedded();
     store.insert(calls(4)).unwrap();
     let data = dir.path().join("data");
     let full = move |_: &Path| {
@@ -144,7 +143,7 @@ fn a_disk_that_gets_room_by_losing_a_day_loses_no_more() {
 
 #[test]
 fn narrow_sums_go_and_the_numbers_stay() {
-    let (dir, store) = store();
+    let (dir, store) = embedded();
     let calls: Vec<Call> = (1..=3000).map(|n| call(n, n as i64 * 7 - 10_000)).collect();
     store.insert(calls.clone()).unwrap();
     let ask = |store: &Store| {
@@ -165,7 +164,7 @@ fn narrow_sums_go_and_the_numbers_stay() {
     assert_eq!(ask(&store)[0].totals.calls, before[0].totals.calls + 1);
     drop(store);
     let with_fives = bytes();
-    let store = Store::open_with(&super::place(&dir.path().join("data"))).unwrap();
+    let store = Store::open(&dir.path().join("data")).unwrap();
     let limits = Limits { days: 100, ..Limits::default() };
     store.retain(&limits, &disk(10), Time(NOON + 40 * DAY)).unwrap();
     assert_eq!(ask(&store)[0].totals.calls, before[0].totals.calls + 1);

@@ -23,6 +23,7 @@ use contract::poll::{Instance, Report};
 use contract::row::{Node, Time};
 use contract::workload::Observed;
 use rusqlite::{Connection, Transaction, params};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -64,6 +65,13 @@ impl Control {
             pepper: Pepper::load(data_dir)?,
             live: Mutex::new(live),
         })
+    }
+
+    /// Control state in memory alone, for an engine that keeps it elsewhere.
+    pub(crate) fn in_memory(pepper: Pepper) -> Result<Self, Error> {
+        let connection = super::open_in_memory(&MIGRATIONS)?;
+        let live = Mutex::new(live(&connection)?);
+        Ok(Self { connection: Mutex::new(connection), pepper, live })
     }
 
     pub(crate) fn glance(&self, report: &Report, now: Time) -> Option<Taken> {
@@ -145,7 +153,32 @@ impl Control {
         Ok(nodes)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
+    /// The key of the hashes of secrets.
+    pub(crate) fn pepper(&self) -> &Pepper {
+        &self.pepper
+    }
+
+    /// Notes in memory what another dashboard changed in the database, and of which nodes.
+    pub(crate) fn took_over(
+        &self,
+        connection: &Connection,
+        nodes: &BTreeSet<String>,
+    ) -> Result<(), Error> {
+        let mut fresh = live(connection)?;
+        let mut known = self.live();
+        for (id, node) in &mut fresh.nodes {
+            let Some(before) = known.nodes.get(id) else { continue };
+            node.last_poll = node.last_poll.max(before.last_poll);
+            // What a node said to another is not what it said here.
+            if !nodes.contains(id) {
+                (node.said, node.sequence) = (before.said, before.sequence);
+            }
+        }
+        *known = fresh;
+        Ok(())
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Connection> {
         // A transaction that a panic cut short was rolled back, so the connection is whole.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,12 +6,12 @@ use super::sums::{self, SeriesIds};
 use crate::error::{Doing, Error};
 use crate::outcome::{CLASSES, outcome};
 use crate::query::{CallsQuery, Cursor};
+use crate::rest::Rest;
 use crate::units::{self, id_of, nanos};
 use contract::row::{Call, Money, Time};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params_from_iter};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 
 const MIGRATIONS: [Migration; 4] = [
@@ -34,58 +34,6 @@ pub(super) struct DayWriter {
     texts: HashMap<String, i64>,
     series: SeriesIds,
     longest: u64,
-}
-
-/// What only a single row shows, with short names because every row repeats them.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Rest {
-    #[serde(rename = "p", skip_serializing_if = "Option::is_none")]
-    parent_span_id: Option<String>,
-    #[serde(rename = "pl", skip_serializing_if = "Option::is_none")]
-    platform: Option<String>,
-    #[serde(rename = "mt", skip_serializing_if = "Option::is_none")]
-    request_max_tokens: Option<u64>,
-    #[serde(rename = "t", skip_serializing_if = "Option::is_none")]
-    request_temperature: Option<f64>,
-    #[serde(rename = "tp", skip_serializing_if = "Option::is_none")]
-    request_top_p: Option<f64>,
-    #[serde(rename = "n", skip_serializing_if = "Option::is_none")]
-    request_choice_count: Option<u64>,
-    #[serde(rename = "s", skip_serializing_if = "Option::is_none")]
-    request_stream: Option<bool>,
-    #[serde(rename = "id", skip_serializing_if = "Option::is_none")]
-    response_id: Option<String>,
-    #[serde(rename = "fr", skip_serializing_if = "Vec::is_empty")]
-    finish_reasons: Vec<String>,
-    #[serde(rename = "c", skip_serializing_if = "Option::is_none")]
-    conversation_id: Option<String>,
-    #[serde(rename = "tc", skip_serializing_if = "Vec::is_empty")]
-    tool_calls: Vec<String>,
-    #[serde(rename = "sa", skip_serializing_if = "Option::is_none")]
-    server_address: Option<String>,
-    #[serde(rename = "sp", skip_serializing_if = "Option::is_none")]
-    server_port: Option<u16>,
-    #[serde(rename = "pt", skip_serializing_if = "Option::is_none")]
-    price_table: Option<String>,
-    #[serde(rename = "ra", skip_serializing_if = "Option::is_none")]
-    retry_after: Option<f64>,
-    #[serde(rename = "rc", skip_serializing_if = "Option::is_none")]
-    resend_count: Option<u64>,
-    #[serde(rename = "cc", skip_serializing_if = "Option::is_none")]
-    chunk_count: Option<u64>,
-    #[serde(rename = "rb", skip_serializing_if = "Option::is_none")]
-    recognised_by: Option<String>,
-    #[serde(rename = "i", skip_serializing_if = "Option::is_none")]
-    incomplete: Option<String>,
-    #[serde(rename = "qs", skip_serializing_if = "Option::is_none")]
-    request_body_size: Option<u64>,
-    #[serde(rename = "rs", skip_serializing_if = "Option::is_none")]
-    response_body_size: Option<u64>,
-    #[serde(rename = "r", skip_serializing_if = "Option::is_none")]
-    recorded: Option<bool>,
-    #[serde(rename = "m", skip_serializing_if = "BTreeMap::is_empty")]
-    more: BTreeMap<String, serde_json::Value>,
 }
 
 impl DayWriter {
@@ -147,7 +95,7 @@ impl DayWriter {
             let mut update = transaction.prepare_cached(SQL).doing(DOING)?;
             let at = update.query_row(params_from_iter(&values), |row| row.get::<_, i64>(0));
             let Some(at) = at.optional().doing(DOING)? else { continue };
-            let json = serde_json::to_string(&rest(call)).doing("a call")?;
+            let json = serde_json::to_string(&Rest::of(call)).doing("a call")?;
             transaction
                 .prepare_cached("INSERT OR REPLACE INTO rest (at, json) VALUES (?1, ?2)")
                 .and_then(|mut insert| insert.execute((at, json)))
@@ -240,7 +188,7 @@ fn insert(
             Err(source) => return Err(Error::Database { doing: DOING, source }),
         }
     }
-    let json = serde_json::to_string(&rest(call)).doing("a call")?;
+    let json = serde_json::to_string(&Rest::of(call)).doing("a call")?;
     if json != "{}" {
         to.prepare_cached("INSERT INTO rest (at, json) VALUES (?1, ?2)")
             .and_then(|mut insert| insert.execute((&values[0], json)))
@@ -364,34 +312,6 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
-fn rest(call: &Call) -> Rest {
-    Rest {
-        parent_span_id: call.parent_span_id.clone(),
-        platform: call.platform.clone(),
-        request_max_tokens: call.request_max_tokens,
-        request_temperature: call.request_temperature,
-        request_top_p: call.request_top_p,
-        request_choice_count: call.request_choice_count,
-        request_stream: call.request_stream.filter(|stream| !stream),
-        response_id: call.response_id.clone(),
-        finish_reasons: call.finish_reasons.clone(),
-        conversation_id: call.conversation_id.clone(),
-        tool_calls: call.tool_calls.clone(),
-        server_address: call.server_address.clone(),
-        server_port: call.server_port,
-        price_table: call.price_table.clone(),
-        retry_after: call.retry_after,
-        resend_count: call.resend_count,
-        chunk_count: call.chunk_count,
-        recognised_by: call.recognised_by.clone(),
-        incomplete: call.incomplete.clone(),
-        request_body_size: call.request_body_size,
-        response_body_size: call.response_body_size,
-        recorded: call.recorded,
-        more: call.more.clone(),
-    }
-}
-
 /// Columns of a whole call, in the order in which [`call`] reads them.
 const COLUMNS: &str = "call.at, moved, trace_id, span_id, duration, first_chunk, first_token,
     stream, http_status, pid, input_tokens, output_tokens, cache_read, cache_write, reasoning, cost,
@@ -419,7 +339,7 @@ fn call(row: &Row<'_>) -> rusqlite::Result<(i64, Call)> {
         duration: seconds(row.get(4)?),
         time_to_first_chunk: seconds(row.get(5)?),
         time_to_first_token: seconds(row.get(6)?),
-        request_stream: row.get::<_, Option<bool>>(7)?.or(rest.request_stream),
+        request_stream: row.get(7)?,
         http_status: row.get(8)?,
         process_pid: row.get(9)?,
         input_tokens: whole(10)?,
@@ -436,29 +356,9 @@ fn call(row: &Row<'_>) -> rusqlite::Result<(i64, Call)> {
         operation_name: row.get(21)?,
         request_model: row.get(22)?,
         response_model: row.get(23)?,
-        parent_span_id: rest.parent_span_id,
-        platform: rest.platform,
-        request_max_tokens: rest.request_max_tokens,
-        request_temperature: rest.request_temperature,
-        request_top_p: rest.request_top_p,
-        request_choice_count: rest.request_choice_count,
-        response_id: rest.response_id,
-        finish_reasons: rest.finish_reasons,
-        conversation_id: rest.conversation_id,
-        tool_calls: rest.tool_calls,
-        server_address: rest.server_address,
-        server_port: rest.server_port,
-        price_table: rest.price_table,
-        retry_after: rest.retry_after,
-        resend_count: rest.resend_count,
-        chunk_count: rest.chunk_count,
-        recognised_by: rest.recognised_by,
-        incomplete: rest.incomplete,
-        request_body_size: rest.request_body_size,
-        response_body_size: rest.response_body_size,
-        recorded: rest.recorded,
-        more: rest.more,
+        ..Call::default()
     };
+    rest.give(&mut call);
     call.id = id_of(&call);
     Ok((at, call))
 }

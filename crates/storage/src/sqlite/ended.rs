@@ -2,10 +2,10 @@
 
 use super::day::MAX_MOVED;
 use crate::error::{Doing, Error};
-use crate::outcome::{CLASSES, outcome};
+use crate::outcome::CLASSES;
 use crate::query::Outcome;
-use crate::tally::{Counted, finish};
-use crate::units::{kept, nanos};
+use crate::tally::Counted;
+use crate::units::nanos;
 use contract::row::Call;
 use rusqlite::{Connection, Row};
 
@@ -34,32 +34,10 @@ pub(super) struct Ended {
 impl Ended {
     /// Of a call that is being written; the same as what is read of its row later.
     pub(super) fn of(call: &Call, ids: Ids) -> Self {
-        let (how, class) = outcome(call);
-        let duration_nanos = nanos(call.duration);
         Self {
-            at: call.time.0.saturating_add(duration_nanos.unwrap_or(0)),
+            at: call.time.0.saturating_add(nanos(call.duration).unwrap_or(0)),
             ids,
-            counted: Counted {
-                embedding: call.operation_name.as_deref() == Some("embeddings"),
-                outcome: Some(how),
-                class,
-                duration_nanos,
-                stream: call.request_stream == Some(true),
-                first_chunk_nanos: nanos(call.time_to_first_chunk),
-                first_token_nanos: nanos(call.time_to_first_token),
-                retry_after_nanos: nanos(call.retry_after),
-                finish: call.finish_reasons.first().map(|reason| finish(reason)),
-                retried: call.resend_count.is_some_and(|count| count > 0),
-                cost: kept(call.cost.and_then(|cost| u64::try_from(cost.pico_usd).ok())),
-                tokens: [
-                    call.input_tokens,
-                    call.output_tokens,
-                    call.cache_read_tokens,
-                    call.cache_write_tokens,
-                    call.reasoning_tokens,
-                ]
-                .map(kept),
-            },
+            counted: Counted::of(call),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Answers [`Engine::sums`](crate::engine::Engine::sums): from the sums of the days, and from
 //! calls at the edges that no sum fits, or where sums do not tell apart what is asked.
 
-use super::cover::{Piece, cover};
 use super::ended::{self, Ids};
 use super::sums::{self, By as Table};
+use crate::cover::{Piece, cover};
 use crate::engine::{MAX_GROUPS, Sum, Sums, SumsQuery};
 use crate::error::{Doing, Error};
 use crate::outcome::outcome;

@@ -1,9 +1,9 @@
 //! Sums of calls, kept beside them and written with them, so that a question about a long time
 //! reads few rows. Percentiles come from sketches that are added, never from percentiles.
 
-use super::cover::Piece;
 use super::ended::{self, Ended, Ids};
 use super::migrate::Migration;
+use crate::cover::Piece;
 use crate::error::{Doing, Error};
 use crate::query::Outcome;
 use crate::tally::Tally;

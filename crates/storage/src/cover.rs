@@ -2,18 +2,18 @@
 
 /// A part of a span, in nanoseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(crate) struct Piece {
     /// Start, included.
-    pub(super) from: u64,
+    pub(crate) from: u64,
     /// End, excluded.
-    pub(super) to: u64,
+    pub(crate) to: u64,
     /// Width of the sums in seconds, which start and end are multiples of; `None` for calls.
-    pub(super) level: Option<u64>,
+    pub(crate) level: Option<u64>,
 }
 
 /// The span from one moment to another as pieces that do not overlap: the widest sums where they
 /// fit, finer ones at the edges, calls where none fits. `levels` in ascending order.
-pub(super) fn cover(from: u64, to: u64, levels: &[u64]) -> Vec<Piece> {
+pub(crate) fn cover(from: u64, to: u64, levels: &[u64]) -> Vec<Piece> {
     if from >= to {
         return Vec::new();
     }

@@ -1,0 +1,321 @@
+//! The engine for fleets: ClickHouse, over HTTP by its official client. Any number of dashboards
+//! may use one database.
+//!
+//! `link.rs` is the way to the server, `schema.rs` and the SQL files the tables, `row.rs` and
+//! `parts.rs` how calls and sums lie in them, `writer.rs` the one thread that writes calls,
+//! `filter.rs` and `sums.rs` compile questions, `keep.rs` forgets days, `control.rs` orders what
+//! dashboards want.
+
+pub(crate) mod control;
+mod filter;
+mod keep;
+mod link;
+mod parts;
+mod row;
+mod schema;
+mod sums;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use crate::engine::{Done, Engine, MAX_TRACE, Sums, SumsQuery};
+use crate::error::Error;
+use crate::query::{CallsQuery, Cursor};
+use crate::retention::{Disk, Limits, ReadDisk, Retained, Standing};
+use crate::secret::Pepper;
+use crate::sqlite::control::Control;
+use crate::units::{DAY_NANOS, day_name, read_id, trace_id};
+use contract::row::{Call, Calls, Time};
+use keep::Gone;
+use link::{Ask, Link, is_over_time};
+use row::{COLUMNS, CallRow, moment};
+use schema::{Layout, quoted};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use writer::Writer;
+
+/// A ClickHouse server and the database in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClickHouse {
+    /// Of its HTTP interface, such as `http://127.0.0.1:8123`.
+    pub url: String,
+    /// Who comes.
+    pub user: String,
+    /// What the user proves to be with.
+    pub password: Option<String>,
+    /// Where the tables are; made when it is not there.
+    pub database: String,
+    /// A cluster of the server's configuration: tables are then replicated, and read over all
+    /// shards.
+    pub cluster: Option<String>,
+    /// Days after which ClickHouse removes rows by itself should no dashboard do it.
+    pub ttl_days: Option<u32>,
+    /// Whether days go before their time when a disk of the server fills up.
+    pub watch_disks: bool,
+}
+
+impl ClickHouse {
+    /// One server, as it is after an installation: its user without a password, the database
+    /// `sonde`.
+    pub fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            user: "default".into(),
+            password: None,
+            database: "sonde".into(),
+            cluster: None,
+            ttl_days: None,
+            watch_disks: true,
+        }
+    }
+}
+
+impl fmt::Debug for ClickHouse {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("ClickHouse")
+            .field("url", &self.url)
+            .field("user", &self.user)
+            .field("database", &self.database)
+            .field("cluster", &self.cluster)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the threads of the engine share.
+#[derive(Debug)]
+struct Shared {
+    link: Link,
+    layout: Layout,
+}
+
+/// The engine.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    writer: Writer,
+    shared: Arc<Shared>,
+    dir: PathBuf,
+    watch_disks: bool,
+}
+
+impl Shared {
+    fn gone(&self) -> Result<Gone, Error> {
+        keep::gone(&self.link, &self.layout)
+    }
+
+    /// Calls of a question; its SQL goes on behind the name of the table.
+    fn calls(&self, doing: &'static str, mut ask: Ask, which: &str) -> Result<Vec<Call>, Error> {
+        ask.sql = format!("SELECT {COLUMNS} FROM {} {which}", self.layout.name("call"));
+        let rows: Vec<CallRow> = self.link.rows(doing, ask)?;
+        Ok(rows.into_iter().map(CallRow::into_call).collect())
+    }
+
+    /// The days that are kept, oldest first.
+    fn days(&self, gone: &Gone) -> Result<Vec<u64>, Error> {
+        let mut days = keep::days(&self.link, &self.layout, "call")?;
+        days.retain(|day| gone.horizon().is_none_or(|horizon| *day > horizon));
+        Ok(days)
+    }
+
+    fn list(&self, query: &CallsQuery) -> Result<Calls, Error> {
+        let limit = query.limit.max(1);
+        let mut calls: Vec<Call> = Vec::new();
+        let mut stopped = None;
+        let last = query.before.map_or(u64::MAX, |before| before.time.0 / DAY_NANOS);
+        let last = last.min(query.to.map_or(u64::MAX, |to| to.0 / DAY_NANOS));
+        let first = query.from.map_or(0, |from| from.0 / DAY_NANOS);
+        let days = self.days(&self.gone()?)?;
+        for day in days.into_iter().rev().filter(|day| (first..=last).contains(day)) {
+            let stop = Cursor::before(Time((day + 1).saturating_mul(DAY_NANOS)));
+            if query.budget.is_over() {
+                stopped = Some(stop);
+                break;
+            }
+            // One more than asked for tells whether there is a next page.
+            match self.list_day(query, day, limit + 1 - calls.len()) {
+                Ok(found) => calls.extend(found),
+                Err(error) if is_over_time(&error) => {
+                    stopped = Some(stop);
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+            if calls.len() > limit {
+                break;
+            }
+        }
+        let more = calls.len() > limit;
+        calls.truncate(limit);
+        let next = calls.last().filter(|_| more).map(Cursor::of).or(stopped);
+        let next = next.map(|cursor| cursor.to_string());
+        Ok(Calls { calls, next, partial: !more && stopped.is_some() })
+    }
+
+    fn list_day(&self, query: &CallsQuery, day: u64, limit: usize) -> Result<Vec<Call>, Error> {
+        let mut ask = limited(Ask::default(), query.budget.left());
+        let condition = filter::condition(&query.filter, &mut ask);
+        let from = query.from.map_or(0, |from| from.0).max(day.saturating_mul(DAY_NANOS));
+        let to = query.to.map_or(u64::MAX, |to| to.0).min((day + 1).saturating_mul(DAY_NANOS));
+        let before = query.before.map_or_else(String::new, |before| {
+            let Cursor { time, trace, span } = before;
+            let time = moment(time.0);
+            format!(
+                "AND time <= {time} AND (time < {time} OR (trace_id, span_id) < \
+                 (toUInt128('{trace}'), toUInt64({span})))"
+            )
+        });
+        let which = format!(
+            "WHERE time >= {} AND time < {} {before} AND ({condition})
+             ORDER BY time DESC, trace_id DESC, span_id DESC LIMIT {limit}",
+            moment(from),
+            moment(to),
+        );
+        self.calls("list calls", ask, &which)
+    }
+}
+
+impl Remote {
+    /// Finds the server, and brings the database to the newest schema. The directory is the one
+    /// whose disk is watched beside the server's.
+    pub(crate) fn open(to: &ClickHouse, dir: &Path) -> Result<Self, Error> {
+        let layout = Layout {
+            database: to.database.clone(),
+            cluster: to.cluster.clone(),
+            ttl_days: to.ttl_days,
+        };
+        let link = Link::open(to)?;
+        schema::migrate(&link, &layout)?;
+        let shared = Arc::new(Shared { link, layout });
+        let failed =
+            |source| Error::Directory { doing: "start a thread for", path: dir.into(), source };
+        let writer =
+            Writer::start(Arc::clone(&shared), crate::secret::number()?).map_err(failed)?;
+        Ok(Self { writer, shared, dir: dir.into(), watch_disks: to.watch_disks })
+    }
+
+    /// Control state that all dashboards share.
+    pub(crate) fn control(&self) -> Result<(control::Log, Control), Error> {
+        control::Log::open(&self.shared, Pepper::load(&self.dir)?)
+    }
+
+    /// The fuller of the directory's disk and the server's.
+    fn disk(&self, disk: &ReadDisk) -> Result<Option<Disk>, Error> {
+        let server = if self.watch_disks { keep::disk(&self.shared.link)? } else { None };
+        let both = disk(&self.dir).into_iter().chain(server);
+        Ok(both.max_by_key(Disk::percent))
+    }
+}
+
+impl Engine for Remote {
+    fn submit(&self, calls: Vec<Call>, done: Done) -> Result<(), Error> {
+        self.writer.submit(calls, done)
+    }
+
+    fn list(&self, query: &CallsQuery) -> Result<Calls, Error> {
+        self.shared.list(query)
+    }
+
+    fn one(&self, id: &str) -> Result<Option<Call>, Error> {
+        let Some((day, trace, span)) = read_id(id) else { return Ok(None) };
+        if self.shared.gone()?.horizon().is_some_and(|horizon| day <= horizon) {
+            return Ok(None);
+        }
+        let (from, to) = (day.saturating_mul(DAY_NANOS), (day + 1).saturating_mul(DAY_NANOS));
+        let which = format!(
+            "WHERE time >= {} AND time < {} AND trace_id = toUInt128('{trace}')
+             AND span_id = {span} LIMIT 1",
+            moment(from),
+            moment(to)
+        );
+        Ok(self.shared.calls("read a call", Ask::default(), &which)?.pop())
+    }
+
+    fn trace(&self, trace: &str) -> Result<Vec<Call>, Error> {
+        let Some(id) = trace_id(trace) else { return Ok(Vec::new()) };
+        let begin = moment(self.shared.gone()?.calls_end());
+        let which = format!(
+            "WHERE trace_id = toUInt128('{id}') AND time >= {begin}
+             ORDER BY time DESC, span_id DESC LIMIT {MAX_TRACE}"
+        );
+        let mut calls = self.shared.calls("read a trace", Ask::default(), &which)?;
+        // Beyond the day beside the newest that has it, nobody looks.
+        if let Some(newest) = calls.first().map(|call| call.time.0 / DAY_NANOS) {
+            let mut last = newest;
+            let near = |call: &&Call| {
+                let day = call.time.0 / DAY_NANOS;
+                let is_near = day + 1 >= last;
+                last = day;
+                is_near
+            };
+            let len = calls.iter().take_while(near).count();
+            calls.truncate(len);
+        }
+        calls.reverse();
+        Ok(calls)
+    }
+
+    fn sums(&self, query: &SumsQuery<'_>) -> Result<Sums, Error> {
+        if query.budget.is_over() {
+            return Ok(Sums { partial: true, ..Sums::default() });
+        }
+        let Shared { link, layout, .. } = &*self.shared;
+        let Some(ask) = sums::question(query, &self.shared.gone()?, layout) else {
+            return Ok(Sums::default());
+        };
+        match link.rows("add calls up", limited(ask, query.budget.left())) {
+            Ok(rows) => Ok(sums::answer(rows, query)),
+            Err(error) if is_over_time(&error) => Ok(Sums { partial: true, ..Sums::default() }),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn retain(&self, limits: &Limits, disk: &ReadDisk, now: Time) -> Result<Retained, Error> {
+        let Shared { link, layout, .. } = &*self.shared;
+        let today = now.0 / DAY_NANOS;
+        let mut retained = Retained::default();
+        // First, so that calls are refused even if removing fails.
+        let before = limits.standing(self.disk(disk)?);
+        self.writer.set_full(before == Standing::Full);
+        let oldest = today.saturating_sub(limits.days.into());
+        let mut kept = self.shared.days(&self.shared.gone()?)?;
+        for day in kept.iter().copied().filter(|day| *day < oldest) {
+            keep::drop_day(link, layout, day)?;
+            retained.aged.push(day_name(day));
+        }
+        kept.retain(|day| *day >= oldest);
+        let fills = |standing| matches!(standing, Standing::Dropping | Standing::Full);
+        let first = kept.first().copied().filter(|day| *day < today);
+        if let Some(day) = first
+            && fills(limits.standing(self.disk(disk)?))
+        {
+            keep::drop_day(link, layout, day)?;
+            retained.dropped = Some(day_name(day));
+        }
+        let gone = self.shared.gone()?;
+        keep::narrow(link, layout, &gone, now)?;
+        let kept = self.shared.days(&gone)?;
+        retained.oldest = kept.first().copied().map(day_name);
+        retained.days = u64::try_from(kept.len()).unwrap_or(u64::MAX);
+        retained.disk = self.disk(disk)?;
+        retained.standing = limits.standing(retained.disk);
+        self.writer.set_full(retained.standing == Standing::Full);
+        Ok(retained)
+    }
+
+    fn days(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// A question that ends with an error when its time is over.
+fn limited(ask: Ask, left: Option<std::time::Duration>) -> Ask {
+    match left {
+        None => ask,
+        Some(left) => {
+            let seconds = left.as_secs_f64().max(0.05);
+            ask.setting("max_execution_time", format!("{seconds:.3}"))
+                .setting("timeout_overflow_mode", "throw")
+        }
+    }
+}

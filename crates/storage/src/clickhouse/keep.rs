@@ -1,0 +1,172 @@
+//! What is kept and what is gone: days are partitions, and what went is written down before it
+//! goes, for all dashboards.
+
+use super::link::{Ask, Link};
+use super::schema::{LEVELS, Layout};
+use crate::error::Error;
+use crate::retention::Disk;
+use crate::units::{DAY_NANOS, day_name};
+use clickhouse::Row;
+use contract::row::Time;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Sums of a width in seconds, and how long they are kept after the day, in nanoseconds.
+const KEPT: [(u64, u64); 4] = [
+    (LEVELS[0], 2 * DAY_NANOS),
+    (LEVELS[1], 30 * DAY_NANOS),
+    (LEVELS[2], 397 * DAY_NANOS),
+    (LEVELS[3], 397 * DAY_NANOS),
+];
+
+/// Levels (0 for calls, else the width of sums in seconds), each with the newest day that is gone,
+/// in days since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Gone(BTreeMap<u64, u64>);
+
+#[derive(Debug, Row, Serialize, Deserialize)]
+struct GoneRow {
+    level: u32,
+    day: u32,
+}
+
+#[derive(Debug, Row, Deserialize)]
+struct Partition {
+    name: String,
+}
+
+#[derive(Debug, Row, Deserialize)]
+struct DiskRow {
+    total: u64,
+    free: u64,
+}
+
+impl Gone {
+    pub(super) fn note(&mut self, level: u64, day: u64) {
+        let newest = self.0.entry(level).or_insert(day);
+        *newest = day.max(*newest);
+    }
+
+    /// The newest day whose calls are gone.
+    pub(super) fn horizon(&self) -> Option<u64> {
+        self.0.get(&0).copied()
+    }
+
+    /// The moment from which calls are kept, in nanoseconds.
+    pub(super) fn calls_end(&self) -> u64 {
+        self.end(0)
+    }
+
+    /// Whether the sums of a width are gone at a moment.
+    pub(super) fn has(&self, level: u64, moment: u64) -> bool {
+        moment < self.end(level)
+    }
+
+    /// The next moment after this one from which more is kept.
+    pub(super) fn next_edge(&self, after: u64) -> u64 {
+        let ends = self.0.keys().map(|level| self.end(*level)).filter(|end| *end > after);
+        ends.min().unwrap_or(u64::MAX)
+    }
+
+    fn end(&self, level: u64) -> u64 {
+        self.0.get(&level).map_or(0, |day| (day + 1).saturating_mul(DAY_NANOS))
+    }
+}
+
+/// Reads what is gone.
+pub(super) fn gone(link: &Link, layout: &Layout) -> Result<Gone, Error> {
+    let sql = format!("SELECT level, max(day) AS day FROM {} GROUP BY level", layout.name("gone"));
+    let rows: Vec<GoneRow> = link.rows("read what is kept", Ask::of(sql))?;
+    let mut gone = Gone::default();
+    rows.iter().for_each(|row| gone.note(row.level.into(), row.day.into()));
+    Ok(gone)
+}
+
+/// The days of which there are partitions of a table on any server, oldest first.
+pub(super) fn days(link: &Link, layout: &Layout, table: &str) -> Result<Vec<u64>, Error> {
+    let mut ask = Ask::default();
+    let local = if layout.cluster.is_some() { format!("{table}_local") } else { table.to_owned() };
+    let (database, table) = (ask.bind(layout.database.as_str()), ask.bind(local));
+    let parts = match &layout.cluster {
+        None => "system.parts".to_owned(),
+        Some(cluster) => {
+            format!("clusterAllReplicas({}, system.parts)", ask.bind(cluster.as_str()))
+        }
+    };
+    ask.sql = format!(
+        "SELECT DISTINCT partition AS name FROM {parts}
+         WHERE active AND database = {database} AND table = {table} AND rows > 0"
+    );
+    let rows: Vec<Partition> = link.rows("list the days that are kept", ask)?;
+    let mut days: Vec<_> = rows.iter().filter_map(|row| day_of(&row.name)).collect();
+    days.sort_unstable();
+    Ok(days)
+}
+
+/// Forgets the calls of a day, and its narrow sums; what is wider stays.
+pub(super) fn drop_day(link: &Link, layout: &Layout, day: u64) -> Result<(), Error> {
+    for level in [0, LEVELS[0], LEVELS[1]] {
+        note(link, layout, level, day)?;
+    }
+    for table in ["call".to_owned(), format!("sum_{}", LEVELS[0]), format!("sum_{}", LEVELS[1])] {
+        drop_partition(link, layout, &table, day)?;
+    }
+    Ok(())
+}
+
+/// Forgets sums that are kept no longer, and finishes removals that were cut short.
+pub(super) fn narrow(link: &Link, layout: &Layout, gone: &Gone, now: Time) -> Result<(), Error> {
+    for (level, kept) in KEPT {
+        let table = format!("sum_{level}");
+        let days = days(link, layout, &table)?;
+        let is_over = |day: &u64| (day + 1).saturating_mul(DAY_NANOS).saturating_add(kept) <= now.0;
+        let newest = days.iter().copied().rfind(is_over);
+        if let Some(newest) = newest.filter(|day| !gone.has(level, day.saturating_mul(DAY_NANOS))) {
+            note(link, layout, level, newest)?;
+        }
+        for day in days.into_iter().filter(is_over) {
+            drop_partition(link, layout, &table, day)?;
+        }
+    }
+    for day in days(link, layout, "call")? {
+        if gone.horizon().is_some_and(|horizon| day <= horizon) {
+            drop_partition(link, layout, "call", day)?;
+        }
+    }
+    Ok(())
+}
+
+/// The fullest of the server's disks; `None` when it does not say.
+pub(super) fn disk(link: &Link) -> Result<Option<Disk>, Error> {
+    let sql = "SELECT total_space AS total, unreserved_space AS free FROM system.disks
+        WHERE total_space > 0 AND total_space < 1e18 ORDER BY unreserved_space / total_space LIMIT 1";
+    let rows: Vec<DiskRow> = link.rows("ask how full the disks are", Ask::of(sql))?;
+    Ok(rows.first().map(|row| Disk { total: row.total, available: row.free }))
+}
+
+fn note(link: &Link, layout: &Layout, level: u64, day: u64) -> Result<(), Error> {
+    let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let row = GoneRow { level: small(level), day: small(day) };
+    let token = format!("{level}-{day}");
+    link.insert("note what is forgotten", &layout.name("gone"), &token, vec![row])
+}
+
+fn drop_partition(link: &Link, layout: &Layout, table: &str, day: u64) -> Result<(), Error> {
+    let partition = day_name(day).replace('-', "");
+    let cluster =
+        layout.cluster.as_deref().map(|name| format!("ON CLUSTER {}", super::quoted(name)));
+    let sql = format!(
+        "ALTER TABLE {} {} DROP PARTITION {partition}",
+        layout.local(table),
+        cluster.unwrap_or_default()
+    );
+    link.execute("forget a day", Ask::of(sql))
+}
+
+/// The day of a partition: `20261123`.
+fn day_of(partition: &str) -> Option<u64> {
+    let (year, rest) = partition.split_at_checked(4)?;
+    let (month, day) = rest.split_at_checked(2)?;
+    let moment: Time = format!("{year}-{month}-{day}T00:00:00Z").parse().ok()?;
+    Some(moment.0 / DAY_NANOS)
+}

@@ -1,0 +1,144 @@
+//! How a call becomes a row, and a row a call. Pure.
+
+use super::parts;
+use crate::outcome::outcome;
+use crate::rest::Rest;
+use crate::tally::{Counted, Tally};
+use crate::units::{id_of, seconds, span_id, trace_id};
+use clickhouse::Row;
+use contract::row::{Call, Money, Time};
+use serde::{Deserialize, Serialize};
+
+/// A row of `call`, in the order of its columns.
+#[derive(Debug, Clone, Row, Serialize, Deserialize)]
+pub(super) struct CallRow {
+    time: i64,
+    ended: i64,
+    pub(super) trace_id: u128,
+    pub(super) span_id: u64,
+    duration: Option<u64>,
+    first_chunk: Option<u64>,
+    first_token: Option<u64>,
+    outcome: String,
+    class: String,
+    stream: bool,
+    error_type: Option<String>,
+    http_status: Option<u16>,
+    service: Option<String>,
+    workload: Option<String>,
+    host: Option<String>,
+    pid: Option<u32>,
+    provider: Option<String>,
+    operation: Option<String>,
+    request_model: Option<String>,
+    response_model: Option<String>,
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cache_read: Option<u64>,
+    cache_write: Option<u64>,
+    reasoning: Option<u64>,
+    cost: Option<u64>,
+    wasted: bool,
+    counts: Vec<u16>,
+    rest: String,
+    batch: u64,
+    writer: u64,
+}
+
+/// The columns of [`CallRow`].
+pub(super) const COLUMNS: &str = "time, ended, trace_id, span_id, duration, first_chunk,
+    first_token, outcome, class, stream, error_type, http_status, service, workload, host, pid,
+    provider, operation, request_model, response_model, input_tokens, output_tokens, cache_read,
+    cache_write, reasoning, cost, wasted, counts, rest, batch, writer";
+
+impl CallRow {
+    /// The row of a call; `None` without valid ids, or when it starts after the year 2262, which
+    /// no column holds.
+    pub(super) fn of(call: &Call) -> Option<Self> {
+        let counted = Counted::of(call);
+        let mut tally = Tally::default();
+        tally.add(&counted);
+        let (how, class) = outcome(call);
+        let duration = counted.duration_nanos;
+        let ended = call.time.0.saturating_add(duration.unwrap_or(0));
+        let [input_tokens, output_tokens, cache_read, cache_write, reasoning] = counted.tokens;
+        Some(Self {
+            time: i64::try_from(call.time.0).ok()?,
+            ended: i64::try_from(ended).unwrap_or(i64::MAX),
+            trace_id: trace_id(&call.trace_id)?,
+            span_id: span_id(&call.span_id)?,
+            duration,
+            first_chunk: counted.first_chunk_nanos,
+            first_token: counted.first_token_nanos,
+            outcome: how.word().to_owned(),
+            class: class.unwrap_or_default().to_owned(),
+            stream: counted.stream,
+            error_type: call.error_type.clone(),
+            http_status: call.http_status,
+            service: call.service_name.clone(),
+            workload: call.workload_key.clone(),
+            host: call.host_name.clone(),
+            pid: call.process_pid,
+            provider: call.provider_name.clone(),
+            operation: call.operation_name.clone(),
+            request_model: call.request_model.clone(),
+            response_model: call.response_model.clone(),
+            input_tokens,
+            output_tokens,
+            cache_read,
+            cache_write,
+            reasoning,
+            cost: counted.cost,
+            wasted: tally.wasted.is_some(),
+            counts: parts::counts(&tally).into_iter().map(|(number, _one)| number).collect(),
+            rest: serde_json::to_string(&Rest::of(call)).unwrap_or_default(),
+            batch: 0,
+            writer: 0,
+        })
+    }
+
+    /// The call of a row.
+    pub(super) fn into_call(self) -> Call {
+        let mut call = Call {
+            time: Time(u64::try_from(self.time).unwrap_or(0)),
+            trace_id: format!("{:032x}", self.trace_id),
+            span_id: format!("{:016x}", self.span_id),
+            duration: seconds(self.duration),
+            time_to_first_chunk: seconds(self.first_chunk),
+            time_to_first_token: seconds(self.first_token),
+            request_stream: self.stream.then_some(true),
+            error_type: self.error_type,
+            http_status: self.http_status,
+            service_name: self.service,
+            workload_key: self.workload,
+            host_name: self.host,
+            process_pid: self.pid,
+            provider_name: self.provider,
+            operation_name: self.operation,
+            request_model: self.request_model,
+            response_model: self.response_model,
+            input_tokens: self.input_tokens,
+            output_tokens: self.output_tokens,
+            cache_read_tokens: self.cache_read,
+            cache_write_tokens: self.cache_write,
+            reasoning_tokens: self.reasoning,
+            cost: self.cost.map(|pico| Money { pico_usd: pico.into() }),
+            ..Call::default()
+        };
+        // A rest that cannot be read hides itself, not the call.
+        serde_json::from_str::<Rest>(&self.rest).unwrap_or_default().give(&mut call);
+        call.id = id_of(&call);
+        call
+    }
+
+    /// Of which insertion it is.
+    pub(super) fn of_batch(&self, batch: u64, writer: u64) -> Self {
+        Self { batch, writer, ..self.clone() }
+    }
+}
+
+/// Nanoseconds of a moment in an SQL text.
+pub(super) fn moment(nanos: u64) -> String {
+    let nanos = i64::try_from(nanos).unwrap_or(i64::MAX);
+    format!("fromUnixTimestamp64Nano(toInt64({nanos}), 'UTC')")
+}

@@ -1,0 +1,266 @@
+//! The tables: templates in SQL, rendered for one server or a cluster, and the numbered steps that
+//! bring a database to the newest schema. Steps are only ever added. Rendering is pure.
+
+use super::link::{Ask, Link};
+use crate::error::Error;
+use clickhouse::Row;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+
+/// Widths of buckets of sums in seconds. Each divides the next.
+pub(super) const LEVELS: [u64; 4] = [60, 300, 3600, 86_400];
+
+/// One step: a file of statements. Its number is its place in the list, from 1.
+struct Step {
+    name: &'static str,
+    sql: &'static str,
+    /// Run once for each of [`LEVELS`].
+    by_level: bool,
+}
+
+const STEPS: [Step; 4] = [
+    Step { name: "call", sql: include_str!("call_1.sql"), by_level: false },
+    Step { name: "sum", sql: include_str!("sum_1.sql"), by_level: true },
+    Step { name: "gone", sql: include_str!("gone_1.sql"), by_level: false },
+    Step { name: "control", sql: include_str!("control_1.sql"), by_level: false },
+];
+
+/// Tokens of insertions that ClickHouse remembers, so that a number is given once.
+const TOKENS: u32 = 10_000;
+
+/// What is added up of calls `c`; the columns of a sum after those that it is told apart by.
+pub(super) const SUMS: &str = "count() AS calls,
+    sum(toUInt128(c.cost)) AS cost,
+    sum(if(c.wasted, toUInt128(c.cost), NULL)) AS wasted,
+    sum(toUInt128(c.input_tokens)) AS input_tokens,
+    sum(toUInt128(c.output_tokens)) AS output_tokens,
+    sum(toUInt128(c.cache_read)) AS cache_read,
+    sum(toUInt128(c.cache_write)) AS cache_write,
+    sum(toUInt128(c.reasoning)) AS reasoning,
+    sumMap(c.counts, arrayWithConstant(length(c.counts), toUInt64(1))) AS counts";
+
+/// Where and how tables are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub(super) database: String,
+    /// Of the server's configuration. With one, tables are replicated over each shard, and read
+    /// over all of them.
+    pub(super) cluster: Option<String>,
+    /// Days after which ClickHouse removes rows by itself, on its own clock, should no dashboard
+    /// do it; `None` for never.
+    pub(super) ttl_days: Option<u32>,
+}
+
+/// A step in the ledger.
+#[derive(Debug, Row, Serialize, Deserialize)]
+struct Applied {
+    number: u32,
+    name: String,
+    checksum: String,
+}
+
+impl Layout {
+    /// The table that is written on this shard.
+    pub(super) fn local(&self, table: &str) -> String {
+        let suffix = if self.cluster.is_some() { "_local" } else { "" };
+        self.name(&format!("{table}{suffix}"))
+    }
+
+    /// A name in the database, quoted.
+    pub(super) fn name(&self, table: &str) -> String {
+        format!("{}.{}", quoted(&self.database), quoted(table))
+    }
+
+    pub(super) fn on_cluster(&self) -> String {
+        let cluster = self.cluster.as_deref().map(quoted);
+        cluster.map_or_else(String::new, |cluster| format!("ON CLUSTER {cluster}"))
+    }
+
+    /// The statements of a template.
+    fn render(&self, template: &str, level: u64) -> Vec<String> {
+        let plain = template.lines().filter(|line| !line.trim_start().starts_with("--"));
+        let text = plain.collect::<Vec<_>>().join("\n").replace("$level", &level.to_string());
+        let mut sql = String::with_capacity(text.len());
+        let mut rest = text.as_str();
+        while let Some((before, after)) = rest.split_once('$') {
+            sql.push_str(before);
+            let end = after.find(|c: char| !c.is_ascii_lowercase() && c != '_');
+            let (word, after) = after.split_at(end.unwrap_or(after.len()));
+            let inside = after.strip_prefix('(').and_then(|inner| inner.split_once(')'));
+            let (given, after) = match inside {
+                // `rand()` has a pair of its own.
+                Some((given, after)) if given.ends_with('(') => {
+                    (format!("{given})"), after.strip_prefix(')').unwrap_or(after))
+                }
+                Some((given, after)) if word != "on_cluster" => (given.to_owned(), after),
+                Some(_) | None => (String::new(), after),
+            };
+            sql.push_str(&self.word(word, &given));
+            rest = after;
+        }
+        sql.push_str(rest);
+        let statements = sql.split(";\n").map(str::trim).filter(|text| !text.is_empty());
+        statements.map(|text| text.trim_end_matches(';').to_owned()).collect()
+    }
+
+    /// What stands for a word of a template.
+    fn word(&self, word: &str, given: &str) -> String {
+        let (table, more) = given.split_once(", ").unwrap_or((given, ""));
+        let replicated = |table: &str, shard: &str| {
+            format!(
+                "Replicated{more}('/clickhouse/tables/{shard}/{}/{table}', '{{replica}}')",
+                self.database
+            )
+        };
+        match (word, &self.cluster) {
+            ("local", _) => self.local(given),
+            ("everywhere" | "name", _) => self.name(given),
+            ("on_cluster", _) => self.on_cluster(),
+            ("merge_tree", Some(_)) => replicated(table, "{shard}"),
+            ("merge_tree_everywhere", Some(_)) => {
+                replicated(table, "all").replace("'{replica}'", "'{shard}-{replica}'")
+            }
+            ("merge_tree" | "merge_tree_everywhere", None) => format!("{more}()"),
+            ("distributed", Some(cluster)) => format!(
+                "CREATE TABLE IF NOT EXISTS {} {} AS {} ENGINE = Distributed({}, {}, {}, {more})",
+                self.name(table),
+                self.on_cluster(),
+                self.local(table),
+                quoted(cluster),
+                quoted(&self.database),
+                quoted(&format!("{table}_local")),
+            ),
+            ("ttl", _) => self.ttl_days.map_or_else(String::new, |days| {
+                format!("TTL toDateTime({given}) + INTERVAL {days} DAY")
+            }),
+            ("durable", cluster) => {
+                // A token is remembered by Keeper where tables are replicated.
+                let window = if cluster.is_some() { "" } else { "non_" };
+                format!(
+                    "fsync_after_insert = 1, fsync_part_directory = 1, \
+                     {window}replicated_deduplication_window = {TOKENS}"
+                )
+            }
+            ("sums", _) => SUMS.to_owned(),
+            (_, _) => String::new(),
+        }
+    }
+}
+
+/// Brings the database to the newest schema. Several dashboards may do so at once: every statement
+/// is one that changes nothing the second time.
+///
+/// # Errors
+///
+/// [`Error::Newer`] when the ledger goes beyond the list, [`Error::Altered`] when a step in it has
+/// another checksum; the database is left as it was.
+pub(super) fn migrate(link: &Link, layout: &Layout) -> Result<(), Error> {
+    const DOING: &str = "bring the database to the newest schema";
+    let database = quoted(&layout.database);
+    let cluster = layout.on_cluster();
+    link.execute(DOING, Ask::of(format!("CREATE DATABASE IF NOT EXISTS {database} {cluster}")))?;
+    let ledger = "CREATE TABLE IF NOT EXISTS $everywhere(migration) $on_cluster
+        (number UInt32, name String, checksum String, made DateTime64(9, 'UTC') DEFAULT now64(9))
+        ENGINE = $merge_tree_everywhere(migration, MergeTree) ORDER BY number SETTINGS $durable";
+    for sql in layout.render(ledger, 0) {
+        link.execute(DOING, Ask::of(sql))?;
+    }
+    let ask = Ask::of(format!(
+        "SELECT number, any(name) AS name, any(checksum) AS checksum FROM {}
+         GROUP BY number ORDER BY number",
+        layout.name("migration")
+    ));
+    let applied: Vec<Applied> = link.rows(DOING, ask)?;
+    let path = || format!("ClickHouse database {}", layout.database).into();
+    let known = u32::try_from(STEPS.len()).unwrap_or(u32::MAX);
+    let found = applied.iter().map(|step| step.number).max().unwrap_or(0);
+    if found > known {
+        return Err(Error::Newer { path: path(), found, known });
+    }
+    for (number, step) in (1..).zip(&STEPS) {
+        let checksum = hex(&Sha256::digest(step.sql));
+        match applied.iter().find(|applied| applied.number == number) {
+            Some(applied) if applied.checksum == checksum => continue,
+            Some(_) => return Err(Error::Altered { path: path(), number }),
+            None => {}
+        }
+        let levels = if step.by_level { &LEVELS[..] } else { &LEVELS[..1] };
+        for sql in levels.iter().flat_map(|level| layout.render(step.sql, *level)) {
+            link.execute(DOING, Ask::of(sql))?;
+        }
+        let row = Applied { number, name: step.name.into(), checksum };
+        let token = format!("migration-{number}");
+        link.insert(DOING, &layout.name("migration"), &token, vec![row])?;
+    }
+    Ok(())
+}
+
+/// A name in an SQL text.
+pub(super) fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a text cannot fail.
+        let _done = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LEVELS, Layout, STEPS};
+
+    fn all(layout: &Layout) -> String {
+        let steps = STEPS.iter().flat_map(|step| {
+            let levels = if step.by_level { &LEVELS[..] } else { &LEVELS[..1] };
+            levels.iter().flat_map(|level| layout.render(step.sql, *level)).collect::<Vec<_>>()
+        });
+        steps.collect::<Vec<_>>().join(";\n")
+    }
+
+    #[test]
+    fn one_server_gets_plain_tables() {
+        let layout = Layout { database: "sonde".into(), cluster: None, ttl_days: None };
+        let sql = all(&layout);
+        assert!(sql.contains("CREATE TABLE IF NOT EXISTS `sonde`.`call` \n("), "{sql}");
+        assert!(sql.contains("ENGINE = MergeTree()"), "{sql}");
+        assert!(sql.contains("ENGINE = AggregatingMergeTree()"), "{sql}");
+        assert!(sql.contains("non_replicated_deduplication_window = 10000"), "{sql}");
+        for word in ["$", "TTL", "CLUSTER", "Replicated", "Distributed", "_local"] {
+            assert!(!sql.contains(word), "{word} in {sql}");
+        }
+        assert_eq!(sql.matches("CREATE MATERIALIZED VIEW").count(), LEVELS.len());
+    }
+
+    #[test]
+    fn a_cluster_gets_replicated_tables_that_are_read_over_all_shards() {
+        let layout =
+            Layout { database: "sonde".into(), cluster: Some("main".into()), ttl_days: Some(400) };
+        let sql = all(&layout);
+        for part in [
+            "CREATE TABLE IF NOT EXISTS `sonde`.`call_local` ON CLUSTER `main`\n(",
+            "ReplicatedMergeTree('/clickhouse/tables/{shard}/sonde/call', '{replica}')",
+            "ReplicatedAggregatingMergeTree('/clickhouse/tables/{shard}/sonde/sum_60', '{replica}')",
+            "ReplicatedMergeTree('/clickhouse/tables/all/sonde/control_log', '{shard}-{replica}')",
+            "CREATE TABLE IF NOT EXISTS `sonde`.`call` ON CLUSTER `main` AS `sonde`.`call_local` \
+             ENGINE = Distributed(`main`, `sonde`, `call_local`, trace_id)",
+            "Distributed(`main`, `sonde`, `sum_3600_local`, rand())",
+            "TO `sonde`.`sum_300_local` AS",
+            "FROM `sonde`.`call_local` AS c",
+            "TTL toDateTime(time) + INTERVAL 400 DAY",
+            " replicated_deduplication_window = 10000",
+        ] {
+            assert!(sql.contains(part), "{part} not in {sql}");
+        }
+        assert!(!sql.contains('$') && !sql.contains("non_replicated"), "{sql}");
+    }
+
+    #[test]
+    fn names_are_quoted() {
+        let layout = Layout { database: "a`b".into(), cluster: None, ttl_days: None };
+        assert_eq!(layout.name("call"), "`a\\`b`.`call`");
+    }
+}

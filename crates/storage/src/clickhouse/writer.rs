@@ -1,0 +1,303 @@
+//! The one thread of this dashboard that writes calls. Whoever waits is answered after the
+//! insertion, and all who came meanwhile share the next one.
+//!
+//! # Once
+//!
+//! Calls are looked for by their ids before they are inserted. Two dashboards that get the same
+//! call at once are kept apart by ClickHouse: the insertions of a day are numbered, the number is
+//! the deduplication token of the insertion, and of two with one number the first alone is kept.
+//! Whose it was is read back; the other looks for its calls again, and takes the next number. The
+//! same makes it safe to try an insertion again whose fate is not known. Sums are made within the
+//! insertion, by views that know the token too.
+
+use super::link::Ask;
+use super::row::CallRow;
+use super::{Shared, row};
+use crate::engine::Done;
+use crate::error::Error;
+use crate::store::Kept;
+use crate::units::{DAY_NANOS, id_of};
+use clickhouse::Row;
+use contract::row::Call;
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+/// Submissions that may wait. Each is one OTLP request.
+const MAX_JOBS: usize = 1024;
+/// Calls that may wait, over all submissions; about 100 MB at a kilobyte each.
+const MAX_WAITING: usize = 100_000;
+/// Calls after which an insertion takes no more submissions in. ClickHouse wants few and large
+/// ones.
+const MAX_TOGETHER: usize = 50_000;
+/// How often a number is lost to other dashboards before the submission is refused as busy.
+const MAX_LOST: u32 = 20;
+
+struct Job {
+    calls: Vec<Call>,
+    done: Done,
+}
+
+/// The writing end.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: Option<SyncSender<Job>>,
+    waiting: Arc<AtomicUsize>,
+    full: AtomicBool,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The thread's own.
+struct Hand {
+    shared: Arc<Shared>,
+    waiting: Arc<AtomicUsize>,
+    /// The last number of each day that is known here.
+    numbers: BTreeMap<u64, u64>,
+    /// Which dashboard this is.
+    id: u64,
+}
+
+/// A call that is to be written, with the submission that it came in.
+struct New<'a> {
+    job: usize,
+    call: &'a Call,
+    row: CallRow,
+}
+
+#[derive(Debug, Row, Deserialize)]
+struct KnownRow {
+    trace_id: u128,
+    span_id: u64,
+}
+
+#[derive(Debug, Row, Deserialize)]
+struct NumberRow {
+    number: u64,
+    writer: u64,
+}
+
+impl Writer {
+    pub(super) fn start(shared: Arc<Shared>, id: u64) -> Result<Self, std::io::Error> {
+        let (queue, jobs) = sync_channel(MAX_JOBS);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let mut hand = Hand { shared, waiting: Arc::clone(&waiting), numbers: BTreeMap::new(), id };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || hand.run(&jobs))?;
+        Ok(Self { queue: Some(queue), waiting, full: AtomicBool::new(false), thread: Some(thread) })
+    }
+
+    /// As [`Engine::submit`](crate::engine::Engine::submit).
+    pub(super) fn submit(&self, calls: Vec<Call>, done: Done) -> Result<(), Error> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(Error::Full);
+        }
+        let len = calls.len();
+        let before = self.waiting.fetch_add(len, Ordering::Relaxed);
+        let refuse = |error| {
+            self.waiting.fetch_sub(len, Ordering::Relaxed);
+            Err(error)
+        };
+        if before > 0 && before.saturating_add(len) > MAX_WAITING {
+            return refuse(Error::Busy);
+        }
+        let Some(queue) = &self.queue else { return refuse(Error::Closed) };
+        match queue.try_send(Job { calls, done }) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(_)) => refuse(Error::Busy),
+            Err(TrySendError::Disconnected(_)) => refuse(Error::Closed),
+        }
+    }
+
+    /// Refuses calls, or takes them again.
+    pub(super) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Writer {
+    /// Writes what is queued, then ends the thread.
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::debug!("the thread that writes calls ended by a panic");
+        }
+    }
+}
+
+impl Hand {
+    fn run(&mut self, jobs: &Receiver<Job>) {
+        while let Ok(first) = jobs.recv() {
+            let mut calls = first.calls.len();
+            let mut together = vec![first];
+            while calls < MAX_TOGETHER
+                && let Ok(job) = jobs.try_recv()
+            {
+                calls += job.calls.len();
+                together.push(job);
+            }
+            self.carry_out(together);
+            self.waiting.fetch_sub(calls, Ordering::Relaxed);
+        }
+    }
+
+    fn carry_out(&mut self, mut jobs: Vec<Job>) {
+        let calls: Vec<_> = jobs.iter_mut().map(|job| std::mem::take(&mut job.calls)).collect();
+        match self.write(&calls) {
+            Ok(kept) => {
+                for (job, kept) in jobs.into_iter().zip(kept) {
+                    (job.done)(Ok(kept));
+                }
+            }
+            // Alone again, so that each learns its own fate; what was kept is found there. Not when
+            // the server is away: each would wait for it anew.
+            Err(error) if jobs.len() > 1 && !matches!(error, Error::Away { .. }) => {
+                for (job, calls) in jobs.into_iter().zip(calls) {
+                    self.carry_out(vec![Job { calls, done: job.done }]);
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "calls could not be written");
+                let mut error = Some(error);
+                for job in jobs {
+                    (job.done)(Err(error.take().unwrap_or(Error::Busy)));
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, jobs: &[Vec<Call>]) -> Result<Vec<Kept>, Error> {
+        let horizon = self.shared.gone()?.horizon();
+        let mut kept: Vec<Kept> = jobs.iter().map(|_| Kept::default()).collect();
+        let mut by_day: BTreeMap<u64, Vec<New<'_>>> = BTreeMap::new();
+        for (job, calls) in jobs.iter().enumerate() {
+            for call in calls {
+                let day = call.time.0 / DAY_NANOS;
+                if horizon.is_some_and(|horizon| day <= horizon) {
+                    kept[job].too_old += 1;
+                } else if let Some(row) = CallRow::of(call) {
+                    by_day.entry(day).or_default().push(New { job, call, row });
+                } else {
+                    kept[job].refused += 1;
+                }
+            }
+        }
+        let mut seen = HashSet::new();
+        for (day, mut new) in by_day {
+            new.retain(|new| {
+                let is_new = seen.insert((new.row.trace_id, new.row.span_id));
+                kept[new.job].duplicates += u64::from(!is_new);
+                is_new
+            });
+            if new.is_empty() {
+                continue;
+            }
+            self.write_day(day, new, &mut kept)?;
+        }
+        Ok(kept)
+    }
+
+    /// Writes the calls of a day that are not known.
+    fn write_day(
+        &mut self,
+        day: u64,
+        mut new: Vec<New<'_>>,
+        kept: &mut [Kept],
+    ) -> Result<(), Error> {
+        for _ in 0..MAX_LOST {
+            let known = self.known(day, &new)?;
+            new.retain(|new| {
+                let is_known = known.contains(&(new.row.trace_id, new.row.span_id));
+                kept[new.job].duplicates += u64::from(is_known);
+                !is_known
+            });
+            if new.is_empty() {
+                return Ok(());
+            }
+            if self.insert(day, &new)? {
+                for New { job, call, .. } in new {
+                    kept[job].new.push(Call { id: id_of(call), ..call.clone() });
+                }
+                return Ok(());
+            }
+        }
+        Err(Error::Busy)
+    }
+
+    /// Inserts under the next number of the day; false when another dashboard had the number.
+    fn insert(&mut self, day: u64, new: &[New<'_>]) -> Result<bool, Error> {
+        const DOING: &str = "write calls";
+        let last = match self.numbers.get(&day) {
+            Some(last) => *last,
+            None => self.last_number(day)?.map_or(0, |row| row.number),
+        };
+        let number = last + 1;
+        let rows = new.iter().map(|new| new.row.of_batch(number, self.id));
+        let Shared { link, layout, .. } = &*self.shared;
+        // Until it is known who has the number.
+        self.numbers.remove(&day);
+        link.insert(DOING, &layout.local("call"), &format!("{day}-{number}"), rows.collect())?;
+        let owner = self.owner(day, number)?;
+        if self.numbers.len() > 64 {
+            self.numbers.pop_first();
+        }
+        if owner == Some(self.id) {
+            self.numbers.insert(day, number);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Which of the calls are known, by their ids, on the day or one beside it: a sender whose
+    /// clock was set anew, or that reckons the start anew at each try, may name another day.
+    fn known(&self, day: u64, new: &[New<'_>]) -> Result<HashSet<(u128, u64)>, Error> {
+        let Shared { link, layout, .. } = &*self.shared;
+        let mut spans = String::with_capacity(new.len() * 21);
+        for (place, new) in new.iter().enumerate() {
+            let comma = if place > 0 { "," } else { "" };
+            // Writing to a text cannot fail.
+            let _done = write!(spans, "{comma}{}", new.row.span_id);
+        }
+        let ask = Ask::of(format!(
+            "SELECT trace_id, span_id FROM {} WHERE {} AND span_id IN ({spans})",
+            layout.name("call"),
+            within(day.saturating_sub(1), day + 1),
+        ));
+        let wanted: HashSet<_> =
+            new.iter().map(|new| (new.row.trace_id, new.row.span_id)).collect();
+        let rows: Vec<KnownRow> = link.rows("look for calls", ask)?;
+        let ids = rows.into_iter().map(|row| (row.trace_id, row.span_id));
+        Ok(ids.filter(|id| wanted.contains(id)).collect())
+    }
+
+    fn last_number(&self, day: u64) -> Result<Option<NumberRow>, Error> {
+        self.number(day, "ORDER BY batch DESC LIMIT 1")
+    }
+
+    fn owner(&self, day: u64, number: u64) -> Result<Option<u64>, Error> {
+        let found = self.number(day, &format!("AND batch = {number} LIMIT 1"))?;
+        Ok(found.map(|row| row.writer))
+    }
+
+    fn number(&self, day: u64, which: &str) -> Result<Option<NumberRow>, Error> {
+        let Shared { link, layout, .. } = &*self.shared;
+        let ask = Ask::of(format!(
+            "SELECT batch AS number, writer FROM {} WHERE {} {which}",
+            layout.local("call"),
+            within(day, day),
+        ));
+        Ok(link.rows::<NumberRow>("read the number of an insertion", ask)?.into_iter().next())
+    }
+}
+
+/// The condition that a call started on one of the days.
+fn within(first: u64, last: u64) -> String {
+    let (from, to) = (first.saturating_mul(DAY_NANOS), (last + 1).saturating_mul(DAY_NANOS));
+    format!("time >= {} AND time < {}", row::moment(from), row::moment(to))
+}
