@@ -92,7 +92,7 @@ def receiver(up) -> Receiver:
 
 def send(python, kind: str, protocol: str, endpoint: str, token: str, stand_in) -> None:
     """Lets one sender make its three calls."""
-    api = f"http://127.0.0.1:{stand_in.plain_port}"
+    api = f"http://{stand_in.address}:{stand_in.plain_port}"
     command = [python, SENDERS / "sender.py", kind, protocol, endpoint, token, api]
     # OpenLIT asks for its price list and is content without it.
     environment = os.environ | {"PYTHONWARNINGS": "ignore", "OTEL_SDK_DISABLED": "false"}
