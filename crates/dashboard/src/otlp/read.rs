@@ -17,7 +17,7 @@ pub(super) const MAX_ATTRIBUTES: usize = 10_000;
 pub(super) const MAX_ITEMS: usize = 64;
 /// Events of one span that are looked at: streams have one a chunk.
 pub(super) const MAX_EVENTS: usize = 1_000;
-/// Events that mark the first chunk of an answer: of OpenInference, OpenLLMetry, Vercel.
+/// Events that mark the first chunk of an answer: of `OpenInference`, `OpenLLMetry`, Vercel.
 pub(super) const FIRST_CHUNK: [&str; 3] =
     ["First Token Stream Event", "gen_ai.content.completion.chunk", "ai.stream.firstChunk"];
 /// Longest text of an attribute; what is longer is cut. No known attribute needs more.

@@ -4,7 +4,7 @@ use super::NOW;
 use crate::{Config, Dashboard, PassOn, Passed, Port};
 use contract::row::{Call, Time};
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 fn start(dir: &Path, forward: Option<PassOn>) -> Dashboard {
     // Whoever made it first is as good as this.
@@ -15,9 +15,8 @@ fn start(dir: &Path, forward: Option<PassOn>) -> Dashboard {
 }
 
 fn call(number: u64) -> Call {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
     Call {
-        time: Time(u64::try_from(now).unwrap() - 3_000_000_000),
+        time: Time(crate::clock::system().0 - 3_000_000_000),
         trace_id: format!("{number:032x}"),
         span_id: format!("{number:016x}"),
         service_name: Some("agent".into()),
@@ -51,6 +50,7 @@ fn send(to: &Dashboard, path: &str, body: Vec<u8>) -> u16 {
     request.body(body).send().unwrap().status().as_u16()
 }
 
+#[expect(clippy::disallowed_methods, reason = "waits for another thread")]
 fn until(what: &str, look: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !look() {
@@ -101,6 +101,7 @@ fn everything_is_passed_on_as_it_came_and_a_ring_ends() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "that nothing waits is what is tested")]
 fn a_receiver_that_is_away_costs_ingest_nothing_and_gets_its_calls_later() {
     let (near, far) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = start(far.path(), None);

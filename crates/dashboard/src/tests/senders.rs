@@ -86,6 +86,7 @@ fn chunk_event(name: &str) -> Value {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of senders")]
 async fn a_call_is_the_same_call_whoever_sent_it() {
     let messages = format!("[{{\"role\":\"user\",\"content\":\"{CANARY}\"}}]");
     let senders = [
