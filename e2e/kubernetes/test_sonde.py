@@ -1,0 +1,482 @@
+"""Sonde as a DaemonSet on a real cluster: every kind of workload under its name, its calls to the
+digit, and what that costs the API server.
+
+The tests build on each other, in the order they stand in.
+"""
+
+import json
+import pathlib
+import subprocess
+import time
+
+import pytest
+from one_node import Cluster, eventually
+from test_cluster import PYTHON, all_ready, containers_of, workload
+
+from callers import CALLER, assert_exact, caller_environment
+from harness import ROOT, SONDE, Sonde, StandIn, until
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
+
+# The machine, as the node and its pods reach it.
+MACHINE = "198.19.77.1"
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+# Until a workload that calls twice a second is known with all that the API server says of it.
+KNOWN_WITHIN = 60
+
+
+class Dashboard(Sonde):
+    """`sonde dashboard` on the machine, where controllers of the cluster reach it."""
+
+    def __init__(self, directory: pathlib.Path):
+        super().__init__(directory)
+        self.url = f"http://{MACHINE}:{self.port}"
+
+    def start(self, *flags: str) -> "Dashboard":
+        command = [SONDE, "dashboard", "--data-dir", self.data]
+        command += ["--listen", f"{MACHINE}:{self.port}", *flags]
+        with open(self.out, "wb") as out, open(self.err, "wb") as err:
+            self.process = subprocess.Popen([str(part) for part in command], stdout=out, stderr=err)
+        until("the dashboard answers", self.answers, 20)
+        return self
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, self.err.read_text()
+        return self.cli("services", "--output", "json", check=False).returncode == 0
+
+
+class Fleet:
+    """The cluster with Sonde on its node, and the stand-in and the dashboard beside it."""
+
+    def __init__(self, cluster: Cluster, directory: pathlib.Path):
+        self.cluster = cluster
+        self.directory = directory
+        (directory / "stand-in").mkdir()
+        self.stand_in = StandIn(directory / "stand-in", f"{MACHINE}:443")
+        self.sonde = Dashboard(directory).start()
+
+    def install(self) -> None:
+        """Makes the image, and applies the manifests with what is particular here."""
+        archive = self.directory / "sonde.tar"
+        command = [ROOT / "deploy" / "image", "sonde.test/sonde:1", archive, SONDE]
+        subprocess.run([str(part) for part in command], check=True)
+        self.cluster.call("load", str(archive))
+        archive.unlink()
+        made = self.sonde.cli("tokens", "create", "--kind", "join", "--output", "json").stdout
+        self.cluster.apply(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "sonde"}},
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "sonde-token", "namespace": "sonde"},
+                "stringData": {"token": json.loads(made)["token"]},
+            },
+        )
+        self.apply_controller()
+
+    def apply_controller(self, *patches: dict) -> None:
+        """Applies the controller's manifests as an overlay would, and waits until it runs."""
+        place = self.directory / "overlay"
+        place.mkdir(exist_ok=True)
+        for name in ("namespace.yaml", "controller.yaml"):
+            (place / name).write_text((ROOT / "deploy" / "kubernetes" / name).read_text())
+        here = [
+            {
+                "op": "replace",
+                "path": "/spec/template/spec/containers/0/env/0/value",
+                "value": self.sonde.url,
+            },
+            {
+                "op": "add",
+                "path": "/spec/template/spec/containers/0/imagePullPolicy",
+                "value": "Never",
+            },
+        ]
+        overlay = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "namespace": "sonde",
+            "resources": ["namespace.yaml", "controller.yaml"],
+            "images": [{"name": "sonde", "newName": "sonde.test/sonde", "newTag": "1"}],
+            "patches": [{"target": {"kind": "DaemonSet"}, "patch": json.dumps([*here, *patches])}],
+        }
+        (place / "kustomization.yaml").write_text(json.dumps(overlay))
+        self.cluster.kubectl("apply", "-k", str(place))
+        rollout = ["rollout", "status", "daemonset/sonde-controller", "-n", "sonde"]
+        try:
+            self.cluster.kubectl(*rollout, "--timeout=90s", seconds=120)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.said()}") from error
+
+    def said(self) -> str:
+        """What the controller's pod logged, and what became of it."""
+        pods = ["-n", "sonde", "-l", "app.kubernetes.io/name=sonde-controller"]
+        ended = self.cluster.kubectl("describe", "pods", *pods)[-2000:]
+        return self.cluster.kubectl("logs", *pods, "--tail=40") + ended
+
+    def container(self, name: str = "main", **environment: str) -> dict:
+        """A container that calls the stand-in."""
+        pairs = caller_environment(self.stand_in, MACHINE, **environment)
+        return {
+            "name": name,
+            "image": PYTHON,
+            "imagePullPolicy": "Never",
+            "command": ["python3", "/srv/app/caller.py"],
+            "env": [{"name": key, "value": value} for key, value in pairs.items()],
+            "volumeMounts": [{"name": "app", "mountPath": "/srv/app"}],
+        }
+
+    def pod(self, *containers: dict, **more) -> dict:
+        """The specification of a pod that calls."""
+        return {
+            "containers": list(containers) or [self.container()],
+            "volumes": [{"name": "app", "hostPath": {"path": str(CALLER.parent)}}],
+            "terminationGracePeriodSeconds": 1,
+            **more,
+        }
+
+    def rows(self, app: str) -> list[dict]:
+        """The rows of what carries this label, as the API server gave it."""
+        return [
+            row
+            for row in self.sonde.services()
+            if app in {about(row).get("k8s.pod.label.app"), row.get("sonde.workload.name")}
+        ]
+
+    def known(self, app: str, kind: str, name: str, container: str = "main") -> dict:
+        """The one row of a workload, once all is known."""
+
+        def look():
+            for row in self.sonde.services():
+                facts = about(row)
+                wanted = {
+                    "sonde.workload.kind": kind,
+                    "sonde.workload.name": name,
+                    "k8s.container.name": container,
+                }
+                if all(facts.get(key) == value for key, value in wanted.items()):
+                    return row
+            return None
+
+        try:
+            return until(f"{kind} {name} is known", look, KNOWN_WITHIN, 0.5)
+        except AssertionError as error:
+            rows = json.dumps(self.sonde.services(), indent=1)[-6000:]
+            raise AssertionError(f"{error}\n{rows}\n{self.said()}") from error
+
+    def requests(self) -> list[dict]:
+        """What the controllers have asked the API server, as it wrote it down."""
+        user = "system:serviceaccount:sonde:sonde-controller"
+        log = self.cluster.state / "log" / "audit.jsonl"
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        return [line for line in lines if line["user"]["username"] == user]
+
+
+def about(row: dict) -> dict:
+    """All attributes of a row and of its first instance."""
+    return row | (row["sonde.instances"] or [{}])[0]
+
+
+@pytest.fixture(scope="module")
+def fleet(kernel, cluster, tmp_path_factory):
+    """Sonde on the cluster."""
+    one = Fleet(cluster, tmp_path_factory.mktemp("fleet"))
+    try:
+        one.install()
+        yield one
+        assert one.sonde.stop() == 0, one.sonde.err.read_text()
+    finally:
+        one.sonde.process.kill()
+        one.stand_in.stop()
+
+
+def test_the_manifests_are_what_this_api_server_accepts(cluster: Cluster) -> None:
+    """All of them, the dashboard's too, which the tests run on the machine."""
+    namespace = ["apply", "-f", str(ROOT / "deploy" / "kubernetes" / "namespace.yaml")]
+    cluster.kubectl(*namespace)
+    said = cluster.kubectl("apply", "--dry-run=server", "-k", str(ROOT / "deploy" / "kubernetes"))
+    assert said.count("(server dry run)") == len(said.splitlines())
+    assert "deployment.apps/sonde-dashboard" in said
+
+
+def test_it_runs_without_privileges_that_it_does_not_name(fleet: Fleet) -> None:
+    selector = ["-n", "sonde", "-l", "app.kubernetes.io/name=sonde-controller"]
+    (pod,) = fleet.cluster.get("pods", *selector)["items"]
+    (pid,) = [
+        pid
+        for pid in containers_of(pod)
+        if "controller" in pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    ]
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    effective = next(line.split()[1] for line in status.splitlines() if "CapEff" in line)
+    names = {"DAC_READ_SEARCH": 2, "NET_ADMIN": 12, "SYS_PTRACE": 19, "PERFMON": 38, "BPF": 39}
+    wanted = sum(1 << number for number in (names | {"CHECKPOINT_RESTORE": 40}).values())
+    assert int(effective, 16) == wanted
+    # It says itself what it can do, in the same place and with the same capabilities.
+    doctor = ["exec", "-n", "sonde", pod["metadata"]["name"], "--", "/usr/bin/sonde", "doctor"]
+    assert "missing" not in fleet.cluster.kubectl(*doctor)
+
+
+def test_a_deployment_of_two_replicas_is_one_workload_with_two_instances(fleet: Fleet) -> None:
+    spec = workload("Deployment", "web", fleet.pod(), replicas=2)
+    spec["spec"]["template"]["metadata"]["labels"]["team"] = "search"
+    fleet.cluster.apply(spec)
+    eventually(90, lambda: all_ready(fleet.cluster, "deployment", "web"))
+    row = fleet.known("web", "Deployment", "web")
+    pods = fleet.cluster.pods("web")
+    pids = {pid for pod in pods for pid in containers_of(pod) if is_python(pid)}
+
+    def both():
+        (one,) = [r for r in fleet.sonde.services() if same(r, row)]
+        return {i["process.pid"] for i in one["sonde.instances"]} == pids and one
+
+    row = until("both are instances", both, 30, 0.5)
+    assert row["sonde.platform"] == "kubernetes"
+    assert row["service.name"] == "web"
+    assert row["process.runtime.name"] == "cpython"
+    names = {pod["metadata"]["name"] for pod in pods}
+    assert {one["k8s.pod.name"] for one in row["sonde.instances"]} == names
+    facts = about(row)
+    assert facts["k8s.namespace.name"] == "default"
+    assert facts["k8s.node.name"] == "sonde-node"
+    assert facts["k8s.pod.label.team"] == "search"
+    assert facts["container.image.name"].startswith("sonde.test/python")
+    uid = fleet.cluster.get("namespace", "kube-system")["metadata"]["uid"]
+    assert facts["k8s.cluster.uid"] == uid
+    key = row["sonde.workload.key"]
+    # Of the place alone: no pod, no replica set, no id of a container.
+    assert uid[:8] in key and "default" in key and "web" in key
+    for pod in pods:
+        assert pod["metadata"]["name"] not in key and pod["metadata"]["uid"] not in key
+
+
+def test_its_calls_are_captured_to_the_digit(fleet: Fleet) -> None:
+    row = fleet.known("web", "Deployment", "web")
+    calls = assert_exact(fleet.sonde, row["sonde.workload.key"], fleet.stand_in, 6)
+    assert len({call["process.pid"] for call in calls}) == 2
+    for call in calls:
+        assert call["k8s.namespace.name"] == "default"
+        assert call["k8s.container.name"] == "main"
+        assert call["service.name"] == "web"
+
+
+def test_a_rollout_keeps_key_and_wish(fleet: Fleet) -> None:
+    row = fleet.known("web", "Deployment", "web")
+    before = {pod["metadata"]["name"] for pod in fleet.cluster.pods("web")}
+    fleet.cluster.kubectl("set", "env", "deployment/web", "RELEASE=2")
+    eventually(90, lambda: all_ready(fleet.cluster, "deployment", "web"))
+    after = {pod["metadata"]["name"] for pod in fleet.cluster.pods("web")}
+    assert not before & after
+
+    def rolled():
+        (one,) = [r for r in fleet.sonde.services() if same(r, row)]
+        return {i.get("k8s.pod.name") for i in one["sonde.instances"]} == after
+
+    until("the instances are the new pods", rolled, 30, 0.5)
+    assert_exact(fleet.sonde, row["sonde.workload.key"], fleet.stand_in)
+    assert len([r for r in fleet.sonde.services() if r["service.name"] == "web"]) == 1
+
+
+def test_every_kind_is_named_by_what_a_person_made(fleet: Fleet) -> None:
+    job = {"template": {"spec": fleet.pod(restartPolicy="Never")}}
+    stateful = workload("StatefulSet", "index", fleet.pod(), replicas=1, serviceName="index")
+    nightly = {"schedule": "0 3 * * *", "suspend": True, "jobTemplate": {"spec": job}}
+    two = [fleet.container("chat"), fleet.container("embed")]
+    fleet.cluster.apply(
+        stateful,
+        workload("DaemonSet", "guard", fleet.pod()),
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "import"}, "spec": job},
+        {
+            "apiVersion": "batch/v1",
+            "kind": "CronJob",
+            "metadata": {"name": "nightly"},
+            "spec": nightly,
+        },
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "lone"}, "spec": fleet.pod()},
+        workload("Deployment", "pair", fleet.pod(*two), replicas=1),
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}},
+    )
+    namesake = workload("Deployment", "web", fleet.pod(), replicas=1)
+    namesake["metadata"]["namespace"] = "other"
+    fleet.cluster.apply(namesake)
+    # As its schedule would: a job of the cron job, with a name made from the time.
+    fleet.cluster.kubectl("create", "job", "nightly-29413000", "--from=cronjob/nightly")
+
+    keys = {
+        name: fleet.known(name, kind, name)["sonde.workload.key"]
+        for kind, name in [
+            ("StatefulSet", "index"),
+            ("DaemonSet", "guard"),
+            ("Job", "import"),
+            ("CronJob", "nightly"),
+            ("Pod", "lone"),
+        ]
+    }
+    keys |= {
+        c: fleet.known("pair", "Deployment", "pair", c)["sonde.workload.key"]
+        for c in ("chat", "embed")
+    }
+    webs = until(
+        "both deployments called web",
+        lambda: (
+            (
+                found := {
+                    about(row).get("k8s.namespace.name"): row["sonde.workload.key"]
+                    for row in fleet.sonde.services()
+                    if row.get("sonde.workload.name") == "web"
+                    or about(row).get("sonde.workload.name") == "web"
+                }
+            ).keys()
+            >= {"default", "other"}
+            and found
+        ),
+        KNOWN_WITHIN,
+        0.5,
+    )
+    keys |= webs
+    assert len(set(keys.values())) == len(keys), keys
+
+
+def test_a_pod_that_an_unknown_kind_owns_is_named_by_its_owner(fleet: Fleet) -> None:
+    fleet.cluster.apply(
+        {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": "modeltasks.example.com"},
+            "spec": {
+                "group": "example.com",
+                "scope": "Namespaced",
+                "names": {"plural": "modeltasks", "singular": "modeltask", "kind": "ModelTask"},
+                "versions": [
+                    {
+                        "name": "v1",
+                        "served": True,
+                        "storage": True,
+                        "schema": {
+                            "openAPIV3Schema": {
+                                "type": "object",
+                                "x-kubernetes-preserve-unknown-fields": True,
+                            }
+                        },
+                    }
+                ],
+            },
+        }
+    )
+    established = ["wait", "--for=condition=Established", "crd/modeltasks.example.com"]
+    fleet.cluster.kubectl(*established, "--timeout=30s")
+    task = {"apiVersion": "example.com/v1", "kind": "ModelTask", "metadata": {"name": "summary"}}
+    fleet.cluster.apply(task)
+    uid = fleet.cluster.get("modeltask", "summary")["metadata"]["uid"]
+    owner = {"apiVersion": "example.com/v1", "kind": "ModelTask", "name": "summary", "uid": uid}
+    metadata = {"name": "summary-x7k2p", "ownerReferences": [owner | {"controller": True}]}
+    fleet.cluster.apply(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": fleet.pod()}
+    )
+    row = fleet.known("summary", "ModelTask", "summary")
+    assert "x7k2p" not in row["sonde.workload.key"]
+
+
+def test_a_static_pod_is_named_without_its_node(fleet: Fleet) -> None:
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "edge"}, "spec": fleet.pod()}
+    manifest = fleet.cluster.state / "upper" / "etc" / "kubernetes" / "manifests" / "edge.yaml"
+    write = ["enter", "sh", "-c", 'printf %s "$1" >/etc/kubernetes/manifests/edge.yaml', "sh"]
+    fleet.cluster.call(*write, json.dumps(pod))
+    assert manifest.exists()
+    try:
+        row = until(
+            "the static pod is known",
+            lambda: next(
+                (
+                    row
+                    for row in fleet.sonde.services()
+                    if about(row).get("k8s.pod.name") == "edge-sonde-node"
+                    and row.get("sonde.workload.kind", about(row).get("sonde.workload.kind"))
+                ),
+                None,
+            ),
+            KNOWN_WITHIN,
+            0.5,
+        )
+        assert about(row)["sonde.workload.kind"] == "Pod"
+        assert about(row)["k8s.container.name"] == "main"
+    finally:
+        fleet.cluster.call("enter", "rm", "/etc/kubernetes/manifests/edge.yaml")
+
+
+def test_the_api_server_is_asked_for_one_watch_and_never_lists_again(fleet: Fleet) -> None:
+    asked = fleet.requests()
+    pods = [one for one in asked if one["objectRef"].get("resource") == "pods"]
+    lists = [one for one in pods if one["verb"] == "list"]
+    watches = [one for one in pods if one["verb"] == "watch"]
+    # Some twenty pods came and went so far. One controller was started.
+    assert len(lists) <= 1, [one["requestURI"] for one in lists]
+    assert 1 <= len(watches) <= 2, [one["requestURI"] for one in watches]
+    for one in pods:
+        assert "fieldSelector=spec.nodeName" in one["requestURI"], one["requestURI"]
+    # Owners are asked for once each.
+    owners = [one["requestURI"] for one in asked if one["verb"] == "get"]
+    assert len(owners) == len(set(owners)), sorted(owners)
+
+
+def test_a_job_that_is_over_is_shown_as_stopped(fleet: Fleet) -> None:
+    key = fleet.known("lone", "Pod", "lone")["sonde.workload.key"]
+    fleet.cluster.kubectl("delete", "pod", "lone", "--now")
+
+    def row() -> dict:
+        return next(row for row in fleet.sonde.services() if row["sonde.workload.key"] == key)
+
+    until("no instance is left", lambda: row()["sonde.instances"] == [], 30, 0.5)
+
+
+def test_a_token_that_was_rotated_is_read_again(fleet: Fleet) -> None:
+    """The first token dies with the object that it is bound to; the file holds another by then."""
+    place = fleet.directory / "account"
+    place.mkdir()
+    credentials = fleet.cluster.state / "credentials"
+    (place / "ca.crt").write_bytes((credentials / "ca.crt").read_bytes())
+    (place / "namespace").write_text("sonde")
+
+    def token(name: str) -> str:
+        secret = {"name": name, "namespace": "sonde"}
+        fleet.cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": secret})
+        create = ["create", "token", "sonde-controller", "-n", "sonde"]
+        return fleet.cluster.kubectl(
+            *create, "--bound-object-kind", "Secret", "--bound-object-name", name
+        )
+
+    (place / "token").write_text(token("first"))
+    template = "/spec/template/spec"
+    mount = {"name": "account", "mountPath": SERVICE_ACCOUNT, "readOnly": True}
+    fleet.apply_controller(
+        {"op": "add", "path": f"{template}/automountServiceAccountToken", "value": False},
+        {"op": "add", "path": f"{template}/containers/0/volumeMounts/-", "value": mount},
+        {
+            "op": "add",
+            "path": f"{template}/volumes/-",
+            "value": {"name": "account", "hostPath": {"path": str(place)}},
+        },
+    )
+    # A controller that was started again forgot nothing.
+    web = fleet.known("web", "Deployment", "web")
+    assert web["sonde.capture.desired"] == "network"
+    assert_exact(fleet.sonde, web["sonde.workload.key"], fleet.stand_in)
+
+    (place / "token.new").write_text(token("second"))
+    (place / "token.new").rename(place / "token")
+    fleet.cluster.kubectl("delete", "secret", "first", "-n", "sonde")
+    # The API server itself remembers for ten seconds that a token was good.
+    time.sleep(11)
+    # A new one, whose owners have to be asked for.
+    fleet.cluster.apply(workload("Deployment", "late", fleet.pod(), replicas=1))
+    fleet.known("late", "Deployment", "late")
+
+
+def is_python(pid: int) -> bool:
+    """The process is a caller, and not the pod's own."""
+    return "caller.py" in pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def same(row: dict, other: dict) -> bool:
+    """Both are of one workload."""
+    return row["sonde.workload.key"] == other["sonde.workload.key"]
