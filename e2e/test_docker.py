@@ -1,12 +1,13 @@
 """Containers of a real Docker Engine and of Podman: found, named, counted and captured."""
 
 import contextlib
+import os
 import pathlib
 
 import pytest
 
 from callers import CALLER, assert_exact, caller_environment
-from docker_host import GATEWAY, PYTHON, DockerHost
+from docker_host import GATEWAY, IMAGE_ARCHIVE, PYTHON, DockerHost
 from harness import Sonde, StandIn, until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
@@ -122,6 +123,7 @@ LAYOUTS = {
     "with-host-pids": (["--pid", "host"], GATEWAY),
     "private-groups": (["--cgroupns", "private"], GATEWAY),
     "trusted": (["--cap-add=SYS_ADMIN", "--security-opt=seccomp=unconfined"], GATEWAY),
+    "other-parent": (["--cgroup-parent", "/batch"], GATEWAY),
     "under-init": (["--init", "--read-only", "--user", "1000:1000"], GATEWAY),
 }
 
@@ -220,3 +222,83 @@ def test_a_controller_that_starts_later_names_them_too(containers):
         20,
     )
     assert after == before
+
+
+def test_a_container_carries_image_labels_and_engine(containers):
+    pid = containers.host.pid("plain")
+    row = containers.sonde.service(pid)
+    about = row | row["sonde.instances"][0]
+    assert about["container.image.name"].startswith("sonde.test/python")
+    assert about["container.label.team"] == "search"
+    assert about["container.runtime.name"] == "docker"
+
+
+def test_a_container_that_forges_its_files_names_no_one_else(containers, tmp_path):
+    # A file of the host, which the container's links point at and its own root does not have.
+    secret = tmp_path / "venv" / "pyvenv.cfg"
+    secret.parent.mkdir()
+    secret.write_text("version = 9.9.9\n")
+    os.chmod(tmp_path, 0o755)
+    forge = (
+        "import os, sys\n"
+        "os.makedirs('/forged/bin')\n"
+        "os.symlink('/usr/bin/python3', '/forged/bin/python3')\n"
+        f"os.symlink('{secret}', '/forged/pyvenv.cfg')\n"
+        f"os.symlink('/proc/1/root{secret}', '/forged/release')\n"
+        "open('/etc/hosts', 'a').write('172.17.0.1 api.anthropic.com\\n')\n"
+        "os.execv('/forged/bin/python3', ['/forged/bin/python3', '/srv/app/caller.py'])\n"
+    )
+    command = ["--pid", "host", PYTHON, "python3", "-c", forge]
+    containers.host.docker("run", *containers.flags("forger"), *command)
+    row = containers.sonde.service(containers.host.pid("forger"), 20)
+    assert row["sonde.workload.key"].split("/", 1)[1] == "docker:forger"
+    assert row["sonde.providers"] == ["openai"]
+    assert "9.9.9" not in str(row)
+
+
+def test_a_container_of_podman_is_named(containers):
+    containers.host.call("podman", "load", "--input", str(IMAGE_ARCHIVE))
+    # The host's network: Podman's own would need a bridge of its own for one test.
+    flags = [*containers.flags("in-podman", "127.0.0.1"), "--network", "host"]
+    containers.host.call("podman", "run", *flags, PYTHON, "python3", "/srv/app/caller.py")
+    try:
+        pid = int(
+            containers.host.call("podman", "inspect", "--format", "{{.State.Pid}}", "in-podman")
+        )
+        row = containers.sonde.service(pid, 20)
+        key = row["sonde.workload.key"]
+        assert row["sonde.platform"] == "docker"
+        about = row | row["sonde.instances"][0]
+        assert about["container.id"].startswith(
+            containers.host.call("podman", "inspect", "--format", "{{.Id}}", "in-podman")[:12]
+        )
+        assert about["container.runtime.name"] == "podman"
+        assert row["service.name"] == "in-podman"
+        assert_exact(containers.sonde, key, containers.stand_in)
+    finally:
+        containers.host.call("podman", "rm", "--force", "--time", "1", "in-podman")
+
+
+def test_a_container_with_a_user_namespace_is_one_too(containers):
+    containers.host.stop_engine()
+    containers.host.start_engine("--userns-remap=default")
+    pid = containers.run("remapped")
+    uid = pathlib.Path(f"/proc/{pid}/status").read_text().split("Uid:")[1].split()[0]
+    assert int(uid) >= 600_000
+    row = containers.sonde.service(pid, 20)
+    assert row["sonde.platform"] == "docker"
+    key = row["sonde.workload.key"]
+    assert key.split("/", 1)[1] == "docker:remapped"
+    assert_exact(containers.sonde, key, containers.stand_in)
+
+
+def test_with_cgroups_of_version_2_alone_a_container_is_the_same(kernel, tmp_path):
+    with containers_on(tmp_path, "unified") as containers:
+        # Private namespaces of groups are the rule here: inside, the path is `0::/`.
+        pid = containers.run("modern")
+        assert (
+            containers.host.docker("exec", "modern", "tail", "-n1", "/proc/self/cgroup") == "0::/"
+        )
+        row = containers.sonde.service(pid, 20)
+        assert row["sonde.workload.key"].split("/", 1)[1] == "docker:modern"
+        assert_exact(containers.sonde, row["sonde.workload.key"], containers.stand_in)

@@ -1,5 +1,6 @@
 """What the tests of the cluster are given."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,8 @@ from one_node import Cluster
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A running cluster, stopped after the last test of the module."""
+    if os.geteuid() != 0:
+        pytest.skip("a cluster needs root: it makes namespaces, mounts and cgroups")
     one = Cluster(tmp_path_factory.mktemp("kubernetes") / "state")
     try:
         one.up()

@@ -12,6 +12,9 @@ import subprocess
 import pytest
 from one_node import Cluster, eventually
 
+# `./dev` has built it by then: that takes longer.
+pytestmark = pytest.mark.timeout(600)
+
 PYTHON = "sonde.test/python:1"
 PODS = ipaddress.ip_network("10.244.0.0/24")
 # What the kubelet would set for the whole machine, and where things of a node usually are.

@@ -40,10 +40,12 @@ pub(crate) fn open() -> io::Result<Root> {
     }
 }
 
-/// Where cgroup v2 is mounted; the root of the node first.
+/// Where cgroup v2 is mounted and can be reached; the root of the node first.
 pub(crate) fn mounted() -> Vec<PathBuf> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut paths: Vec<PathBuf> = text.lines().filter_map(mount_point).collect();
+    // A mount that another one covers is still listed, and its path is another's or nobody's.
+    let is_reached = |path: &PathBuf| path.join("cgroup.procs").exists();
+    let mut paths: Vec<PathBuf> = text.lines().filter_map(mount_point).filter(is_reached).collect();
     paths.sort_by_key(|path| !is_whole(path));
     paths
 }
