@@ -5,6 +5,7 @@ use crate::error::ApiError;
 use contract::poll::{Instance as Sender, Refused, Report};
 use contract::step::Progress;
 use contract::workload::{Instance, Observed};
+use std::collections::BTreeMap;
 
 /// Workloads of a node; those beyond are left out.
 const MAX_WORKLOADS: usize = 10_000;
@@ -144,11 +145,15 @@ pub(crate) fn clean_workload(workload: &mut Observed) {
         clean_text(&mut evidence.provider);
         clean_text(&mut evidence.seen);
     }
-    workload.attributes.retain(|key, _| is_key(key) && !is_taken(key));
-    while workload.attributes.len() > MAX_LIST {
-        workload.attributes.pop_last();
+    clean_attributes(&mut workload.attributes);
+}
+
+fn clean_attributes(attributes: &mut BTreeMap<String, String>) {
+    attributes.retain(|key, _| is_key(key) && !is_taken(key));
+    while attributes.len() > MAX_LIST {
+        attributes.pop_last();
     }
-    workload.attributes.values_mut().for_each(clean_text);
+    attributes.values_mut().for_each(clean_text);
 }
 
 fn clean_process(instance: &mut Instance) {
@@ -161,6 +166,7 @@ fn clean_process(instance: &mut Instance) {
         runtime.version.iter_mut().for_each(clean_text);
     }
     instance.tls.iter_mut().for_each(clean_text);
+    clean_attributes(&mut instance.attributes);
 }
 
 /// Whether a text may name something.
@@ -168,19 +174,12 @@ pub(crate) fn is_key(key: &str) -> bool {
     !key.is_empty() && key.len() <= MAX_KEY_BYTES && !key.chars().any(char::is_control)
 }
 
-/// A further attribute must not appear twice in the row of a service.
+/// A further attribute must not appear twice in the row of a service or of an instance.
 fn is_taken(key: &str) -> bool {
     use contract::attribute;
-    key.starts_with("sonde.")
-        || [
-            attribute::SERVICE_NAME,
-            attribute::HOST_NAME,
-            attribute::PROCESS_PID,
-            attribute::PROCESS_COMMAND_ARGS,
-            attribute::PROCESS_RUNTIME_NAME,
-            attribute::PROCESS_RUNTIME_VERSION,
-        ]
-        .contains(&key)
+    let is_ours = key.starts_with("sonde.") || key.starts_with("process.");
+    let is_of_the_place = [attribute::WORKLOAD_KIND, attribute::WORKLOAD_NAME].contains(&key);
+    (is_ours && !is_of_the_place) || [attribute::SERVICE_NAME, attribute::HOST_NAME].contains(&key)
 }
 
 /// Takes out what moves a cursor, and cuts what is too long.
@@ -210,5 +209,33 @@ mod tests {
             assert!(!is_own(key, "host-1", cluster), "{key}");
         }
         assert!(!is_own("cluster-3f2b8c1eaaaa/kubernetes:a", "host-1", None));
+    }
+
+    #[test]
+    fn attributes_of_the_place_pass_and_none_stands_twice_or_breaks_a_terminal() {
+        let given = [
+            ("k8s.pod.name", "web-1\u{1b}[31m"),
+            ("sonde.workload.kind", "Deployment"),
+            ("sonde.workload.name", "web"),
+            ("sonde.workload.key", "another"),
+            ("process.pid", "1"),
+            ("process.executable.path", "/bin/false"),
+            ("service.name", "another"),
+            ("k8s.pod.label.a\nb", "x"),
+            ("", "x"),
+        ];
+        let mut attributes: BTreeMap<String, String> =
+            given.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        clean_attributes(&mut attributes);
+        let kept: Vec<(&str, &str)> =
+            attributes.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(
+            kept,
+            [
+                ("k8s.pod.name", "web-1[31m"),
+                ("sonde.workload.kind", "Deployment"),
+                ("sonde.workload.name", "web"),
+            ]
+        );
     }
 }
