@@ -1,8 +1,8 @@
 """A host for containers: Docker Engine and Podman of Debian, in namespaces of their own.
 
-The engines have their usual paths (`/run/docker.sock`, `/var/lib/docker`), in namespaces for mounts,
-network and host name; pids and cgroups are the machine's. A Docker of the machine itself is not
-touched, and nothing is pulled: `e2e/kubernetes/cluster` makes the image from Debian.
+The engines have their usual paths (`/run/docker.sock`, `/var/lib/docker`), in namespaces for
+mounts, network and host name; pids and cgroups are the machine's. A Docker of the machine itself is
+not touched, and nothing is pulled: `e2e/kubernetes/cluster` makes the image from Debian.
 """
 
 import json

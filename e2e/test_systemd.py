@@ -181,3 +181,22 @@ def test_a_stopped_unit_is_shown_as_stopped(sonde, machine):
         return next(row for row in sonde.services() if row["sonde.workload.key"] == key)
 
     until("no instance is left", lambda: row()["sonde.instances"] == [], 20)
+
+
+def test_a_controller_in_a_pid_namespace_sees_its_own_pids(machine, agent):
+    inside = SondeUnit(machine)
+    inside.start()
+    try:
+        pid = machine.main_pid("agent.service")
+        assert pid != machine.outer(pid)
+        row = inside.service(pid, 20)
+        assert place(row) == "systemd:agent.service"
+        for call in assert_exact(inside, row["sonde.workload.key"], machine.stand_in):
+            assert call["process.pid"] == pid
+        # Nobody outside of its namespace is shown under a pid that is not one here.
+        for other in inside.services():
+            for one in other["sonde.instances"]:
+                own = machine.outer(one["process.pid"])
+                assert "sonde-systemd" in pathlib.Path(f"/proc/{own}/cgroup").read_text()
+    finally:
+        assert inside.stop() == 0, inside.err.read_text()

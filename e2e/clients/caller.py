@@ -7,6 +7,8 @@ certificate as text or the path of its file; `CALL_AT`, an address that stands f
 It says `{"ok": true}` or what failed, a line a call, and ends on SIGTERM.
 """
 
+from __future__ import annotations
+
 import http.client
 import itertools
 import json

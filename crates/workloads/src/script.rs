@@ -200,7 +200,7 @@ fn run_by(process: &Process, tool: &str, at: usize) -> Option<Script> {
 
 fn java(process: &Process) -> Option<Script> {
     let mut rest = arguments(process);
-    while let Some((_, argument)) = rest.next() {
+    while let Some((index, argument)) = rest.next() {
         match argument {
             "-jar" => {
                 let (index, path) = rest.next()?;
@@ -218,7 +218,8 @@ fn java(process: &Process) -> Option<Script> {
             "-cp" | "-classpath" | "--class-path" | "-p" | "--module-path" | "--add-modules"
             | "--add-opens" | "--add-exports" | "--add-reads" => drop(rest.next()),
             _ if argument.starts_with(['-', '@']) => {}
-            // A program is named by its main class, or by the one source file.
+            // A program is named by its main class, or is one source file (JEP 330).
+            _ if argument.ends_with(".java") => return Some(file(process, index, argument)),
             _ => return Some(Script { name: argument.to_owned(), ..Script::default() }),
         }
     }
@@ -432,6 +433,7 @@ mod tests {
                 ("java -jar /opt/shop-1.2.0-SNAPSHOT.jar --spring", "shop"),
                 ("java -cp x:y com.example.Main", "com.example.Main"),
                 ("java -m shop/com.example.Main", "shop/com.example.Main"),
+                ("java -Xmx64m /srv/chat/Bot.java hello", "Bot.java"),
                 ("java -version", ""),
             ],
         );
