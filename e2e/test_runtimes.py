@@ -74,7 +74,8 @@ PROGRAMS = {
     "pypy": lambda: Program(
         ["/usr/bin/pypy3", str(CALLER)],
         "pypy",
-        r"7\.\d+",
+        # The language's; its own stands nowhere but in what it says itself.
+        r"3\.\d+",
         "caller.py",
         "libssl",
         "covered",

@@ -408,7 +408,7 @@ def test_a_static_pod_is_named_without_its_node(fleet: Fleet) -> None:
 
 def test_the_api_server_is_asked_for_one_watch_and_never_lists_again(fleet: Fleet) -> None:
     asked = fleet.requests()
-    pods = [one for one in asked if one["objectRef"].get("resource") == "pods"]
+    pods = [one for one in asked if one.get("objectRef", {}).get("resource") == "pods"]
     lists = [one for one in pods if one["verb"] == "list"]
     watches = [one for one in pods if one["verb"] == "watch"]
     # Some twenty pods came and went so far. One controller was started.
