@@ -198,7 +198,8 @@ fn cut(text: &mut String, chars: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::is_own;
+    use super::{clean_attributes, is_own};
+    use std::collections::BTreeMap;
 
     #[test]
     fn a_key_is_a_nodes_own_by_its_scope_alone() {
