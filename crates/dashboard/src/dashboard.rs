@@ -6,7 +6,7 @@ use crate::config::{Config, Port};
 use crate::forward::{self, Forward};
 use crate::guard::{Door, Hosts};
 use crate::otlp;
-use crate::serve::{Protocol, serve};
+use crate::serve::{Protocol, raise_open_files, serve};
 use crate::socket::{self, SocketFile};
 use crate::upkeep;
 use contract::row::Time;
@@ -115,6 +115,7 @@ impl Dashboard {
             }
             None => (None, None),
         };
+        raise_open_files();
         let store = Store::open(&config.data_dir)?;
         let controller_token = controller_token(&store, &config.data_dir)?;
         let (socket, socket_file) = socket::bind(&config.data_dir)

@@ -36,6 +36,33 @@ pub(crate) enum Protocol {
     Http2,
 }
 
+/// Files beside the connections: databases, the page's listeners, the binary itself.
+const OTHER_FILES: u64 = 512;
+
+/// Raises the number of files that this process may open, as far as the system lets it, so that
+/// every controller of a large fleet can hold a poll open; says so where that is too few.
+pub(crate) fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let wanted = u64::try_from(MAX_CONNECTIONS).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let raised = maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }) {
+        tracing::debug!(%error, "cannot raise the number of open files");
+    }
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if allowed < wanted {
+        tracing::warn!(
+            allowed,
+            wanted,
+            "the system lets this process open few files; with more controllers than that, raise \
+             LimitNOFILE of its unit, or `ulimit -n`"
+        );
+    }
+}
+
 /// Something that connections come in by.
 pub(crate) trait Listen {
     /// A connection.
