@@ -16,7 +16,7 @@
 mod matching;
 mod parse;
 
-pub(crate) use matching::text_of;
+pub(crate) use matching::{contains_ignoring_case, text_of};
 
 use crate::query::Outcome;
 use std::fmt;

@@ -1,20 +1,27 @@
 //! The embedded engine: SQLite in WAL mode.
 //!
-//! `control.rs` keeps control state, `day.rs` one day of calls, `days.rs` all days, `writer.rs`
-//! the one thread that writes calls, `sums.rs` the sums that are written with them, `history.rs`
-//! what stays of days that went, `backup.rs` copies all of it, `migrate.rs` is the way from any
-//! older schema to this one.
+//! `control.rs` keeps control state. Calls are columns of blocks: `block.rs` and `column.rs` are
+//! their form, `day.rs` writes one day, `reading.rs` and `scan.rs` find calls in it, `days.rs` is
+//! all days, `writer.rs` the one thread that writes. `sums.rs` are the sums beside the blocks,
+//! `summing.rs` answers from them, `history.rs` is what stays of days that went. `backup.rs`
+//! copies all of it; `migrate.rs` and `convert.rs` are the way from any older schema to this one.
 
 pub(crate) mod backup;
+mod block;
+mod bloom;
+mod column;
 pub(crate) mod control;
-pub(crate) mod day;
-pub(crate) mod days;
+mod convert;
+mod day;
+mod days;
 mod ended;
 mod history;
 mod migrate;
+mod reading;
+mod scan;
 mod summing;
 mod sums;
-pub(crate) mod writer;
+mod writer;
 
 use crate::engine::{Done, Engine, Sums, SumsQuery};
 use crate::error::{Doing, Error};
@@ -102,6 +109,18 @@ impl Engine for Embedded {
     fn days(&self) -> Vec<String> {
         self.days.kept().into_iter().map(day_name).collect()
     }
+}
+
+/// The days whose files lie in a directory, oldest first, as `2026-11-23`.
+pub(crate) fn days_in(dir: &Path) -> Result<Vec<String>, Error> {
+    let failed = |source| Error::Directory { doing: "read", path: dir.into(), source };
+    let mut days = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        days.extend(name.to_str().and_then(days::day_of_name));
+    }
+    days.sort_unstable();
+    Ok(days.into_iter().map(day_name).collect())
 }
 
 /// Opens a database for writing, for its owner alone, and brings it to the newest schema.

@@ -319,6 +319,16 @@ impl Store {
         backup::backup(&self.data_dir, &self.engine.days(), to, now)
     }
 
+    /// As [`backup`](Self::backup), of a directory that another process may be using.
+    ///
+    /// # Errors
+    ///
+    /// As [`backup`](Self::backup).
+    pub fn backup_of(data_dir: &Path, to: &Path, now: Time) -> Result<Copied, Error> {
+        let days = crate::sqlite::days_in(data_dir)?;
+        backup::backup(data_dir, &days, to, now)
+    }
+
     /// Makes a data directory, new or empty, of a copy that [`backup`](Self::backup) made. What is
     /// in the copy is checked first.
     ///

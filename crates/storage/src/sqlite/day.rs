@@ -1,31 +1,41 @@
-//! One day of calls in one file: how a call becomes a row, and a row a call.
+//! The writing end of one day of calls: each commit is an entry of the log of its file; when the
+//! log is long, its calls are sealed into blocks, and their sums are written.
 
-use super::ended::{Ended, Ids};
+use super::block::{Block, Extent, Id, MAX_ROWS, SPAN, TRACE};
+use super::bloom::{Bloom, Growing, hash};
+use super::convert;
+use super::ended::{Ended, Finishes};
 use super::migrate::Migration;
+use super::reading::{self, FILTER, Place, load, places};
+use super::scan::Names;
 use super::sums::{self, SeriesIds};
 use crate::error::{Doing, Error};
-use crate::outcome::{CLASSES, outcome};
-use crate::query::{CallsQuery, Cursor};
-use crate::rest::Rest;
-use crate::units::{self, id_of, nanos};
-use contract::row::{Call, Money, Time};
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params_from_iter};
-use std::collections::HashMap;
+use crate::units::{span_id, trace_id};
+use contract::row::Call;
+use rusqlite::{Connection, Transaction};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-const MIGRATIONS: [Migration; 4] = [
+pub(super) const MIGRATIONS: [Migration; 5] = [
     Migration { name: "calls", sql: include_str!("calls_1.sql") },
     Migration { name: "long", sql: include_str!("calls_2.sql") },
     sums::MIGRATION,
     Migration { name: "long, by end", sql: include_str!("calls_3.sql") },
+    Migration { name: "blocks", sql: include_str!("calls_4.sql") },
 ];
 
 /// Texts whose numbers are remembered; beyond, the memory starts anew. Real fleets have hundreds.
 const MAX_REMEMBERED: usize = 16_384;
 
-/// How far behind its start a call is kept at most, in nanoseconds.
-pub(super) const MAX_MOVED: u64 = 1 << 30;
+/// Calls of the log from which on it is sealed: enough for full blocks, and few enough that every
+/// question can read them all.
+const LOG_ROWS: usize = 8 * MAX_ROWS;
+/// Entries of the log from which on they are made one, or sealed.
+const LOG_ENTRIES: usize = 64;
+
+/// How hard zstd tries: the log lives for seconds, a block for a month.
+const LOG_LEVEL: i32 = 1;
+const BLOCK_LEVEL: i32 = 3;
 
 /// The writing end of a day file.
 #[derive(Debug)]
@@ -33,254 +43,345 @@ pub(super) struct DayWriter {
     connection: Connection,
     texts: HashMap<String, i64>,
     series: SeriesIds,
-    longest: u64,
+    log: Vec<Entry>,
+    log_rows: usize,
+    /// Where the calls of the log are, by what they are known by: entry and row.
+    log_ids: HashMap<Id, (usize, usize)>,
+    /// What the calls of the blocks are known by.
+    sealed: Growing,
+    last_end: u64,
+}
+
+/// An entry of the log.
+#[derive(Debug)]
+struct Entry {
+    id: i64,
+    block: Block,
+}
+
+/// Brings a day file to the newest schema; tells when its last call ended.
+pub(super) fn prepare(path: &Path) -> Result<u64, Error> {
+    let mut connection = super::open(path, &MIGRATIONS)?;
+    convert::convert(&mut connection)?;
+    reading::last_end(&connection)
+}
+
+/// Forgets the sums of a width in seconds, and gives their space back. On the writer's thread.
+pub(super) fn forget_sums(path: &Path, level: u64) -> Result<(), Error> {
+    const DOING: &str = "forget old sums";
+    let mut connection = super::open(path, &MIGRATIONS)?;
+    if !sums::levels(&connection)?.contains(&level) {
+        return Ok(());
+    }
+    let transaction = connection.transaction().doing(DOING)?;
+    sums::forget(&transaction, level, None)?;
+    transaction.commit().doing(DOING)?;
+    // Into the file at once: nobody may come by who writes the log of a day that is over into it.
+    let give_back = "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);";
+    connection.execute_batch(give_back).doing(DOING)
 }
 
 impl DayWriter {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let mut connection = super::open(path, &MIGRATIONS)?;
-        // Ids are random, so that a commit touches pages all over their index: they are held, and
-        // go from the log into the file together, after many commits.
-        let setup = "PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 8192;
-                     PRAGMA journal_size_limit = 67108864;";
+        let last_end = prepare(path)?;
+        let connection = super::open(path, &MIGRATIONS)?;
+        // A commit appends; what is in the log goes into the file together, after many commits.
+        let setup = "PRAGMA wal_autocheckpoint = 4096; PRAGMA journal_size_limit = 67108864;";
         connection.execute_batch(setup).doing("set the database up")?;
-        sums::make(&mut connection)?;
-        let longest = longest(&connection)?;
-        Ok(Self { connection, texts: HashMap::new(), series: HashMap::new(), longest })
+        let mut writer = Self {
+            connection,
+            texts: HashMap::new(),
+            series: HashMap::new(),
+            log: Vec::new(),
+            log_rows: 0,
+            log_ids: HashMap::new(),
+            sealed: Growing::new(0),
+            last_end,
+        };
+        writer.remember()?;
+        Ok(writer)
     }
 
-    /// The longest duration of a call in the file, in nanoseconds.
-    pub(super) fn longest(&self) -> u64 {
-        self.longest
+    /// Reads what the calls of the file are known by, and the calls of the log.
+    fn remember(&mut self) -> Result<(), Error> {
+        let mut places = places(&self.connection)?;
+        places.sort_by_key(|place| place.id);
+        let rows = places.iter().filter(|place| place.sealed).map(|place| place.extent.rows).sum();
+        self.sealed = Growing::new(rows);
+        for place in places {
+            if place.sealed {
+                let ids = load(&self.connection, &place, Some(&[TRACE, SPAN]))?;
+                (0..ids.len())
+                    .map(|row| ids.id(row))
+                    .for_each(|(t, s)| self.sealed.add(hash(t, s)));
+                continue;
+            }
+            let block = load(&self.connection, &place, None)?;
+            self.append(place.id, block);
+        }
+        Ok(())
     }
 
-    /// Forgets the sums of a width in seconds, and gives their space back.
-    pub(super) fn forget_sums(&mut self, level: u64) -> Result<(), Error> {
-        const DOING: &str = "forget old sums";
-        let transaction = self.connection.transaction().doing(DOING)?;
-        sums::forget(&transaction, level, None)?;
-        transaction.commit().doing(DOING)?;
-        self.connection.execute_batch("PRAGMA incremental_vacuum").doing(DOING)
+    /// Takes an entry of the log into memory.
+    fn append(&mut self, id: i64, block: Block) {
+        let entry = self.log.len();
+        self.log_ids.extend((0..block.len()).map(|row| (block.id(row), (entry, row))));
+        self.log_rows += block.len();
+        self.log.push(Entry { id, block });
+    }
+
+    /// When the last call of the file ended.
+    pub(super) fn last_end(&self) -> u64 {
+        self.last_end
+    }
+
+    /// Whether the file has a call.
+    pub(super) fn has(&self, id: Id) -> Result<bool, Error> {
+        if self.log_ids.contains_key(&id) {
+            return Ok(true);
+        }
+        Ok(self.sealed.may_have(hash(id.0, id.1))
+            && reading::find_row(&self.connection, id)?.is_some())
     }
 
     /// Writes the calls in one transaction and says of each whether it was new. On an error
     /// nothing is written.
-    pub(super) fn insert(&mut self, calls: &[&Call]) -> Result<Vec<bool>, Error> {
+    pub(super) fn insert(&mut self, calls: &[(Id, &Call)]) -> Result<Vec<bool>, Error> {
         let outcome = self.try_insert(calls);
         if outcome.is_err() {
             // Numbers that the transaction gave are gone with it.
             self.texts.clear();
-            self.series.clear();
         }
         outcome
     }
 
-    /// Gives rows, named by the ids that they had, other ids and values, in one transaction. They
-    /// keep their places. Sums stay as they are: a call was counted when it was seen first.
-    pub(super) fn amend(&mut self, rows: &[((String, String), Call)]) -> Result<(), Error> {
-        const SQL: &str = "UPDATE call SET (trace_id, span_id, duration, first_chunk,
-            first_token, outcome, stream, embedding, class, error_type, http_status, service,
-            workload, host, pid, provider, operation, request_model, response_model, input_tokens,
-            output_tokens, cache_read, cache_write, reasoning, cost) = (?3, ?4, ?5, ?6, ?7, ?8, ?9,
-            ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26,
-            ?27) WHERE trace_id = ?1 AND span_id = ?2 RETURNING at";
-        const DOING: &str = "add to a call";
-        let transaction = self.connection.transaction().doing(DOING)?;
-        // Numbers of new texts are remembered only once they are on disk.
-        let mut texts = HashMap::new();
-        for ((trace, span), call) in rows {
-            let mut values = values(&transaction, &mut texts, call)?;
-            values[0] = Value::Blob(bytes(trace));
-            values[1] = Value::Blob(bytes(span));
-            let mut update = transaction.prepare_cached(SQL).doing(DOING)?;
-            let at = update.query_row(params_from_iter(&values), |row| row.get::<_, i64>(0));
-            let Some(at) = at.optional().doing(DOING)? else { continue };
-            let json = serde_json::to_string(&Rest::of(call)).doing("a call")?;
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO rest (at, json) VALUES (?1, ?2)")
-                .and_then(|mut insert| insert.execute((at, json)))
-                .doing(DOING)?;
-        }
-        transaction.commit().doing(DOING)
-    }
-
-    fn try_insert(&mut self, calls: &[&Call]) -> Result<Vec<bool>, Error> {
+    fn try_insert(&mut self, calls: &[(Id, &Call)]) -> Result<Vec<bool>, Error> {
         if self.texts.len() > MAX_REMEMBERED {
             self.texts.clear();
         }
+        let mut batch = HashSet::with_capacity(calls.len());
+        let mut is_new = Vec::with_capacity(calls.len());
+        for (id, _) in calls {
+            is_new.push(batch.insert(*id) && !self.has(*id)?);
+        }
+        let transaction = self.connection.transaction().doing("begin to write calls")?;
+        let mut block = Block::default();
+        for ((id, call), _) in calls.iter().zip(&is_new).filter(|(_, new)| **new) {
+            block.push(*id, call, |text| intern(&transaction, &mut self.texts, text))?;
+        }
+        if block.len() == 0 {
+            return Ok(is_new);
+        }
+        let entry = write_log(&transaction, None, &block)?;
+        transaction.commit().doing("commit calls")?;
+        self.last_end = self.last_end.max(block.extent().last_end);
+        self.append(entry, block);
+        Ok(is_new)
+    }
+
+    /// Gives rows, named by the ids that they had, other ids and values, in one transaction. They
+    /// keep their places. What is sealed was counted as it was when it was sealed.
+    pub(super) fn amend(&mut self, rows: &[((String, String), Call)]) -> Result<(), Error> {
+        const DOING: &str = "add to a call";
+        let transaction = self.connection.transaction().doing(DOING)?;
+        let mut in_log: BTreeMap<usize, Amended<'_>> = BTreeMap::new();
+        let mut sealed: BTreeMap<i64, (Place, Amended<'_>)> = BTreeMap::new();
+        for ((trace, span), call) in rows {
+            let id = |trace: &str, span: &str| trace_id(trace).zip(span_id(span));
+            let ids = id(trace, span).zip(id(&call.trace_id, &call.span_id));
+            let Some((was, is)) = ids else { continue };
+            if let Some((entry, row)) = self.log_ids.get(&was) {
+                in_log.entry(*entry).or_default().insert(*row, (is, call));
+            } else if let Some((place, row)) = reading::find_row(&transaction, was)? {
+                let (_, rows) = sealed.entry(place.id).or_insert((place, Amended::new()));
+                rows.insert(row, (is, call));
+            }
+        }
+        // Numbers of new texts are remembered only once they are on disk.
+        let mut texts = HashMap::new();
+        let mut entries = Vec::new();
+        for (entry, rows) in &in_log {
+            let Entry { id, block } = &self.log[*entry];
+            let block = block.with(rows, |text| intern(&transaction, &mut texts, text))?;
+            write_log(&transaction, Some(*id), &block)?;
+            entries.push((*entry, block));
+        }
+        for (place, rows) in sealed.values() {
+            let block = load(&transaction, place, None)?;
+            let block = block.with(rows, |text| intern(&transaction, &mut texts, text))?;
+            write_block(&transaction, Some(place.id), &block)?;
+        }
+        transaction.commit().doing(DOING)?;
+        for (entry, block) in entries {
+            self.last_end = self.last_end.max(block.extent().last_end);
+            let before = std::mem::replace(&mut self.log[entry].block, block);
+            for row in in_log.get(&entry).into_iter().flat_map(Amended::keys) {
+                self.log_ids.remove(&before.id(*row));
+                self.log_ids.insert(self.log[entry].block.id(*row), (entry, *row));
+            }
+        }
+        for (_, rows) in sealed.values() {
+            rows.values().for_each(|(id, _)| self.sealed.add(hash(id.0, id.1)));
+            self.last_end = self.last_end.max(reading::last_end(&self.connection)?);
+        }
+        Ok(())
+    }
+
+    /// Keeps the log short. What was written stays written if this fails.
+    pub(super) fn tidy(&mut self) -> Result<(), Error> {
+        let is_long = self.log.len() >= LOG_ENTRIES;
+        if self.log_rows >= LOG_ROWS || (is_long && self.log_rows >= 2 * MAX_ROWS) {
+            self.seal()
+        } else if is_long {
+            self.join()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// All calls of the log.
+    fn whole_log(&self) -> Block {
+        let mut all = Block::default();
+        for Entry { block, .. } in &self.log {
+            (0..block.len()).for_each(|row| all.push_row(block, row));
+        }
+        all
+    }
+
+    /// Makes the entries of the log one.
+    fn join(&mut self) -> Result<(), Error> {
+        const DOING: &str = "make the log of calls shorter";
+        let all = self.whole_log();
+        let transaction = self.connection.transaction().doing(DOING)?;
+        transaction.execute("DELETE FROM log", []).doing(DOING)?;
+        let id = write_log(&transaction, None, &all)?;
+        transaction.commit().doing(DOING)?;
+        self.forget_log();
+        self.append(id, all);
+        Ok(())
+    }
+
+    /// Makes blocks and sums of the log.
+    pub(super) fn seal(&mut self) -> Result<(), Error> {
+        if self.log_rows == 0 {
+            return Ok(());
+        }
+        let outcome = self.try_seal();
+        if outcome.is_err() {
+            self.series.clear();
+        }
+        outcome?;
+        for id in self.log_ids.keys() {
+            self.sealed.add(hash(id.0, id.1));
+        }
+        self.forget_log();
+        Ok(())
+    }
+
+    fn try_seal(&mut self) -> Result<(), Error> {
+        const DOING: &str = "seal calls";
         if self.series.len() > MAX_REMEMBERED {
             self.series.clear();
         }
-        let transaction = self.connection.transaction().doing("begin to write calls")?;
-        let mut new = Vec::with_capacity(calls.len());
-        let mut longest = self.longest;
-        let mut batch = sums::Batch::default();
-        for call in calls {
-            let is_new = insert(&transaction, &mut self.texts, call)?;
-            new.push(is_new);
-            if !is_new {
-                continue;
-            }
-            let ids = ids(&transaction, &mut self.texts, call)?;
-            batch.add(&transaction, &mut self.series, &Ended::of(call, ids))?;
-            longest = longest.max(nanos(call.duration).unwrap_or(0));
-        }
-        batch.write(&transaction)?;
-        if longest > self.longest {
-            transaction
-                .execute("UPDATE longest SET duration = ?1", [number(Some(longest))])
-                .doing("write calls")?;
-        }
-        transaction.commit().doing("commit calls")?;
-        self.longest = longest;
-        Ok(new)
+        let all = self.whole_log();
+        let transaction = self.connection.transaction().doing(DOING)?;
+        seal(&transaction, &mut self.series, &all)?;
+        transaction.execute("DELETE FROM log", []).doing(DOING)?;
+        transaction.commit().doing(DOING)
+    }
+
+    fn forget_log(&mut self) {
+        self.log.clear();
+        self.log_ids.clear();
+        self.log_rows = 0;
     }
 }
 
-/// Says of each call whether the file has it, by its ids.
-pub(super) fn has(from: &Connection, calls: &[&Call]) -> Result<Vec<bool>, Error> {
-    const DOING: &str = "look for a call";
-    let sql = "SELECT 1 FROM call WHERE trace_id = ?1 AND span_id = ?2";
-    let mut statement = from.prepare_cached(sql).doing(DOING)?;
-    let has = |call: &&Call| statement.exists([bytes(&call.trace_id), bytes(&call.span_id)]);
-    calls.iter().map(has).collect::<Result<_, _>>().doing(DOING)
-}
+/// Calls that go into rows of a block.
+type Amended<'a> = BTreeMap<usize, (Id, &'a Call)>;
 
-/// The longest duration of a call in a day file, in nanoseconds.
-pub(super) fn longest(connection: &Connection) -> Result<u64, Error> {
-    let sql = "SELECT duration FROM longest";
-    let longest: i64 = connection.query_row(sql, [], |row| row.get(0)).doing("read a day")?;
-    Ok(u64::try_from(longest).unwrap_or(0))
-}
-
-/// True for ids of whole bytes in lower-case hexadecimal digits, of the lengths of W3C.
-pub(super) fn is_identified(call: &Call) -> bool {
-    let hex = |text: &str, len| {
-        text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    hex(&call.trace_id, 32) && hex(&call.span_id, 16)
-}
-
-fn insert(
+/// Writes calls as blocks, in order of time, and their sums.
+pub(super) fn seal(
     to: &Transaction<'_>,
-    texts: &mut HashMap<String, i64>,
-    call: &Call,
-) -> Result<bool, Error> {
-    const SQL: &str = "INSERT INTO call (at, moved, trace_id, span_id, duration, first_chunk,
-        first_token, outcome, stream, embedding, class, error_type, http_status, service,
-        workload, host, pid, provider, operation, request_model, response_model, input_tokens,
-        output_tokens, cache_read, cache_write, reasoning, cost)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-        ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)
-        ON CONFLICT (trace_id, span_id) DO NOTHING";
-    const DOING: &str = "write a call";
-    let mut values = values(to, texts, call)?;
-    let mut statement = to.prepare_cached(SQL).doing(DOING)?;
-    let start = call.time.0;
-    for attempt in 0.. {
-        let moved = moved(&call.span_id, attempt);
-        values[0] = number(start.checked_add(moved));
-        values[1] = number(Some(moved));
-        match statement.execute(params_from_iter(&values)) {
-            Ok(0) => return Ok(false),
-            Ok(_) => break,
-            Err(error) if is_taken(&error) && attempt < 64 => {}
-            Err(source) => return Err(Error::Database { doing: DOING, source }),
-        }
+    series: &mut SeriesIds,
+    calls: &Block,
+) -> Result<(), Error> {
+    write_blocks(to, calls)?;
+    let names = Names::new(to);
+    let finishes = Finishes::new(&names);
+    let mut batch = sums::Batch::default();
+    for row in 0..calls.len() {
+        batch.add(to, series, &Ended::of(calls, row, &finishes))?;
     }
-    let json = serde_json::to_string(&Rest::of(call)).doing("a call")?;
-    if json != "{}" {
-        to.prepare_cached("INSERT INTO rest (at, json) VALUES (?1, ?2)")
-            .and_then(|mut insert| insert.execute((&values[0], json)))
-            .doing(DOING)?;
+    batch.write(to)
+}
+
+/// Writes calls as blocks, in order of time.
+pub(super) fn write_blocks(to: &Transaction<'_>, calls: &Block) -> Result<(), Error> {
+    let mut order: Vec<usize> = (0..calls.len()).collect();
+    order.sort_unstable_by_key(|row| (calls.start[*row], calls.id(*row)));
+    // Blocks of about one size: none has a few calls only.
+    let len = order.len().div_ceil(order.len().div_ceil(MAX_ROWS).max(1)).max(1);
+    for rows in order.chunks(len) {
+        let mut block = Block::default();
+        rows.iter().for_each(|row| block.push_row(calls, *row));
+        write_block(to, None, &block)?;
     }
-    Ok(true)
+    Ok(())
 }
 
-/// How far behind its start a call is kept when its place is taken: next door at first, then
-/// spread by its id, so that even a day of calls with one start finds places soon.
-fn moved(span_id: &str, attempt: u64) -> u64 {
-    if attempt < 4 {
-        return attempt;
+/// Writes an entry of the log, in place of one or as a new one; its number.
+fn write_log(to: &Transaction<'_>, id: Option<i64>, block: &Block) -> Result<i64, Error> {
+    const DOING: &str = "write calls";
+    let sql =
+        "INSERT OR REPLACE INTO log (id, rows, first_start, last_start, first_end, last_end, body)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let [rows, first_start, last_start, first_end, last_end] = columns(&block.extent());
+    let mut insert = to.prepare_cached(sql).doing(DOING)?;
+    let body = block.to_bytes(LOG_LEVEL);
+    let values = (id, rows, first_start, last_start, first_end, last_end, body);
+    insert.insert(values).doing(DOING)
+}
+
+/// Writes a sealed block, in place of one or as a new one.
+fn write_block(to: &Transaction<'_>, id: Option<i64>, block: &Block) -> Result<(), Error> {
+    const DOING: &str = "seal calls";
+    let sql =
+        "INSERT OR REPLACE INTO block (id, rows, first_start, last_start, first_end, last_end)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    if let Some(id) = id {
+        let sql = "DELETE FROM part WHERE id >= ?1 AND id < ?2";
+        to.execute(sql, [id << 8, (id + 1) << 8]).doing(DOING)?;
     }
-    let spread = u64::from_str_radix(span_id, 16).unwrap_or(0) ^ attempt.rotate_left(32);
-    // 2^64 by the golden ratio: neighbours go far apart.
-    spread.wrapping_mul(0x9e37_79b9_7f4a_7c15) % MAX_MOVED
+    let [rows, first_start, last_start, first_end, last_end] = columns(&block.extent());
+    let mut insert = to.prepare_cached(sql).doing(DOING)?;
+    let values = (id, rows, first_start, last_start, first_end, last_end);
+    let id = insert.insert(values).doing(DOING)?;
+    let mut insert =
+        to.prepare_cached("INSERT INTO part (id, body) VALUES (?1, ?2)").doing(DOING)?;
+    for (column, body) in block.columns(BLOCK_LEVEL) {
+        insert.execute((id << 8 | i64::from(column), body)).doing(DOING)?;
+    }
+    let mut traces = Bloom::new(block.len());
+    block.trace.iter().for_each(|trace| traces.add(hash(*trace, 0)));
+    insert.execute((id << 8 | i64::from(FILTER), traces.as_bytes())).doing(DOING)?;
+    Ok(())
 }
 
-fn is_taken(error: &rusqlite::Error) -> bool {
-    let code = error.sqlite_error().map(|error| error.extended_code);
-    matches!(
-        code,
-        Some(rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY | rusqlite::ffi::SQLITE_CONSTRAINT_ROWID)
-    )
+fn columns(extent: &Extent) -> [i64; 5] {
+    let Extent { rows, first_start, last_start, first_end, last_end } = *extent;
+    [rows as u64, first_start, last_start, first_end, last_end]
+        .map(|number| i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-/// The columns of a call, in the order of the statement; place and move are set by the caller.
-fn values(
-    to: &Transaction<'_>,
-    texts: &mut HashMap<String, i64>,
-    call: &Call,
-) -> Result<Vec<Value>, Error> {
-    let (how, class) = outcome(call);
-    let class = class.and_then(|class| CLASSES.iter().position(|known| *known == class));
-    let mut text = |text: &Option<String>| intern(to, texts, text.as_deref()).map(Value::from);
-    Ok(vec![
-        Value::Null,
-        Value::Null,
-        Value::Blob(bytes(&call.trace_id)),
-        Value::Blob(bytes(&call.span_id)),
-        number(nanos(call.duration)),
-        number(nanos(call.time_to_first_chunk)),
-        number(nanos(call.time_to_first_token)),
-        how.number().into(),
-        number(call.request_stream.filter(|stream| *stream).map(u64::from)),
-        i64::from(call.operation_name.as_deref() == Some("embeddings")).into(),
-        number(class.and_then(|class| u64::try_from(class).ok())),
-        text(&call.error_type)?,
-        number(call.http_status.map(u64::from)),
-        text(&call.service_name)?,
-        text(&call.workload_key)?,
-        text(&call.host_name)?,
-        number(call.process_pid.map(u64::from)),
-        text(&call.provider_name)?,
-        text(&call.operation_name)?,
-        text(&call.request_model)?,
-        text(&call.response_model)?,
-        number(call.input_tokens),
-        number(call.output_tokens),
-        number(call.cache_read_tokens),
-        number(call.cache_write_tokens),
-        number(call.reasoning_tokens),
-        number(call.cost.and_then(|cost| u64::try_from(cost.pico_usd).ok())),
-    ])
-}
-
-fn ids(to: &Transaction<'_>, texts: &mut HashMap<String, i64>, call: &Call) -> Result<Ids, Error> {
-    let mut id =
-        |text: &Option<String>| intern(to, texts, text.as_deref()).map(Option::unwrap_or_default);
-    Ok(Ids {
-        service: id(&call.service_name)?,
-        workload: id(&call.workload_key)?,
-        provider: id(&call.provider_name)?,
-        model: id(if call.request_model.is_some() {
-            &call.request_model
-        } else {
-            &call.response_model
-        })?,
-        operation: id(&call.operation_name)?,
-    })
-}
-
-/// The number of a text, `None` where there is none; makes one for a new text.
+/// The number of a text; makes one for a new text.
 pub(super) fn intern(
     to: &Transaction<'_>,
     texts: &mut HashMap<String, i64>,
-    text: Option<&str>,
-) -> Result<Option<i64>, Error> {
-    let Some(text) = text else { return Ok(None) };
+    text: &str,
+) -> Result<u64, Error> {
     if let Some(id) = texts.get(text) {
-        return Ok(Some(*id));
+        return Ok(id.unsigned_abs());
     }
     // A statement that always answers: the update changes nothing.
     let sql = "INSERT INTO text (value) VALUES (?1)
@@ -288,166 +389,5 @@ pub(super) fn intern(
     let mut statement = to.prepare_cached(sql).doing("write a text")?;
     let id: i64 = statement.query_row([text], |row| row.get(0)).doing("write a text")?;
     texts.insert(text.to_owned(), id);
-    Ok(Some(id))
-}
-
-/// What does not fit the column is not known: `NULL`.
-fn number(value: Option<u64>) -> Value {
-    value.and_then(|value| i64::try_from(value).ok()).map_or(Value::Null, Value::Integer)
-}
-
-fn seconds(nanos: Option<i64>) -> Option<f64> {
-    units::seconds(nanos.and_then(|nanos| u64::try_from(nanos).ok()))
-}
-
-fn bytes(hex: &str) -> Vec<u8> {
-    let digit = |b: u8| (b as char).to_digit(16).and_then(|d| u8::try_from(d).ok()).unwrap_or(0);
-    hex.as_bytes()
-        .chunks(2)
-        .map(|pair| pair.iter().fold(0, |sum, b| sum << 4 | digit(*b)))
-        .collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
-}
-
-/// Columns of a whole call, in the order in which [`call`] reads them.
-const COLUMNS: &str = "call.at, moved, trace_id, span_id, duration, first_chunk, first_token,
-    stream, http_status, pid, input_tokens, output_tokens, cache_read, cache_write, reasoning, cost,
-    (SELECT value FROM text WHERE id = error_type), (SELECT value FROM text WHERE id = service),
-    (SELECT value FROM text WHERE id = workload), (SELECT value FROM text WHERE id = host),
-    (SELECT value FROM text WHERE id = provider), (SELECT value FROM text WHERE id = operation),
-    (SELECT value FROM text WHERE id = request_model),
-    (SELECT value FROM text WHERE id = response_model), json";
-
-/// Reads a row of [`COLUMNS`]; also its place in the file.
-fn call(row: &Row<'_>) -> rusqlite::Result<(i64, Call)> {
-    let at: i64 = row.get(0)?;
-    let start = at - row.get::<_, i64>(1)?;
-    let whole = |index| -> rusqlite::Result<Option<u64>> {
-        Ok(row.get::<_, Option<i64>>(index)?.and_then(|value| u64::try_from(value).ok()))
-    };
-    let json: Option<String> = row.get(24)?;
-    // A rest that cannot be read hides itself, not the call.
-    let rest: Rest = json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
-    let mut call = Call {
-        time: Time(u64::try_from(start).unwrap_or(0)),
-        id: String::new(),
-        trace_id: hex(row.get_ref(2)?.as_blob()?),
-        span_id: hex(row.get_ref(3)?.as_blob()?),
-        duration: seconds(row.get(4)?),
-        time_to_first_chunk: seconds(row.get(5)?),
-        time_to_first_token: seconds(row.get(6)?),
-        request_stream: row.get(7)?,
-        http_status: row.get(8)?,
-        process_pid: row.get(9)?,
-        input_tokens: whole(10)?,
-        output_tokens: whole(11)?,
-        cache_read_tokens: whole(12)?,
-        cache_write_tokens: whole(13)?,
-        reasoning_tokens: whole(14)?,
-        cost: whole(15)?.map(|pico| Money { pico_usd: pico.into() }),
-        error_type: row.get(16)?,
-        service_name: row.get(17)?,
-        workload_key: row.get(18)?,
-        host_name: row.get(19)?,
-        provider_name: row.get(20)?,
-        operation_name: row.get(21)?,
-        request_model: row.get(22)?,
-        response_model: row.get(23)?,
-        ..Call::default()
-    };
-    rest.give(&mut call);
-    call.id = id_of(&call);
-    Ok((at, call))
-}
-
-/// One call of the day.
-pub(super) fn one(from: &Connection, trace: &str, span: &str) -> Result<Option<Call>, Error> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM call LEFT JOIN rest ON rest.at = call.at
-         WHERE trace_id = ?1 AND span_id = ?2"
-    );
-    let mut statement = from.prepare_cached(&sql).doing("read a call")?;
-    let found = statement.query_row([bytes(trace), bytes(span)], call).optional();
-    Ok(found.doing("read a call")?.map(|(_, call)| call))
-}
-
-/// Calls of the day, newest first, at most `limit`.
-pub(super) fn list(
-    from: &Connection,
-    query: &CallsQuery,
-    limit: usize,
-) -> Result<Vec<Call>, Error> {
-    const DOING: &str = "list calls";
-    let (condition, values) = condition(query);
-    let sql = format!(
-        "SELECT {COLUMNS} FROM call LEFT JOIN rest ON rest.at = call.at
-         WHERE {condition} ORDER BY call.at - moved DESC, trace_id DESC, span_id DESC"
-    );
-    let mut statement = from.prepare_cached(&sql).doing(DOING)?;
-    let mut rows = statement.query(params_from_iter(values)).doing(DOING)?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next().doing(DOING)? {
-        let (_, call) = call(row).doing(DOING)?;
-        let cursor = Cursor::of(&call);
-        if query.before.is_none_or(|before| cursor < before) && query.filter.matches(&call) {
-            found.push(call);
-            if found.len() == limit {
-                break;
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Hands over each call of the day.
-pub(super) fn each(
-    from: &Connection,
-    mut take: impl FnMut(&Call) -> Result<(), Error>,
-) -> Result<(), Error> {
-    const DOING: &str = "read calls";
-    let sql = format!("SELECT {COLUMNS} FROM call LEFT JOIN rest ON rest.at = call.at");
-    let mut statement = from.prepare_cached(&sql).doing(DOING)?;
-    let mut rows = statement.query([]).doing(DOING)?;
-    while let Some(row) = rows.next().doing(DOING)? {
-        take(&call(row).doing(DOING)?.1)?;
-    }
-    Ok(())
-}
-
-/// Calls of a trace.
-pub(super) fn trace(from: &Connection, trace: &str) -> Result<Vec<Call>, Error> {
-    const DOING: &str = "read a trace";
-    let sql = format!(
-        "SELECT {COLUMNS} FROM call LEFT JOIN rest ON rest.at = call.at WHERE trace_id = ?1"
-    );
-    let mut statement = from.prepare_cached(&sql).doing(DOING)?;
-    let rows = statement.query_map([bytes(trace)], call).doing(DOING)?;
-    rows.map(|row| row.map(|(_, call)| call).doing(DOING)).collect()
-}
-
-/// The times of the query as SQL.
-fn condition(query: &CallsQuery) -> (String, Vec<Value>) {
-    let mut terms = vec!["true".to_owned()];
-    let mut values: Vec<Value> = Vec::new();
-    let mut term = |sql: &str, value: Value| {
-        values.push(value);
-        terms.push(sql.replace('?', &format!("?{}", values.len())));
-    };
-    if let Some(cursor) = query.before {
-        let last = cursor.time.0.saturating_add(MAX_MOVED).min(i64::MAX.unsigned_abs());
-        term("call.at < ?", number(Some(last)));
-    }
-    if let Some(start) = query.from {
-        // The place is never before the start, so the first term lets the index be used.
-        term("call.at >= ? AND call.at - moved >= ?", number(Some(start.0)));
-    }
-    if let Some(end) = query.to {
-        let last = end.0.saturating_add(MAX_MOVED).min(i64::MAX.unsigned_abs());
-        term("call.at < ?", number(Some(last)));
-        term("call.at - moved < ?", number(Some(end.0)));
-    }
-    (terms.join(" AND "), values)
+    Ok(id.unsigned_abs())
 }

@@ -2,6 +2,7 @@
 
 use super::day;
 use super::history::{self, History};
+use super::reading;
 use super::summing::Adding;
 use crate::engine::{MAX_TRACE, Sums, SumsQuery};
 use crate::error::{Doing, Error};
@@ -20,7 +21,7 @@ const MAX_IDLE: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Days {
     dir: PathBuf,
-    // Day to the longest duration of its calls, in nanoseconds.
+    // Day to the moment at which the last of its calls ended.
     known: Mutex<BTreeMap<u64, u64>>,
     idle: Mutex<HashMap<u64, Vec<Connection>>>,
     history: History,
@@ -41,8 +42,7 @@ impl Days {
                     remove(&dir.join(&name))?;
                     continue;
                 }
-                let writer = day::DayWriter::open(&dir.join(&name))?;
-                known.insert(day, writer.longest());
+                known.insert(day, day::prepare(&dir.join(&name))?);
             }
         }
         Ok(Self { dir: dir.into(), known: Mutex::new(known), idle: Mutex::default(), history })
@@ -52,23 +52,18 @@ impl Days {
         day::DayWriter::open(&self.path(day))
     }
 
-    /// Says of each call whether the day before or after has it, by its ids: a sender whose clock
-    /// was set anew, or that reckons the start anew at each try, may name another day. Further
-    /// away nobody looks: a retry is over within a day.
-    pub(super) fn neighbours_have(&self, day: u64, calls: &[&Call]) -> Result<Vec<bool>, Error> {
-        let mut have = vec![false; calls.len()];
-        for near in [day.checked_sub(1), day.checked_add(1)].into_iter().flatten() {
-            if lock(&self.known).contains_key(&near) {
-                let found = self.read(near, |file| day::has(file, calls))?.unwrap_or_default();
-                have.iter_mut().zip(found).for_each(|(have, found)| *have |= found);
-            }
-        }
-        Ok(have)
+    /// Forgets the sums of a width in seconds of a day. On the writer's thread.
+    pub(super) fn forget_sums(&self, day: u64, level: u64) -> Result<(), Error> {
+        day::forget_sums(&self.path(day), level)
+    }
+
+    pub(super) fn has_day(&self, day: u64) -> bool {
+        lock(&self.known).contains_key(&day)
     }
 
     /// Makes a day known to questions; after its first commit.
-    pub(super) fn learn(&self, day: u64, longest: u64) {
-        lock(&self.known).insert(day, longest);
+    pub(super) fn learn(&self, day: u64, last_end: u64) {
+        lock(&self.known).insert(day, last_end);
     }
 
     pub(crate) fn list(&self, query: &CallsQuery) -> Result<Calls, Error> {
@@ -82,9 +77,11 @@ impl Days {
             }
             // One more than asked for tells whether there is a next page.
             let wanted = limit + 1 - found.len();
-            let rows = self.read(day, |file| day::list(file, query, wanted))?;
-            found.extend(rows.unwrap_or_default());
-            if found.len() > limit {
+            let page = self.read(day, |file| reading::list(file, query, wanted))?;
+            let page = page.unwrap_or_default();
+            found.extend(page.calls);
+            stopped = page.stopped;
+            if found.len() > limit || stopped.is_some() {
                 break;
             }
         }
@@ -96,15 +93,13 @@ impl Days {
     }
 
     pub(crate) fn one(&self, id: &str) -> Result<Option<Call>, Error> {
-        let Some((day, ..)) = read_id(id) else { return Ok(None) };
-        let (trace, span) = id.get(9..).and_then(|ids| ids.split_once('-')).unwrap_or_default();
-        Ok(self.read(day, |file| day::one(file, trace, span))?.flatten())
+        let Some((day, trace, span)) = read_id(id) else { return Ok(None) };
+        let found = self.read(day, |file| reading::find(file, trace, Some(span)))?;
+        Ok(found.and_then(|calls| calls.into_iter().next()))
     }
 
     pub(crate) fn trace(&self, trace: &str) -> Result<Vec<Call>, Error> {
-        if trace_id(trace).is_none() {
-            return Ok(Vec::new());
-        }
+        let Some(trace) = trace_id(trace) else { return Ok(Vec::new()) };
         let mut found: Vec<Call> = Vec::new();
         let mut first = None;
         for day in self.kept().into_iter().rev() {
@@ -112,7 +107,8 @@ impl Days {
             if first.is_some_and(|first| day + 1 < first) {
                 break;
             }
-            let calls = self.read(day, |file| day::trace(file, trace))?.unwrap_or_default();
+            let calls =
+                self.read(day, |file| reading::find(file, trace, None))?.unwrap_or_default();
             if !calls.is_empty() {
                 first = Some(day);
             }
@@ -175,11 +171,7 @@ impl Days {
     fn days_that_ended(&self, from: u64, to: u64) -> Vec<u64> {
         let known = lock(&self.known);
         let days = known.range(..=to / DAY_NANOS);
-        days.filter(|(day, longest)| {
-            (*day + 1).saturating_mul(DAY_NANOS).saturating_add(**longest) > from
-        })
-        .map(|(day, _)| *day)
-        .collect()
+        days.filter(|(_, last_end)| **last_end >= from).map(|(day, _)| *day).collect()
     }
 
     fn path(&self, day: u64) -> PathBuf {
@@ -235,7 +227,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn day_of_name(name: &str) -> Option<u64> {
+/// The day whose file has this name.
+pub(super) fn day_of_name(name: &str) -> Option<u64> {
     let date = name.strip_prefix("calls-")?.strip_suffix(".db")?;
     let moment: Time = format!("{date}T00:00:00Z").parse().ok()?;
     Some(moment.0 / DAY_NANOS)

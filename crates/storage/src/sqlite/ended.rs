@@ -1,16 +1,17 @@
 //! Calls by the time at which they ended, as far as sums need them.
 
-use super::day::MAX_MOVED;
-use crate::error::{Doing, Error};
+use super::block::{Block, Column, Name, Number, START};
+use super::column::NONE;
+use super::reading::{Place, load};
+use super::scan::Names;
+use crate::error::Error;
 use crate::outcome::CLASSES;
 use crate::query::Outcome;
-use crate::tally::Counted;
+use crate::tally::{Counted, finish};
 use crate::units::nanos;
-use contract::row::Call;
-use rusqlite::{Connection, Row};
-
-/// Longer calls are few, and found by an index of their own. The number is in `calls_3.sql` too.
-const LONG_NANOS: u64 = 60_000_000_000;
+use rusqlite::Connection;
+use std::cell::RefCell;
+use std::collections::HashMap;
 
 /// Whose call it is, and of which model, in numbers of one file's texts; 0 where not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -31,112 +32,124 @@ pub(super) struct Ended {
     pub(super) counted: Counted<'static>,
 }
 
+/// The columns that [`Ended::of`] reads.
+pub(super) const COLUMNS: [Column; 23] = [
+    START,
+    Number::Duration.column(),
+    Number::FirstChunk.column(),
+    Number::FirstToken.column(),
+    Number::Outcome.column(),
+    Number::Class.column(),
+    Number::Stream.column(),
+    Number::Embedding.column(),
+    Number::Input.column(),
+    Number::Output.column(),
+    Number::CacheRead.column(),
+    Number::CacheWrite.column(),
+    Number::Reasoning.column(),
+    Number::Cost.column(),
+    Number::RetryAfter.column(),
+    Number::Resend.column(),
+    Name::Service.column(),
+    Name::Workload.column(),
+    Name::Provider.column(),
+    Name::Operation.column(),
+    Name::RequestModel.column(),
+    Name::ResponseModel.column(),
+    Name::Finish.column(),
+];
+
+/// What the reasons of a file stand for, remembered as they are asked for.
+#[derive(Debug)]
+pub(super) struct Finishes<'a> {
+    names: &'a Names<'a>,
+    known: RefCell<HashMap<u64, Option<usize>>>,
+}
+
+impl<'a> Finishes<'a> {
+    pub(super) fn new(names: &'a Names<'a>) -> Self {
+        Self { names, known: RefCell::default() }
+    }
+
+    /// The place of the first reason.
+    fn of(&self, name: u64) -> Option<usize> {
+        if name == NONE {
+            return None;
+        }
+        *self.known.borrow_mut().entry(name).or_insert_with(|| {
+            let text = self.names.text(name)?;
+            text.split(super::block::BETWEEN).next().map(finish)
+        })
+    }
+}
+
 impl Ended {
-    /// Of a call that is being written; the same as what is read of its row later.
-    pub(super) fn of(call: &Call, ids: Ids) -> Self {
+    /// Of a row of a block that has [`COLUMNS`].
+    pub(super) fn of(block: &Block, row: usize, finishes: &Finishes<'_>) -> Self {
+        let number = |column| block.known(column, row);
+        let name = |column| {
+            let name = block.name(column, row);
+            if name == NONE { 0 } else { i64::try_from(name).unwrap_or(0) }
+        };
+        let class = number(Number::Class).and_then(|class| usize::try_from(class).ok());
+        let how = number(Number::Outcome).and_then(|how| i64::try_from(how).ok()).unwrap_or(0);
+        let model = match name(Name::RequestModel) {
+            0 => name(Name::ResponseModel),
+            model => model,
+        };
         Self {
-            at: call.time.0.saturating_add(nanos(call.duration).unwrap_or(0)),
-            ids,
-            counted: Counted::of(call),
+            at: block.end(row),
+            ids: Ids {
+                service: name(Name::Service),
+                workload: name(Name::Workload),
+                provider: name(Name::Provider),
+                model,
+                operation: name(Name::Operation),
+            },
+            counted: Counted {
+                embedding: number(Number::Embedding) == Some(1),
+                outcome: Some(Outcome::of_number(how)),
+                class: class.and_then(|class| CLASSES.get(class).copied()),
+                duration_nanos: number(Number::Duration),
+                stream: number(Number::Stream) == Some(1),
+                first_chunk_nanos: number(Number::FirstChunk),
+                first_token_nanos: number(Number::FirstToken),
+                retry_after_nanos: number(Number::RetryAfter)
+                    .and_then(|bits| nanos(Some(f64::from_bits(bits)))),
+                finish: finishes.of(block.name(Name::Finish, row)),
+                retried: number(Number::Resend).is_some_and(|count| count > 0),
+                cost: number(Number::Cost),
+                tokens: [
+                    number(Number::Input),
+                    number(Number::Output),
+                    number(Number::CacheRead),
+                    number(Number::CacheWrite),
+                    number(Number::Reasoning),
+                ],
+            },
         }
     }
 }
 
-macro_rules! ended {
-    ($columns:literal) => {
-        concat!(
-            "SELECT ",
-            $columns,
-            " FROM call WHERE at >= ?1 AND at < ?2 AND coalesce(duration, 0) <= 60000000000
-                AND at - moved + coalesce(duration, 0) >= ?3
-                AND at - moved + coalesce(duration, 0) < ?4
-                AND (?5 IS NULL OR service = ?5 OR workload = ?5)
-            UNION ALL SELECT ",
-            $columns,
-            " FROM call WHERE duration > 60000000000
-                AND at - moved + duration >= ?3 AND at - moved + duration < ?4
-                AND (?5 IS NULL OR service = ?5 OR workload = ?5)"
-        )
-    };
-}
-
-/// Hands over each call of the file that ended in a span (nanoseconds, end excluded), of one
-/// service when asked for: its shown name or its key, as a number of the file's texts.
+/// Hands over each call of a place that ended in a span (nanoseconds, end excluded).
 pub(super) fn each(
     file: &Connection,
-    from: u64,
-    to: u64,
-    only: Option<i64>,
+    place: &Place,
+    (from, to): (u64, u64),
+    finishes: &Finishes<'_>,
     mut take: impl FnMut(&Ended) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    const DOING: &str = "add calls up";
-    let sql = ended!(
-        "at - moved, duration, outcome, class, stream, first_chunk, embedding, cost, input_tokens,
-         output_tokens, cache_read, cache_write, reasoning, service, workload, provider,
-         coalesce(request_model, response_model), operation"
-    );
-    let mut statement = file.prepare_cached(sql).doing(DOING)?;
-    let mut rows = statement.query(span(from, to, only)).doing(DOING)?;
-    while let Some(row) = rows.next().doing(DOING)? {
-        take(&read(row).doing(DOING)?)?;
+    if !overlaps(place, from, to) {
+        return Ok(());
+    }
+    let block = load(file, place, Some(&COLUMNS))?;
+    for row in (0..block.len()).filter(|row| (from..to).contains(&block.end(*row))) {
+        take(&Ended::of(&block, row, finishes))?;
     }
     Ok(())
 }
 
-/// The parameters of [`ended!`].
-fn span(from: u64, to: u64, only: Option<i64>) -> [Option<i64>; 5] {
-    let place = |nanos| Some(i64::try_from(nanos).unwrap_or(i64::MAX));
-    let (first, end) = (from.saturating_sub(LONG_NANOS), to.saturating_add(MAX_MOVED));
-    [place(first), place(end), place(from), place(to), only]
-}
-
-fn read(row: &Row<'_>) -> rusqlite::Result<Ended> {
-    let whole = |index| -> rusqlite::Result<Option<u64>> {
-        Ok(row.get::<_, Option<i64>>(index)?.and_then(|value| u64::try_from(value).ok()))
-    };
-    let id = |index| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(index)?.unwrap_or(0));
-    let duration_nanos = whole(1)?;
-    let class = whole(3)?.and_then(|class| usize::try_from(class).ok());
-    Ok(Ended {
-        at: whole(0)?.unwrap_or(0).saturating_add(duration_nanos.unwrap_or(0)),
-        ids: Ids {
-            service: id(13)?,
-            workload: id(14)?,
-            provider: id(15)?,
-            model: id(16)?,
-            operation: id(17)?,
-        },
-        counted: Counted {
-            embedding: row.get(6)?,
-            outcome: Some(Outcome::of_number(row.get(2)?)),
-            class: class.and_then(|class| CLASSES.get(class).copied()),
-            duration_nanos,
-            stream: row.get::<_, Option<bool>>(4)?.unwrap_or(false),
-            first_chunk_nanos: whole(5)?,
-            cost: whole(7)?,
-            tokens: [whole(8)?, whole(9)?, whole(10)?, whole(11)?, whole(12)?],
-            ..Counted::default()
-        },
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::sqlite::day::DayWriter;
-    use rusqlite::Connection;
-
-    #[test]
-    fn neither_half_of_the_question_reads_the_whole_day() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("calls.db");
-        DayWriter::open(&path).unwrap();
-        let file = Connection::open(&path).unwrap();
-        let sql = concat!("EXPLAIN QUERY PLAN ", ended!("duration"));
-        let mut statement = file.prepare(sql).unwrap();
-        let steps = statement.query_map(super::span(0, 1, None), |row| row.get::<_, String>(3));
-        let steps = steps.unwrap().map(Result::unwrap).collect::<Vec<_>>().join("\n");
-        assert!(steps.contains("INTEGER PRIMARY KEY (rowid>? AND rowid<?)"), "{steps}");
-        assert!(steps.contains("INDEX call_long_end (<expr>>? AND <expr><?)"), "{steps}");
-        assert!(!steps.contains("SCAN call"), "{steps}");
-    }
+/// Whether a call of the place may have ended in the span.
+pub(super) fn overlaps(place: &Place, from: u64, to: u64) -> bool {
+    place.extent.last_end >= from && place.extent.first_end < to
 }

@@ -90,7 +90,7 @@ fn copy(from: &Connection, to: &Transaction<'_>) -> Result<(), Error> {
         let mut rows = statement.query([id]).doing(DOING)?;
         let Some(row) = rows.next().doing(DOING)? else { return Ok(0) };
         let value: String = row.get(0).doing(DOING)?;
-        Ok(intern(to, &mut texts, Some(&value))?.unwrap_or(0))
+        Ok(i64::try_from(intern(to, &mut texts, &value)?).unwrap_or(0))
     };
     for level in LEVELS {
         for by in [By::Series, By::Model] {

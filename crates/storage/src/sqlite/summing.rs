@@ -1,17 +1,23 @@
 //! Answers [`Engine::sums`](crate::engine::Engine::sums): from the sums of the days, and from
 //! calls at the edges that no sum fits, or where sums do not tell apart what is asked.
 
-use super::ended::{self, Ids};
+use super::block::{BETWEEN, Block, Column, Name, Number, Text};
+use super::column::NONE;
+use super::ended::{self, Ended, Finishes, Ids};
+use super::reading::{Place, load, places};
+use super::scan::{Compiled, Names};
 use super::sums::{self, By as Table};
 use crate::cover::{Piece, cover};
 use crate::engine::{MAX_GROUPS, Sum, Sums, SumsQuery};
 use crate::error::{Doing, Error};
-use crate::outcome::outcome;
+use crate::filter::{AGENT, ENVIRONMENT, USER, text_of};
+use crate::outcome::{CLASSES, outcome};
 use crate::query::{By, Outcome};
 use crate::tally::Tally;
 use contract::row::Call;
 use rusqlite::Connection;
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 
 /// A running answer.
 pub(super) struct Adding<'a> {
@@ -20,6 +26,13 @@ pub(super) struct Adding<'a> {
     tallies: HashMap<(u64, usize), Tally>,
     truncated: bool,
     partial: bool,
+}
+
+/// What stands for a value of a group within one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    Number(u64),
+    Text(u64),
 }
 
 /// A file that is being added.
@@ -48,14 +61,19 @@ impl<'a> Adding<'a> {
 
     /// Adds the calls of a day.
     pub(super) fn add_day(&mut self, file: &Connection) -> Result<(), Error> {
-        if self.query.is_summed() {
-            self.add_sums(file, None)
-        } else {
-            super::day::each(file, |call| {
-                self.add_call(call);
-                Ok(())
-            })
+        let places = places(file)?;
+        let names = Names::new(file);
+        if !self.query.is_summed() {
+            return self.add_calls(file, &places, &names);
         }
+        let finishes = Finishes::new(&names);
+        self.add_sums(file, None)?;
+        // What is not sealed is in no sum yet.
+        let mut source = Source { file, known: HashMap::new() };
+        for place in places.iter().filter(|place| !place.sealed) {
+            self.add_ended(&mut source, place, (self.query.from, self.query.to), &finishes)?;
+        }
+        Ok(())
     }
 
     /// Adds sums of which the calls are gone. A sum counts where it begins.
@@ -90,11 +108,13 @@ impl<'a> Adding<'a> {
             self.query.filter.is_empty() && self.query.by.iter().all(|b| *b == By::Model);
         let table = if by_model { Table::Model } else { Table::Series };
         let mut source = Source { file, known: HashMap::new() };
+        // Where calls are gone, every piece is one of sums.
+        let places = if narrowest.is_some() { Vec::new() } else { places(file)? };
         for piece in cover(end(self.query.from), end(self.query.to), &levels) {
             if self.is_over() {
                 break;
             }
-            self.add_piece(&mut source, table, &piece)?;
+            self.add_piece(&mut source, table, &piece, &places)?;
         }
         Ok(())
     }
@@ -104,10 +124,11 @@ impl<'a> Adding<'a> {
         source: &mut Source<'_>,
         table: Table,
         piece: &Piece,
+        places: &[Place],
     ) -> Result<(), Error> {
         let file = source.file;
         if piece.level.is_some() {
-            return sums::each(file, table, piece, None, |sum| {
+            return sums::each(file, table, piece, |sum| {
                 if let Some(group) = self.group(source, sum.ids, sum.outcome)? {
                     let bucket = self.bucket(sum.time);
                     self.tallies.entry((bucket, group)).or_default().merge(&sum.tally);
@@ -115,7 +136,24 @@ impl<'a> Adding<'a> {
                 Ok(())
             });
         }
-        ended::each(file, piece.from, piece.to, None, |call| {
+        let names = Names::new(file);
+        let finishes = Finishes::new(&names);
+        for place in places.iter().filter(|place| place.sealed) {
+            self.add_ended(source, place, (piece.from, piece.to), &finishes)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the calls of a place that ended in a span.
+    fn add_ended(
+        &mut self,
+        source: &mut Source<'_>,
+        place: &Place,
+        span: (u64, u64),
+        finishes: &Finishes<'_>,
+    ) -> Result<(), Error> {
+        let file = source.file;
+        ended::each(file, place, span, finishes, |call| {
             let outcome = call.counted.outcome.unwrap_or(Outcome::Ok).number();
             if let Some(group) = self.group(source, call.ids, outcome)? {
                 let bucket = self.bucket(call.at);
@@ -123,6 +161,49 @@ impl<'a> Adding<'a> {
             }
             Ok(())
         })
+    }
+
+    /// Adds calls of a day where sums do not tell apart what is asked.
+    fn add_calls(
+        &mut self,
+        file: &Connection,
+        places: &[Place],
+        names: &Names<'_>,
+    ) -> Result<(), Error> {
+        let filter = Compiled::new(self.query.filter, names)?;
+        let finishes = Finishes::new(names);
+        let mut wanted = ended::COLUMNS.to_vec();
+        wanted.extend(filter.columns());
+        wanted.extend(self.query.by.iter().flat_map(|by| by.columns()));
+        let (from, to) = (self.query.from, self.query.to);
+        let mut known: HashMap<Vec<Key>, usize> = HashMap::new();
+        let mut texts: HashMap<String, u64> = HashMap::new();
+        for place in places.iter().filter(|place| ended::overlaps(place, from, to)) {
+            if self.is_over() {
+                break;
+            }
+            let block = load(file, place, Some(&wanted))?;
+            for row in filter.matching(&block) {
+                if !(from..to).contains(&block.end(row)) {
+                    continue;
+                }
+                let mut key = |by: &By| by.key(&block, row, &mut texts);
+                let key: Vec<Key> = self.query.by.iter().map(&mut key).collect();
+                let group = match known.get(&key) {
+                    Some(group) => *group,
+                    None => {
+                        let group = self.query.by.iter().map(|by| by.of_row(&block, row, names));
+                        let group = self.group_of(group.collect());
+                        known.insert(key, group);
+                        group
+                    }
+                };
+                let ended = Ended::of(&block, row, &finishes);
+                let bucket = self.bucket(ended.at);
+                self.tallies.entry((bucket, group)).or_default().add(&ended.counted);
+            }
+        }
+        Ok(())
     }
 
     /// The group of what sums are told apart by; `None` when the filter leaves it out.
@@ -150,23 +231,16 @@ impl<'a> Adding<'a> {
             error_type: word.map(str::to_owned),
             ..Call::default()
         };
-        let group = self.query.filter.matches(&call).then(|| self.group_of(&call));
+        let group =
+            self.query.filter.matches(&call).then(|| {
+                self.group_of(self.query.by.iter().map(|by| by.of_summed(&call)).collect())
+            });
         source.known.insert((ids, outcome), group);
         Ok(group)
     }
 
-    fn add_call(&mut self, call: &Call) {
-        let ended = ended::Ended::of(call, Ids::default());
-        let is_in = (self.query.from..self.query.to).contains(&ended.at);
-        if is_in && self.query.filter.matches(call) {
-            let group = self.group_of(call);
-            let bucket = self.bucket(ended.at);
-            self.tallies.entry((bucket, group)).or_default().add(&ended.counted);
-        }
-    }
-
-    fn group_of(&mut self, call: &Call) -> usize {
-        let group: Vec<_> = self.query.by.iter().map(|by| by.of(call)).collect();
+    /// The number of a group; makes one for a new group.
+    fn group_of(&mut self, group: Vec<Option<String>>) -> usize {
         let next = self.groups.len();
         if let Some(number) = self.groups.get(&group) {
             return *number;
@@ -199,26 +273,103 @@ impl Source<'_> {
 }
 
 impl By {
-    /// What a call has of it.
-    pub(super) fn of(self, call: &Call) -> Option<String> {
-        let more = |names: &[&str]| {
-            let value = names.iter().find_map(|name| call.more.get(*name))?;
-            crate::filter::text_of(value).map(std::borrow::Cow::into_owned)
-        };
+    /// What a call has of it, where sums are told apart by it.
+    fn of_summed(self, call: &Call) -> Option<String> {
         match self {
             Self::Service => call.service_name.clone(),
             Self::Workload => call.workload_key.clone(),
             Self::Provider => call.provider_name.clone(),
-            Self::Model => call.request_model.clone().or_else(|| call.response_model.clone()),
+            Self::Model => call.request_model.clone(),
             Self::Operation => call.operation_name.clone(),
             Self::Outcome => Some(outcome(call).0.word().to_owned()),
-            Self::Class => outcome(call).1.map(str::to_owned),
-            Self::Host => call.host_name.clone(),
-            Self::Environment => more(&crate::filter::ENVIRONMENT),
-            Self::User => more(&crate::filter::USER),
-            Self::Agent => more(&crate::filter::AGENT),
-            Self::Conversation => call.conversation_id.clone(),
-            Self::Finish => call.finish_reasons.first().cloned(),
+            Self::Class
+            | Self::Host
+            | Self::Environment
+            | Self::User
+            | Self::Agent
+            | Self::Conversation
+            | Self::Finish => None,
+        }
+    }
+
+    /// The column of names that it is, the second where the first is not known.
+    fn names(self) -> &'static [Name] {
+        match self {
+            Self::Service => &[Name::Service],
+            Self::Workload => &[Name::Workload],
+            Self::Provider => &[Name::Provider],
+            Self::Model => &[Name::RequestModel, Name::ResponseModel],
+            Self::Operation => &[Name::Operation],
+            Self::Host => &[Name::Host],
+            Self::Finish => &[Name::Finish],
+            Self::Outcome
+            | Self::Class
+            | Self::Environment
+            | Self::User
+            | Self::Agent
+            | Self::Conversation => &[],
+        }
+    }
+
+    /// The columns that it is read from.
+    fn columns(self) -> Vec<Column> {
+        match self {
+            Self::Outcome => vec![Number::Outcome.column()],
+            Self::Class => vec![Number::Class.column()],
+            Self::Environment | Self::User | Self::Agent => vec![Text::More.column()],
+            Self::Conversation => vec![Text::Conversation.column()],
+            named => named.names().iter().map(|name| name.column()).collect(),
+        }
+    }
+
+    /// What stands for a row within one file: equal keys are of one group.
+    fn key(self, block: &Block, row: usize, texts: &mut HashMap<String, u64>) -> Key {
+        let text = match self {
+            Self::Outcome => return Key::Number(block.number(Number::Outcome, row)),
+            Self::Class => return Key::Number(block.number(Number::Class, row)),
+            Self::Environment | Self::User | Self::Agent => block.text(Text::More, row),
+            Self::Conversation => block.text(Text::Conversation, row),
+            named => {
+                let mut names = named.names().iter().map(|name| block.name(*name, row));
+                return Key::Number(names.find(|name| *name != NONE).unwrap_or(NONE));
+            }
+        };
+        let Some(text) = text else { return Key::Number(NONE) };
+        if let Some(number) = texts.get(text) {
+            return Key::Text(*number);
+        }
+        let number = texts.len() as u64;
+        texts.insert(text.to_owned(), number);
+        Key::Text(number)
+    }
+
+    /// What a row has of it.
+    fn of_row(self, block: &Block, row: usize, names: &Names<'_>) -> Option<String> {
+        let more = |keys: &[&str]| {
+            let more: BTreeMap<String, serde_json::Value> =
+                serde_json::from_str(block.text(Text::More, row)?).ok()?;
+            let value = keys.iter().find_map(|key| more.get(*key))?;
+            text_of(value).map(Cow::into_owned)
+        };
+        match self {
+            Self::Outcome => {
+                let number = i64::try_from(block.number(Number::Outcome, row)).ok()?;
+                Some(Outcome::of_number(number).word().to_owned())
+            }
+            Self::Class => {
+                let place = usize::try_from(block.known(Number::Class, row)?).ok()?;
+                CLASSES.get(place).map(|class| (*class).to_owned())
+            }
+            Self::Environment => more(&ENVIRONMENT),
+            Self::User => more(&USER),
+            Self::Agent => more(&AGENT),
+            Self::Conversation => block.text(Text::Conversation, row).map(str::to_owned),
+            named => {
+                let mut found = named.names().iter().map(|name| block.name(*name, row));
+                let text = names.text(found.find(|name| *name != NONE)?)?;
+                // Of several reasons, the first.
+                Some(text.split(BETWEEN).next().unwrap_or_default().to_owned())
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Sums of calls, kept beside them and written with them, so that a question about a long time
+//! Sums of calls, kept beside them and written when they are sealed, so that a question about a long time
 //! reads few rows. Percentiles come from sketches that are added, never from percentiles.
 
-use super::ended::{self, Ended, Ids};
+use super::ended::{Ended, Ids};
 use super::migrate::Migration;
 use crate::cover::Piece;
 use crate::error::{Doing, Error};
@@ -14,9 +14,6 @@ pub(super) const MIGRATION: Migration = Migration { name: "sums", sql: include_s
 
 /// Widths of buckets in seconds. Each divides the next.
 pub(super) const LEVELS: [u64; 4] = [60, 300, 3600, 86_400];
-
-/// Sums that are held at a time while the sums of a whole file are made.
-const MAX_HELD: usize = 50_000;
 
 const DOING: &str = "write sums";
 
@@ -198,28 +195,13 @@ pub(super) fn levels(file: &Connection) -> Result<Vec<u64>, Error> {
         .collect()
 }
 
-/// Makes the sums of a file that was written before there were any. A file that has them, or
-/// that dropped some, is left as it is.
-pub(super) fn make(file: &mut Connection) -> Result<(), Error> {
-    if !levels(file)?.is_empty() {
-        return Ok(());
-    }
-    let transaction = file.transaction().doing(DOING)?;
+/// Begins the sums of a file that has none.
+pub(super) fn begin(file: &Transaction<'_>) -> Result<(), Error> {
     for level in LEVELS {
         let sql = "INSERT INTO level (seconds) VALUES (?1)";
-        transaction.execute(sql, [signed(level)]).doing(DOING)?;
+        file.execute(sql, [signed(level)]).doing(DOING)?;
     }
-    let mut known = SeriesIds::new();
-    let mut batch = Batch::default();
-    ended::each(&transaction, 0, u64::MAX, None, |call| {
-        batch.add(&transaction, &mut known, call)?;
-        if batch.minutes.len() >= MAX_HELD {
-            std::mem::take(&mut batch).write(&transaction)?;
-        }
-        Ok(())
-    })?;
-    batch.write(&transaction)?;
-    transaction.commit().doing(DOING)
+    Ok(())
 }
 
 /// Hands over each sum of a level.
@@ -230,16 +212,14 @@ pub(super) fn each_of_level(
     take: impl FnMut(&Summed) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let all = Piece { from: 0, to: u64::MAX, level: Some(level) };
-    each(file, by, &all, None, take)
+    each(file, by, &all, take)
 }
 
-/// Hands over each sum of a piece, of one service when asked for: its shown name or its key, as a
-/// number of the file's texts, which takes [`By::Series`].
+/// Hands over each sum of a piece.
 pub(super) fn each(
     file: &Connection,
     by: By,
     piece: &Piece,
-    only: Option<i64>,
     mut take: impl FnMut(&Summed) -> Result<(), Error>,
 ) -> Result<(), Error> {
     const DOING: &str = "add sums up";
@@ -247,20 +227,18 @@ pub(super) fn each(
         By::Series => {
             "SELECT bucket, body, service, workload, provider, model, operation, outcome
              FROM series_sum JOIN series ON series.id = series_sum.id
-             WHERE level = ?1 AND bucket >= ?2 AND bucket < ?3
-             AND (?4 IS NULL OR service = ?4 OR workload = ?4)"
+             WHERE level = ?1 AND bucket >= ?2 AND bucket < ?3"
         }
         By::Model => {
             "SELECT bucket, body, 0, 0, 0, id, 0, 0 FROM model_sum
-             WHERE level = ?1 AND bucket >= ?2 AND bucket < ?3 AND ?4 IS NULL"
+             WHERE level = ?1 AND bucket >= ?2 AND bucket < ?3"
         }
     };
     let level = piece.level.unwrap_or(LEVELS[0]);
     let width = level.saturating_mul(1_000_000_000);
-    let span =
-        [Some(level), Some(piece.from / width), Some(piece.to / width)].map(|v| v.map(signed));
+    let span = [level, piece.from / width, piece.to / width].map(signed);
     let mut statement = file.prepare_cached(sql).doing(DOING)?;
-    let mut rows = statement.query([span[0], span[1], span[2], only]).doing(DOING)?;
+    let mut rows = statement.query(span).doing(DOING)?;
     while let Some(row) = rows.next().doing(DOING)? {
         let id = |index| row.get::<_, i64>(index).doing(DOING);
         let bucket = u64::try_from(id(0)?).unwrap_or(0);
@@ -286,42 +264,4 @@ fn body(bytes: &[u8]) -> Result<Tally, Error> {
 
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::{Span, Store};
-    use contract::row::{Call, Time};
-    use rusqlite::Connection;
-
-    /// A file of the first version, made by taking back what later versions add.
-    #[test]
-    fn a_file_from_before_the_sums_gets_them_when_it_is_opened() {
-        const HOUR: u64 = 3_600_000_000_000;
-        let dir = tempfile::tempdir().unwrap();
-        let calls = (1..=500_u64).map(|number| Call {
-            time: Time(500_000 * HOUR + number * HOUR / 60),
-            trace_id: format!("{number:032x}"),
-            span_id: format!("{number:016x}"),
-            service_name: Some(format!("s{}", number % 3)),
-            duration: Some(number as f64),
-            ..Call::default()
-        });
-        let store = Store::open(dir.path()).unwrap();
-        store.insert(calls.collect()).unwrap();
-        let span = Span { from: Time(499_999 * HOUR), to: Time(500_020 * HOUR), ..Span::default() };
-        let before = store.overview(&span).unwrap();
-        assert_eq!(before.totals.calls, 500);
-        drop(store);
-        let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
-        let days: Vec<_> = files.filter(|path| path.to_string_lossy().contains("calls-")).collect();
-        for day in days.iter().filter(|path| path.extension().is_some_and(|e| e == "db")) {
-            let file = Connection::open(day).unwrap();
-            let sql = "DROP TABLE level; DROP TABLE series; DROP TABLE series_sum;
-                DROP TABLE model_sum; DROP INDEX call_long_end; DELETE FROM migration WHERE number > 1";
-            file.execute_batch(sql).unwrap();
-        }
-        let store = Store::open(dir.path()).unwrap();
-        assert_eq!(store.overview(&span).unwrap(), before);
-    }
 }

@@ -1,14 +1,15 @@
 //! The one thread that writes calls. Whoever waits is answered after the commit, and all who
 //! came meanwhile share the next one.
 
-use super::day::{DayWriter, is_identified};
+use super::block::Id;
+use super::day::DayWriter;
 use super::days::Days;
 use crate::engine::Done;
 use crate::error::Error;
 use crate::query::CallsQuery;
 use crate::same::{self, Ids, Sightings};
 use crate::store::Kept;
-use crate::units::{DAY_NANOS, day_of, id_of};
+use crate::units::{DAY_NANOS, day_name, day_of, id_of, span_id, trace_id};
 use contract::row::{Call, Time};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +25,7 @@ const MAX_WAITING: usize = 100_000;
 /// Calls after which a commit takes no more submissions in, so that nobody waits for long.
 const MAX_TOGETHER: usize = 8192;
 /// Day files that are held open for writing: today, yesterday, and what arrives late.
-const MAX_OPEN: usize = 4;
+const MAX_OPEN: usize = 8;
 
 /// Calls that are looked at when the store is opened, so that a second sighting of one of them is
 /// recognised.
@@ -36,6 +37,25 @@ const NARROW: [(u64, u64); 2] = [(60, 2 * DAY_NANOS), (300, 30 * DAY_NANOS)];
 struct Job {
     calls: Vec<Call>,
     done: Done,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    New,
+    Duplicate,
+    Joined,
+    Refused,
+    TooOld,
+}
+
+/// A call that is to be written.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    /// Number of the job, and of the call in it.
+    place: (usize, usize),
+    id: Id,
+    call: &'a Call,
 }
 
 /// What the thread is asked for.
@@ -107,6 +127,8 @@ impl Writer {
     /// Forgets a day but for its sums of hours, after what is queued.
     pub(crate) fn drop_day(&self, day: u64, now: Time) -> Result<(), Error> {
         self.wait_for(move |hand| {
+            // What stays of a day is its sums, which are of what is sealed.
+            hand.writer(day)?.seal()?;
             hand.open.remove(&day);
             hand.days.drop_day(day, now)
         })
@@ -144,8 +166,11 @@ impl Drop for Writer {
     }
 }
 
-/// Calls by the day of their start, each with the place of its submission.
-type ByDay<'a> = BTreeMap<u64, Vec<(usize, &'a Call)>>;
+/// Calls by the day of their start.
+type ByDay<'a> = BTreeMap<u64, Vec<Asked<'a>>>;
+
+/// What became of each call of each job.
+type Fates = Vec<Vec<Fate>>;
 
 struct Hand {
     days: Arc<Days>,
@@ -171,6 +196,8 @@ impl Hand {
             if !together.is_empty() {
                 self.carry_out(together);
                 self.waiting.fetch_sub(calls, Ordering::Relaxed);
+                // Whoever waited was answered: this is nobody's time.
+                self.tidy();
             }
             if let Some(Order::Do(order)) = next {
                 order(self);
@@ -185,7 +212,7 @@ impl Hand {
             for (level, kept) in NARROW {
                 let over = (day + 1).saturating_mul(DAY_NANOS).saturating_add(kept);
                 if over <= now.0 && !self.narrowed.contains(&(day, level)) {
-                    self.writer(day)?.forget_sums(level)?;
+                    self.days.forget_sums(day, level)?;
                     self.narrowed.insert((day, level));
                 }
             }
@@ -193,12 +220,24 @@ impl Hand {
         Ok(())
     }
 
+    /// Keeps the logs of days short. What fails is tried again after the next commit.
+    fn tidy(&mut self) {
+        self.open.retain(|day, writer| {
+            let outcome = writer.tidy();
+            if let Err(error) = &outcome {
+                let day = day_name(*day);
+                tracing::warn!(%error, day, "calls could not be sealed; they are kept as they are");
+            }
+            outcome.is_ok()
+        });
+    }
+
     fn carry_out(&mut self, mut jobs: Vec<Job>) {
         let calls: Vec<_> = jobs.iter_mut().map(|job| std::mem::take(&mut job.calls)).collect();
         match self.write(&calls) {
-            Ok(kept) => {
-                for (job, kept) in jobs.into_iter().zip(kept) {
-                    (job.done)(Ok(kept));
+            Ok(fates) => {
+                for ((job, calls), fates) in jobs.into_iter().zip(calls).zip(fates) {
+                    (job.done)(Ok(kept(calls, fates)));
                 }
             }
             // Alone again, so that each learns its own fate; what a day kept is found there.
@@ -217,87 +256,102 @@ impl Hand {
         }
     }
 
-    fn write(&mut self, jobs: &[Vec<Call>]) -> Result<Vec<Kept>, Error> {
+    /// Writes the calls of all jobs and says of each call what became of it.
+    fn write(&mut self, jobs: &[Vec<Call>]) -> Result<Vec<Vec<Fate>>, Error> {
         let mut by_day = ByDay::new();
         let horizon = self.days.horizon();
-        let mut kept: Vec<Kept> = jobs.iter().map(|_| Kept::default()).collect();
-        let mut again: Vec<(usize, Ids, &Call)> = Vec::new();
+        let mut fates: Fates = jobs.iter().map(|calls| vec![Fate::Refused; calls.len()]).collect();
+        let mut again: Vec<(Asked<'_>, Ids)> = Vec::new();
         for (job, calls) in jobs.iter().enumerate() {
-            for call in calls {
+            for (at, call) in calls.iter().enumerate() {
                 if horizon.is_some_and(|horizon| day_of(call) <= horizon) {
-                    kept[job].too_old += 1;
-                } else if is_identified(call) {
+                    fates[job][at] = Fate::TooOld;
+                } else if let (Some(trace), Some(span)) =
+                    (trace_id(&call.trace_id), span_id(&call.span_id))
+                {
+                    let asked = Asked { place: (job, at), id: (trace, span), call };
                     match self.sightings.see(call) {
-                        Some(ids) => again.push((job, ids, call)),
-                        None => by_day.entry(day_of(call)).or_default().push((job, call)),
+                        Some(ids) => again.push((asked, ids)),
+                        None => by_day.entry(day_of(call)).or_default().push(asked),
                     }
-                } else {
-                    kept[job].refused += 1;
                 }
             }
         }
-        self.insert(by_day, &mut kept)?;
-        let alone = self.join(again, &mut kept)?;
-        self.insert(alone, &mut kept)?;
-        Ok(kept)
+        self.insert(by_day, &mut fates)?;
+        let alone = self.join(again, &mut fates)?;
+        self.insert(alone, &mut fates)?;
+        Ok(fates)
     }
 
     /// Writes calls that nobody saw before, day by day.
-    fn insert(&mut self, by_day: ByDay<'_>, kept: &mut [Kept]) -> Result<(), Error> {
-        for (day, mut rows) in by_day {
-            let calls: Vec<&Call> = rows.iter().map(|(_, call)| *call).collect();
-            let mut elsewhere = self.days.neighbours_have(day, &calls)?.into_iter();
-            rows.retain(|(job, _)| {
-                let known = elsewhere.next().unwrap_or(false);
-                kept[*job].duplicates += u64::from(known);
-                !known
-            });
-            if rows.is_empty() {
-                continue;
-            }
-            let calls: Vec<&Call> = rows.iter().map(|(_, call)| *call).collect();
-            let new = self.write_day(day, &calls)?;
-            for ((job, call), new) in rows.into_iter().zip(new) {
-                if new {
-                    kept[job].new.push(Call { id: id_of(call), ..call.clone() });
-                } else {
-                    kept[job].duplicates += 1;
+    fn insert(&mut self, by_day: ByDay<'_>, fates: &mut Fates) -> Result<(), Error> {
+        for (day, asked) in by_day {
+            let elsewhere = self.neighbours_have(day, &asked)?;
+            let mut rows = Vec::with_capacity(asked.len());
+            for (asked, known) in asked.iter().zip(elsewhere) {
+                fates[asked.place.0][asked.place.1] = Fate::Duplicate;
+                if !known {
+                    rows.push(asked);
                 }
+            }
+            let new: Vec<(Id, &Call)> = rows.iter().map(|asked| (asked.id, asked.call)).collect();
+            let new = if new.is_empty() { Vec::new() } else { self.write_day(day, &new)? };
+            for (asked, _) in rows.into_iter().zip(new).filter(|(_, new)| *new) {
+                fates[asked.place.0][asked.place.1] = Fate::New;
             }
         }
         Ok(())
+    }
+
+    /// Says of each call whether the day before or after has it, by its ids: a sender whose clock
+    /// was set anew, or that reckons the start anew at each try, may name another day. Further
+    /// away nobody looks: a retry is over within a day.
+    fn neighbours_have(&mut self, day: u64, asked: &[Asked<'_>]) -> Result<Vec<bool>, Error> {
+        let mut have = vec![false; asked.len()];
+        for near in [day.checked_sub(1), day.checked_add(1)].into_iter().flatten() {
+            if self.days.has_day(near) {
+                let writer = self.writer(near)?;
+                for (have, asked) in have.iter_mut().zip(asked) {
+                    *have = *have || writer.has(asked.id)?;
+                }
+            }
+        }
+        Ok(have)
     }
 
     /// Adds what further sightings know to the rows of their calls. Gives back those whose row is
     /// not there: it could not be written, or its day went.
     fn join<'a>(
         &mut self,
-        mut again: Vec<(usize, Ids, &'a Call)>,
-        kept: &mut [Kept],
+        mut again: Vec<(Asked<'a>, Ids)>,
+        fates: &mut Fates,
     ) -> Result<ByDay<'a>, Error> {
         let mut alone = ByDay::new();
         while !again.is_empty() {
             // One sighting of each row at a time, and all of those in one commit a day.
-            let mut rows: BTreeMap<Ids, (usize, &'a Call)> = BTreeMap::new();
+            let mut rows: BTreeMap<Ids, Asked<'a>> = BTreeMap::new();
             let mut later = Vec::new();
-            for (job, ids, call) in again {
+            for (asked, ids) in again {
                 let ids = self.sightings.current(&ids).unwrap_or(ids);
                 match rows.entry(ids) {
                     Entry::Vacant(free) => {
-                        free.insert((job, call));
+                        free.insert(asked);
                     }
-                    Entry::Occupied(taken) => later.push((job, taken.key().clone(), call)),
+                    Entry::Occupied(taken) => later.push((asked, taken.key().clone())),
                 }
             }
             let mut merged: BTreeMap<u64, Vec<(Ids, Call)>> = BTreeMap::new();
-            for (ids, (job, call)) in rows {
-                match self.row(&ids, call)? {
-                    None => alone.entry(day_of(call)).or_default().push((job, call)),
-                    Some(row) if same::is_known(&row, call) => kept[job].duplicates += 1,
+            for (ids, asked) in rows {
+                let (job, at) = asked.place;
+                match self.row(&ids, asked.call)? {
+                    None => alone.entry(day_of(asked.call)).or_default().push(asked),
+                    Some(row) if same::is_known(&row, asked.call) => {
+                        fates[job][at] = Fate::Duplicate;
+                    }
                     Some(row) => {
-                        let joined = same::merge(row, call.clone());
+                        let joined = same::merge(row, asked.call.clone());
                         merged.entry(day_of(&joined)).or_default().push((ids, joined));
-                        kept[job].joined += 1;
+                        fates[job][at] = Fate::Joined;
                     }
                 }
             }
@@ -352,18 +406,36 @@ impl Hand {
         self.open.get_mut(&day).ok_or(Error::Closed)
     }
 
-    fn write_day(&mut self, day: u64, calls: &[&Call]) -> Result<Vec<bool>, Error> {
+    fn write_day(&mut self, day: u64, calls: &[(Id, &Call)]) -> Result<Vec<bool>, Error> {
         let writer = self.writer(day)?;
         let outcome = writer.insert(calls);
-        let longest = writer.longest();
+        let last_end = writer.last_end();
         if outcome.is_err() {
             // Opened anew next time: the file may have been taken away.
             self.open.remove(&day);
         }
         let new = outcome?;
-        self.days.learn(day, longest);
+        self.days.learn(day, last_end);
         Ok(new)
     }
+}
+
+/// The answer to a submission.
+fn kept(calls: Vec<Call>, fates: Vec<Fate>) -> Kept {
+    let mut kept = Kept::default();
+    for (mut call, fate) in calls.into_iter().zip(fates) {
+        match fate {
+            Fate::New => {
+                call.id = id_of(&call);
+                kept.new.push(call);
+            }
+            Fate::Duplicate => kept.duplicates += 1,
+            Fate::Joined => kept.joined += 1,
+            Fate::Refused => kept.refused += 1,
+            Fate::TooOld => kept.too_old += 1,
+        }
+    }
+    kept
 }
 
 #[cfg(test)]

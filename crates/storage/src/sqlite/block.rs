@@ -1,0 +1,602 @@
+//! Calls as columns: how a call becomes a row of a block, and a row a call. Pure; knows no SQL.
+//!
+//! Texts that repeat over a day are numbers into the file's table of texts; all other texts, and
+//! what only a few calls have, are in columns of their own, packed. A column that no call of a
+//! block has takes nothing.
+
+use super::column::{NONE, Numbers, Texts, put, put_close, put_ids, take, take_close, take_ids};
+use crate::outcome::{CLASSES, outcome};
+use crate::units::{id_of, kept, nanos, seconds};
+use contract::row::{Call, Money, Time};
+use std::collections::BTreeMap;
+
+/// Calls of a sealed block, at most.
+pub(super) const MAX_ROWS: usize = 4096;
+
+/// What a call is known by: trace and span.
+pub(super) type Id = (u128, u64);
+
+/// A column of a block. Files keep the numbers: columns are only ever added, at the end of a kind.
+pub(super) type Column = u8;
+pub(super) const START: Column = 0;
+pub(super) const TRACE: Column = 1;
+pub(super) const SPAN: Column = 2;
+const FIRST_NUMBER: Column = 8;
+const FIRST_NAME: Column = 64;
+const FIRST_TEXT: Column = 96;
+
+/// Columns of numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Number {
+    Duration,
+    FirstChunk,
+    FirstToken,
+    /// 0 ok, 1 error, 2 cancelled.
+    Outcome,
+    /// Place in [`CLASSES`].
+    Class,
+    Stream,
+    Embedding,
+    HttpStatus,
+    Pid,
+    Input,
+    Output,
+    CacheRead,
+    CacheWrite,
+    Reasoning,
+    /// 10^-12 USD.
+    Cost,
+    MaxTokens,
+    /// The bits of a float, as are [`TopP`](Self::TopP) and [`RetryAfter`](Self::RetryAfter).
+    Temperature,
+    TopP,
+    Choices,
+    Port,
+    RetryAfter,
+    Resend,
+    Chunks,
+    RequestSize,
+    ResponseSize,
+    Recorded,
+    /// Where it is an id as W3C has it; else it is in [`Text::Parent`].
+    Parent,
+}
+const NUMBERS: usize = 27;
+
+/// Columns of texts that repeat, as numbers of texts of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Name {
+    ErrorType,
+    Service,
+    Workload,
+    Host,
+    Provider,
+    Operation,
+    RequestModel,
+    ResponseModel,
+    Platform,
+    Server,
+    PriceTable,
+    RecognisedBy,
+    Incomplete,
+    /// All of them, with [`BETWEEN`] between.
+    Finish,
+}
+const NAMES: usize = 14;
+
+/// Columns of other texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Text {
+    Response,
+    Conversation,
+    /// All of them, with [`BETWEEN`] between.
+    Tools,
+    /// JSON of the further attributes.
+    More,
+    Parent,
+}
+const TEXTS: usize = 5;
+
+/// Stands between texts of a list (ASCII's unit separator).
+pub(super) const BETWEEN: char = '\u{1f}';
+
+impl Number {
+    pub(super) const fn column(self) -> Column {
+        FIRST_NUMBER + self as Column
+    }
+}
+
+impl Name {
+    pub(super) const fn column(self) -> Column {
+        FIRST_NAME + self as Column
+    }
+}
+
+impl Text {
+    pub(super) const fn column(self) -> Column {
+        FIRST_TEXT + self as Column
+    }
+}
+
+/// Calls of a day, as columns in memory.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Block {
+    pub(super) start: Vec<u64>,
+    pub(super) trace: Vec<u128>,
+    pub(super) span: Vec<u64>,
+    numbers: [Numbers; NUMBERS],
+    names: [Numbers; NAMES],
+    texts: [Texts; TEXTS],
+}
+
+/// What a block holds, to know whether to look into it. Times in nanoseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Extent {
+    pub(super) rows: usize,
+    pub(super) first_start: u64,
+    pub(super) last_start: u64,
+    pub(super) first_end: u64,
+    pub(super) last_end: u64,
+}
+
+impl Block {
+    pub(super) fn len(&self) -> usize {
+        self.start.len()
+    }
+
+    /// The number of a row, or [`NONE`].
+    pub(super) fn number(&self, column: Number, row: usize) -> u64 {
+        self.numbers[column as usize].get(row)
+    }
+
+    /// The number of a row, where it is known.
+    pub(super) fn known(&self, column: Number, row: usize) -> Option<u64> {
+        Some(self.number(column, row)).filter(|number| *number != NONE)
+    }
+
+    /// The number of the text of a row, or [`NONE`].
+    pub(super) fn name(&self, column: Name, row: usize) -> u64 {
+        self.names[column as usize].get(row)
+    }
+
+    pub(super) fn text(&self, column: Text, row: usize) -> Option<&str> {
+        self.texts[column as usize].get(row)
+    }
+
+    pub(super) fn id(&self, row: usize) -> Id {
+        (self.trace[row], self.span[row])
+    }
+
+    /// When a row ended.
+    pub(super) fn end(&self, row: usize) -> u64 {
+        self.start[row].saturating_add(self.known(Number::Duration, row).unwrap_or(0))
+    }
+
+    /// Adds a call. `number_of` gives the number of a text.
+    pub(super) fn push<E>(
+        &mut self,
+        id: Id,
+        call: &Call,
+        mut number_of: impl FnMut(&str) -> Result<u64, E>,
+    ) -> Result<(), E> {
+        // All names first: only they can fail, and then nothing was added.
+        let finish = joined(&call.finish_reasons);
+        let mut names = [NONE; NAMES];
+        for (name, text) in names.iter_mut().zip(names_of(call, finish.as_deref())) {
+            if let Some(text) = text {
+                *name = number_of(text)?;
+            }
+        }
+        self.start.push(call.time.0);
+        self.trace.push(id.0);
+        self.span.push(id.1);
+        let parent = call.parent_span_id.as_deref();
+        let parent_id = parent.and_then(crate::units::span_id);
+        self.names.iter_mut().zip(names).for_each(|(column, name)| column.push(name));
+        let numbers = numbers_of(call, parent_id);
+        self.numbers.iter_mut().zip(numbers).for_each(|(column, number)| column.push(number));
+        let [response, conversation, tools, more, other_parent] = &mut self.texts;
+        response.push(call.response_id.as_deref());
+        conversation.push(call.conversation_id.as_deref());
+        tools.push(joined(&call.tool_calls).as_deref());
+        more.push(more_of(&call.more).as_deref());
+        other_parent.push(parent.filter(|_| parent_id.is_none()));
+        Ok(())
+    }
+
+    /// The block with other calls in some rows, which keep their starts.
+    pub(super) fn with<E>(
+        &self,
+        calls: &BTreeMap<usize, (Id, &Call)>,
+        mut number_of: impl FnMut(&str) -> Result<u64, E>,
+    ) -> Result<Self, E> {
+        let mut block = Self::default();
+        for row in 0..self.len() {
+            match calls.get(&row) {
+                Some((id, call)) => {
+                    block.push(*id, call, &mut number_of)?;
+                    block.start[row] = self.start[row];
+                }
+                None => block.push_row(self, row),
+            }
+        }
+        Ok(block)
+    }
+
+    /// Adds a row of another block of the same file.
+    pub(super) fn push_row(&mut self, from: &Self, row: usize) {
+        self.start.push(from.start[row]);
+        self.trace.push(from.trace[row]);
+        self.span.push(from.span[row]);
+        for (to, from) in self.numbers.iter_mut().zip(&from.numbers) {
+            to.push(from.get(row));
+        }
+        for (to, from) in self.names.iter_mut().zip(&from.names) {
+            to.push(from.get(row));
+        }
+        for (to, from) in self.texts.iter_mut().zip(&from.texts) {
+            to.push(from.get(row));
+        }
+    }
+
+    /// The call of a row. `text_of` gives the text of a number.
+    pub(super) fn call(&self, row: usize, text_of: impl Fn(u64) -> Option<String>) -> Call {
+        let number = |column: Number| self.known(column, row);
+        let small = |column| number(column).and_then(|n| u16::try_from(n).ok());
+        let name = |column: Name| {
+            Some(self.name(column, row)).filter(|name| *name != NONE).and_then(&text_of)
+        };
+        let text = |column: Text| self.text(column, row).map(str::to_owned);
+        let list = |text: Option<String>| {
+            text.map_or_else(Vec::new, |t| t.split(BETWEEN).map(str::to_owned).collect())
+        };
+        let parent = number(Number::Parent).map(|id| format!("{id:016x}"));
+        // Attributes that cannot be read hide themselves, not the call.
+        let more = text(Text::More).and_then(|json| serde_json::from_str(&json).ok());
+        let mut call = Call {
+            time: Time(self.start[row]),
+            id: String::new(),
+            trace_id: format!("{:032x}", self.trace[row]),
+            span_id: format!("{:016x}", self.span[row]),
+            parent_span_id: parent.or_else(|| text(Text::Parent)),
+            service_name: name(Name::Service),
+            workload_key: name(Name::Workload),
+            platform: name(Name::Platform),
+            host_name: name(Name::Host),
+            process_pid: number(Number::Pid).and_then(|n| u32::try_from(n).ok()),
+            operation_name: name(Name::Operation),
+            provider_name: name(Name::Provider),
+            request_model: name(Name::RequestModel),
+            response_model: name(Name::ResponseModel),
+            request_stream: number(Number::Stream).map(|n| n == 1),
+            request_max_tokens: number(Number::MaxTokens),
+            request_temperature: number(Number::Temperature).map(f64::from_bits),
+            request_top_p: number(Number::TopP).map(f64::from_bits),
+            request_choice_count: number(Number::Choices),
+            response_id: text(Text::Response),
+            finish_reasons: list(name(Name::Finish)),
+            time_to_first_chunk: seconds(number(Number::FirstChunk)),
+            time_to_first_token: seconds(number(Number::FirstToken)),
+            input_tokens: number(Number::Input),
+            output_tokens: number(Number::Output),
+            cache_read_tokens: number(Number::CacheRead),
+            cache_write_tokens: number(Number::CacheWrite),
+            reasoning_tokens: number(Number::Reasoning),
+            conversation_id: text(Text::Conversation),
+            tool_calls: list(text(Text::Tools)),
+            server_address: name(Name::Server),
+            server_port: small(Number::Port),
+            http_status: small(Number::HttpStatus),
+            error_type: name(Name::ErrorType),
+            duration: seconds(number(Number::Duration)),
+            cost: number(Number::Cost).map(|pico| Money { pico_usd: pico.into() }),
+            price_table: name(Name::PriceTable),
+            retry_after: number(Number::RetryAfter).map(f64::from_bits),
+            resend_count: number(Number::Resend),
+            chunk_count: number(Number::Chunks),
+            recognised_by: name(Name::RecognisedBy),
+            incomplete: name(Name::Incomplete),
+            request_body_size: number(Number::RequestSize),
+            response_body_size: number(Number::ResponseSize),
+            recorded: number(Number::Recorded).map(|n| n == 1),
+            more: more.unwrap_or_default(),
+        };
+        call.id = id_of(&call);
+        call
+    }
+
+    /// What the block holds; zeros of an empty one.
+    pub(super) fn extent(&self) -> Extent {
+        let ends = (0..self.len()).map(|row| self.end(row));
+        let (first_end, last_end) =
+            ends.fold((u64::MAX, 0), |(first, last), end| (first.min(end), last.max(end)));
+        Extent {
+            rows: self.len(),
+            first_start: self.start.iter().copied().min().unwrap_or(0),
+            last_start: self.start.iter().copied().max().unwrap_or(0),
+            first_end,
+            last_end,
+        }
+    }
+
+    /// The columns that hold something, packed.
+    pub(super) fn columns(&self, level: i32) -> impl Iterator<Item = (Column, Vec<u8>)> + '_ {
+        let ids = [
+            (START, put_close(&self.start, level)),
+            (TRACE, put_ids(self.trace.iter().map(|id| id.to_be_bytes()), level)),
+            (SPAN, put_ids(self.span.iter().map(|id| id.to_be_bytes()), level)),
+        ];
+        let numbers = (FIRST_NUMBER..).zip(&self.numbers);
+        let names = (FIRST_NAME..).zip(&self.names);
+        let numbers = numbers.chain(names).map(move |(column, n)| (column, n.to_bytes(level)));
+        let texts = (FIRST_TEXT..).zip(&self.texts);
+        let texts = texts.map(move |(column, t)| (column, t.to_bytes(level)));
+        ids.into_iter().chain(numbers).chain(texts).filter(|(_, bytes)| !bytes.is_empty())
+    }
+
+    /// Makes a block of `len` rows of the columns that `read` gives. With `wanted`, all other
+    /// columns are as if no call had them, ids and starts zero. `None` when a column is damaged.
+    pub(super) fn read<E>(
+        len: usize,
+        wanted: Option<&[Column]>,
+        mut read: impl FnMut(Column) -> Result<Vec<u8>, E>,
+    ) -> Result<Option<Self>, E> {
+        let mut bytes = |column: Column| {
+            let is_wanted = wanted.is_none_or(|wanted| wanted.contains(&column));
+            if is_wanted { read(column) } else { Ok(Vec::new()) }
+        };
+        let mut columns = BTreeMap::new();
+        let ids = [START, TRACE, SPAN].into_iter();
+        let numbers = (FIRST_NUMBER..).take(NUMBERS).chain((FIRST_NAME..).take(NAMES));
+        for column in ids.chain(numbers).chain((FIRST_TEXT..).take(TEXTS)) {
+            columns.insert(column, bytes(column)?);
+        }
+        Ok(Self::of_columns(len, &columns))
+    }
+
+    fn of_columns(len: usize, columns: &BTreeMap<Column, Vec<u8>>) -> Option<Self> {
+        let bytes = |column: Column| columns.get(&column).map_or(&[][..], Vec::as_slice);
+        let some = |column: Column| Some(bytes(column)).filter(|bytes| !bytes.is_empty());
+        let mut block = Self {
+            start: some(START).map_or_else(|| Some(vec![0; len]), |b| take_close(b, len))?,
+            trace: match some(TRACE) {
+                Some(b) => take_ids(b, len)?.into_iter().map(u128::from_be_bytes).collect(),
+                None => vec![0; len],
+            },
+            span: match some(SPAN) {
+                Some(b) => take_ids(b, len)?.into_iter().map(u64::from_be_bytes).collect(),
+                None => vec![0; len],
+            },
+            ..Self::default()
+        };
+        for (column, numbers) in (FIRST_NUMBER..).zip(&mut block.numbers) {
+            *numbers = Numbers::from_bytes(bytes(column), len)?;
+        }
+        for (column, names) in (FIRST_NAME..).zip(&mut block.names) {
+            *names = Numbers::from_bytes(bytes(column), len)?;
+        }
+        for (column, texts) in (FIRST_TEXT..).zip(&mut block.texts) {
+            *texts = Texts::from_bytes(bytes(column), len)?;
+        }
+        Some(block)
+    }
+
+    /// All columns in one piece, for the log of a day.
+    pub(super) fn to_bytes(&self, level: i32) -> Vec<u8> {
+        let mut all = Vec::new();
+        for (column, bytes) in self.columns(level) {
+            all.push(column);
+            put(&mut all, bytes.len() as u64);
+            all.extend(bytes);
+        }
+        all
+    }
+
+    /// Reads `len` rows of what [`to_bytes`](Self::to_bytes) wrote, as [`read`](Self::read) does.
+    pub(super) fn from_bytes(bytes: &[u8], len: usize, wanted: Option<&[Column]>) -> Option<Self> {
+        let mut columns = BTreeMap::new();
+        let mut from = bytes;
+        while let Some((column, rest)) = from.split_first() {
+            from = rest;
+            let len = usize::try_from(take(&mut from)?).ok()?;
+            let (body, rest) = from.split_at_checked(len)?;
+            from = rest;
+            if wanted.is_none_or(|wanted| wanted.contains(column)) {
+                columns.insert(*column, body.to_vec());
+            }
+        }
+        Self::of_columns(len, &columns)
+    }
+}
+
+fn names_of<'a>(call: &'a Call, finish: Option<&'a str>) -> [Option<&'a str>; NAMES] {
+    [
+        call.error_type.as_deref(),
+        call.service_name.as_deref(),
+        call.workload_key.as_deref(),
+        call.host_name.as_deref(),
+        call.provider_name.as_deref(),
+        call.operation_name.as_deref(),
+        call.request_model.as_deref(),
+        call.response_model.as_deref(),
+        call.platform.as_deref(),
+        call.server_address.as_deref(),
+        call.price_table.as_deref(),
+        call.recognised_by.as_deref(),
+        call.incomplete.as_deref(),
+        finish,
+    ]
+}
+
+fn numbers_of(call: &Call, parent: Option<u64>) -> [u64; NUMBERS] {
+    let (how, class) = outcome(call);
+    let class = class.and_then(|class| CLASSES.iter().position(|known| *known == class));
+    let float = |value: Option<f64>| value.filter(|value| value.is_finite()).map(f64::to_bits);
+    [
+        nanos(call.duration),
+        nanos(call.time_to_first_chunk),
+        nanos(call.time_to_first_token),
+        Some(how.number().unsigned_abs()),
+        class.and_then(|class| u64::try_from(class).ok()),
+        call.request_stream.map(u64::from),
+        Some(u64::from(call.operation_name.as_deref() == Some("embeddings"))),
+        call.http_status.map(u64::from),
+        call.process_pid.map(u64::from),
+        kept(call.input_tokens),
+        kept(call.output_tokens),
+        kept(call.cache_read_tokens),
+        kept(call.cache_write_tokens),
+        kept(call.reasoning_tokens),
+        kept(call.cost.and_then(|cost| u64::try_from(cost.pico_usd).ok())),
+        kept(call.request_max_tokens),
+        float(call.request_temperature),
+        float(call.request_top_p),
+        kept(call.request_choice_count),
+        call.server_port.map(u64::from),
+        float(call.retry_after),
+        kept(call.resend_count),
+        kept(call.chunk_count),
+        kept(call.request_body_size),
+        kept(call.response_body_size),
+        call.recorded.map(u64::from),
+        parent,
+    ]
+    .map(|number| number.unwrap_or(NONE))
+}
+
+fn more_of(more: &BTreeMap<String, serde_json::Value>) -> Option<String> {
+    if more.is_empty() { None } else { serde_json::to_string(more).ok() }
+}
+
+/// Texts of a list as one; `None` of none.
+fn joined(texts: &[String]) -> Option<String> {
+    match texts {
+        [] => None,
+        [one] => Some(one.clone()),
+        _ => Some(texts.join(BETWEEN.encode_utf8(&mut [0; 4]))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Block, Column, Name, Number, START};
+    use contract::row::{Call, Money, Time};
+    use std::collections::BTreeMap;
+
+    fn calls() -> Vec<Call> {
+        let plain = |number: u64| Call {
+            time: Time(1_700_000_000_000_000_000 + number),
+            trace_id: format!("{number:032x}"),
+            span_id: format!("{:016x}", number + 1),
+            ..Call::default()
+        };
+        let full = |number: u64| Call {
+            parent_span_id: Some(if number.is_multiple_of(2) {
+                "ab".repeat(8)
+            } else {
+                "odd".into()
+            }),
+            service_name: Some(format!("s{}", number % 3)),
+            workload_key: Some("h/x".into()),
+            platform: Some("systemd".into()),
+            host_name: Some("h".into()),
+            process_pid: Some(number as u32),
+            operation_name: Some("embeddings".into()),
+            provider_name: Some("openai".into()),
+            request_model: Some("a".into()),
+            response_model: Some("b".into()),
+            request_stream: Some(number.is_multiple_of(2)),
+            request_max_tokens: Some(0),
+            request_temperature: Some(0.1),
+            request_top_p: Some(0.95),
+            request_choice_count: Some(2),
+            response_id: Some(format!("id-{number}")),
+            finish_reasons: vec!["stop".into(), "length".into()],
+            time_to_first_chunk: Some(0.25),
+            time_to_first_token: Some(0.5),
+            input_tokens: Some(number),
+            output_tokens: Some(0),
+            cache_read_tokens: Some(1),
+            cache_write_tokens: Some(2),
+            reasoning_tokens: Some(3),
+            conversation_id: Some("c\u{1f}d".into()),
+            tool_calls: vec!["one".into(), "two, three".into()],
+            server_address: Some("x".into()),
+            server_port: Some(443),
+            http_status: Some(500),
+            error_type: Some("429".into()),
+            duration: Some(1.5),
+            cost: Some(Money { pico_usd: 7 }),
+            price_table: Some("p".into()),
+            retry_after: Some(2.0),
+            resend_count: Some(1),
+            chunk_count: Some(9),
+            recognised_by: Some("host".into()),
+            incomplete: Some("gap".into()),
+            request_body_size: Some(10),
+            response_body_size: Some(20),
+            recorded: Some(true),
+            more: BTreeMap::from([("k".to_owned(), "v".into()), ("n".to_owned(), 4.into())]),
+            ..plain(number)
+        };
+        (1..40).map(|number| if number % 5 == 0 { plain(number) } else { full(number) }).collect()
+    }
+
+    fn block(calls: &[Call]) -> (Block, Vec<String>) {
+        let mut block = Block::default();
+        let mut texts: Vec<String> = Vec::new();
+        for call in calls {
+            let id = (
+                crate::units::trace_id(&call.trace_id).unwrap(),
+                crate::units::span_id(&call.span_id).unwrap(),
+            );
+            let added = block.push(id, call, |text| {
+                let at = texts.iter().position(|known| known == text).unwrap_or_else(|| {
+                    texts.push(text.to_owned());
+                    texts.len() - 1
+                });
+                Ok::<_, ()>(at as u64)
+            });
+            added.unwrap();
+        }
+        (block, texts)
+    }
+
+    #[test]
+    fn every_call_survives_its_columns() {
+        let calls = calls();
+        let (block, texts) = block(&calls);
+        let read = Block::from_bytes(&block.to_bytes(1), block.len(), None).unwrap();
+        for (row, call) in calls.into_iter().enumerate() {
+            let found = read.call(row, |name| texts.get(name as usize).cloned());
+            assert_eq!(found, Call { id: crate::units::id_of(&call), ..call });
+        }
+        assert_eq!(read.extent(), block.extent());
+    }
+
+    #[test]
+    fn columns_that_are_not_wanted_are_not_read() {
+        let (block, _) = block(&calls());
+        let wanted: &[Column] = &[START, Number::Input.column()];
+        let read = Block::from_bytes(&block.to_bytes(1), block.len(), Some(wanted)).unwrap();
+        assert_eq!(read.start, block.start);
+        assert_eq!(read.known(Number::Input, 0), Some(1));
+        assert_eq!(read.known(Number::Output, 0), None);
+        assert_eq!(read.name(Name::Service, 0), u64::MAX);
+    }
+
+    #[test]
+    fn bytes_that_were_cut_are_nothing() {
+        let (block, _) = block(&calls());
+        let bytes = block.to_bytes(1);
+        for len in 0..bytes.len() {
+            // A cut between two columns cannot be told: the file's own checks are for that.
+            let _any = Block::from_bytes(&bytes[..len], block.len(), None);
+        }
+        assert_eq!(Block::from_bytes(&bytes[..bytes.len() - 1], block.len(), None), None);
+        assert_eq!(Block::from_bytes(&bytes, block.len() + 1, None), None);
+    }
+}

@@ -1,0 +1,293 @@
+//! One column of a block as bytes, and back. Pure; knows no SQL.
+//!
+//! A number is one more than the value, 0 where there is none, in as few bytes as it needs
+//! (LEB128). The first byte of a column says how the rest is kept. Whatever the bytes are, reading
+//! them takes no more memory than the limits say, and never fails but with `None`.
+
+use zstd::bulk::{compress, decompress};
+
+/// Value of a number that is not known. No number that is kept is as large.
+pub(super) const NONE: u64 = u64::MAX;
+
+/// Largest column, unpacked: rows of a block times what a row may hold. More is damage.
+const MAX_BYTES: usize = 256 << 20;
+
+/// Below this, packing does not pay.
+const MIN_PACKED: usize = 48;
+
+/// How a column is kept: one value for all rows, …
+const SAME: u8 = 0;
+/// … as it is, …
+const PLAIN: u8 = 1;
+/// … or its length, and then zstd.
+const PACKED: u8 = 2;
+
+/// Numbers of one column, each known or [`NONE`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Numbers {
+    /// The same in so many rows.
+    Same(u64, usize),
+    Each(Vec<u64>),
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self::Same(NONE, 0)
+    }
+}
+
+impl Numbers {
+    pub(super) fn push(&mut self, value: u64) {
+        match self {
+            Self::Same(same, len) if *same == value || *len == 0 => {
+                *same = value;
+                *len += 1;
+            }
+            Self::Same(same, len) => {
+                let mut each = vec![*same; *len];
+                each.push(value);
+                *self = Self::Each(each);
+            }
+            Self::Each(each) => each.push(value),
+        }
+    }
+
+    pub(super) fn get(&self, row: usize) -> u64 {
+        match self {
+            Self::Same(same, _) => *same,
+            Self::Each(each) => each.get(row).copied().unwrap_or(NONE),
+        }
+    }
+
+    /// No bytes at all when none is known.
+    pub(super) fn to_bytes(&self, level: i32) -> Vec<u8> {
+        match self {
+            Self::Same(NONE, _) => Vec::new(),
+            Self::Same(same, _) => {
+                let mut bytes = vec![SAME];
+                put(&mut bytes, same.wrapping_add(1));
+                bytes
+            }
+            Self::Each(each) => {
+                let mut bytes = Vec::with_capacity(each.len() * 4);
+                each.iter().for_each(|value| put(&mut bytes, value.wrapping_add(1)));
+                pack(&bytes, level)
+            }
+        }
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) made of `len` numbers.
+    pub(super) fn from_bytes(bytes: &[u8], len: usize) -> Option<Self> {
+        match bytes.split_first() {
+            None => Some(Self::Same(NONE, len)),
+            Some((&SAME, mut rest)) => Some(Self::Same(take(&mut rest)?.wrapping_sub(1), len)),
+            Some(_) => {
+                let bytes = unpack(bytes)?;
+                let mut from = bytes.as_slice();
+                let mut each = Vec::with_capacity(len);
+                for _ in 0..len {
+                    each.push(take(&mut from)?.wrapping_sub(1));
+                }
+                from.is_empty().then_some(Self::Each(each))
+            }
+        }
+    }
+}
+
+/// Numbers that lie close to the one before.
+pub(super) fn put_close(values: &[u64], level: i32) -> Vec<u8> {
+    let mut before = 0_u64;
+    let mut bytes = Vec::with_capacity(values.len() * 5);
+    for value in values {
+        let difference = value.wrapping_sub(before);
+        // Zigzag: small in both directions.
+        put(&mut bytes, (difference << 1) ^ (difference >> 63).wrapping_neg());
+        before = *value;
+    }
+    pack(&bytes, level)
+}
+
+/// Reads what [`put_close`] made of `len` numbers.
+pub(super) fn take_close(bytes: &[u8], len: usize) -> Option<Vec<u64>> {
+    let bytes = unpack(bytes)?;
+    let mut from = bytes.as_slice();
+    let mut before = 0_u64;
+    let mut values = Vec::with_capacity(len);
+    for _ in 0..len {
+        let zigzag = take(&mut from)?;
+        before = before.wrapping_add((zigzag >> 1) ^ (zigzag & 1).wrapping_neg());
+        values.push(before);
+    }
+    from.is_empty().then_some(values)
+}
+
+/// Ids of `N` bytes.
+pub(super) fn put_ids<const N: usize>(ids: impl Iterator<Item = [u8; N]>, level: i32) -> Vec<u8> {
+    pack(&ids.flatten().collect::<Vec<u8>>(), level)
+}
+
+/// Reads what [`put_ids`] made of `len` ids.
+pub(super) fn take_ids<const N: usize>(bytes: &[u8], len: usize) -> Option<Vec<[u8; N]>> {
+    let bytes = unpack(bytes)?;
+    let (ids, rest) = bytes.as_chunks::<N>();
+    (rest.is_empty() && ids.len() == len).then(|| ids.to_vec())
+}
+
+/// Texts of one column, end to end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Texts {
+    bytes: Vec<u8>,
+    /// Where each ends, and whether there is one.
+    ends: Vec<(u32, bool)>,
+}
+
+impl Texts {
+    pub(super) fn push(&mut self, text: Option<&str>) {
+        self.bytes.extend_from_slice(text.unwrap_or_default().as_bytes());
+        self.ends.push((u32::try_from(self.bytes.len()).unwrap_or(u32::MAX), text.is_some()));
+    }
+
+    pub(super) fn get(&self, row: usize) -> Option<&str> {
+        let (end, some) = *self.ends.get(row)?;
+        if !some {
+            return None;
+        }
+        let start = row.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |b| b.0);
+        std::str::from_utf8(self.bytes.get(start as usize..end as usize)?).ok()
+    }
+
+    pub(super) fn to_bytes(&self, level: i32) -> Vec<u8> {
+        if self.ends.iter().all(|(_, some)| !some) {
+            return Vec::new();
+        }
+        let mut bytes = Vec::with_capacity(self.bytes.len() + self.ends.len());
+        let mut start = 0;
+        for (end, some) in &self.ends {
+            put(&mut bytes, if *some { u64::from(end - start) + 1 } else { 0 });
+            start = *end;
+        }
+        bytes.extend_from_slice(&self.bytes);
+        pack(&bytes, level)
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8], len: usize) -> Option<Self> {
+        if bytes.is_empty() {
+            return Some(Self { bytes: Vec::new(), ends: vec![(0, false); len] });
+        }
+        let bytes = unpack(bytes)?;
+        let mut from = bytes.as_slice();
+        let mut end = 0_u32;
+        let mut ends = Vec::with_capacity(len);
+        for _ in 0..len {
+            let text = take(&mut from)?;
+            end = end.checked_add(u32::try_from(text.saturating_sub(1)).ok()?)?;
+            ends.push((end, text > 0));
+        }
+        (from.len() == end as usize).then(|| Self { bytes: from.to_vec(), ends })
+    }
+}
+
+/// Appends a number in as few bytes as it needs.
+pub(super) fn put(to: &mut Vec<u8>, mut number: u64) {
+    while number > 0x7f {
+        to.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    to.push((number & 0x7f) as u8);
+}
+
+/// Takes a number that [`put`] wrote off the front.
+pub(super) fn take(from: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = from.split_first()?;
+        *from = rest;
+        if shift == 63 && *byte > 1 {
+            return None;
+        }
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+fn pack(bytes: &[u8], level: i32) -> Vec<u8> {
+    let mut all = Vec::new();
+    if bytes.len() >= MIN_PACKED
+        && let Ok(packed) = compress(bytes, level)
+        // A little gain is not worth the unpacking.
+        && packed.len() + 8 < bytes.len() / 16 * 15
+    {
+        all.reserve_exact(packed.len() + 8);
+        all.push(PACKED);
+        put(&mut all, bytes.len() as u64);
+        all.extend(packed);
+    } else {
+        all.reserve_exact(bytes.len() + 1);
+        all.push(PLAIN);
+        all.extend(bytes);
+    }
+    all
+}
+
+fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
+    match bytes.split_first() {
+        None => Some(Vec::new()),
+        Some((&PLAIN, rest)) => Some(rest.to_vec()),
+        Some((&PACKED, mut rest)) => {
+            let len = usize::try_from(take(&mut rest)?).ok().filter(|len| *len <= MAX_BYTES)?;
+            decompress(rest, len).ok().filter(|bytes| bytes.len() == len)
+        }
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NONE, Numbers, Texts, put_close, put_ids, take_close, take_ids};
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+
+    proptest! {
+        #[test]
+        fn columns_survive_their_bytes(
+            numbers in vec(option::of(0..u64::MAX), 0..300), close in vec(any::<u64>(), 0..300),
+            ids in vec(any::<[u8; 16]>(), 0..100), texts in vec(option::of("[a-zé]{0,20}"), 0..100),
+        ) {
+            let mut column = Numbers::default();
+            numbers.iter().for_each(|number| column.push(number.unwrap_or(NONE)));
+            let read = Numbers::from_bytes(&column.to_bytes(1), numbers.len()).unwrap();
+            for (row, number) in numbers.iter().enumerate() {
+                prop_assert_eq!(read.get(row), number.unwrap_or(NONE));
+            }
+            prop_assert_eq!(take_close(&put_close(&close, 1), close.len()), Some(close));
+            prop_assert_eq!(take_ids(&put_ids(ids.iter().copied(), 1), ids.len()), Some(ids));
+            let mut column = Texts::default();
+            texts.iter().for_each(|text| column.push(text.as_deref()));
+            let read = Texts::from_bytes(&column.to_bytes(1), texts.len()).unwrap();
+            for (row, text) in texts.iter().enumerate() {
+                prop_assert_eq!(read.get(row), text.as_deref());
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in vec(any::<u8>(), 0..80), len in 0..100_usize) {
+            let _any = (Numbers::from_bytes(&bytes, len), take_close(&bytes, len));
+            let _any = (take_ids::<8>(&bytes, len), Texts::from_bytes(&bytes, len));
+        }
+    }
+
+    #[test]
+    fn what_is_the_same_in_all_rows_takes_a_few_bytes() {
+        let bytes = |value| {
+            let mut column = Numbers::default();
+            (0..4096).for_each(|_| column.push(value));
+            column.to_bytes(1)
+        };
+        assert_eq!(bytes(NONE).len(), 0);
+        assert!(bytes(200).len() <= 4);
+    }
+}

@@ -1,0 +1,207 @@
+//! Reads the blocks of a day: which there are, their columns, and the calls in them.
+
+use super::block::{Block, Column, Extent, Id, SPAN, START, TRACE};
+use super::bloom;
+use super::scan::{Compiled, Names};
+use crate::error::{Doing, Error};
+use crate::query::{CallsQuery, Cursor};
+use contract::row::{Call, Time};
+use rusqlite::{Connection, OptionalExtension, Row};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+const DOING: &str = "read calls";
+
+/// Which traces may be in a block, by [`bloom::hash`] of the trace.
+pub(super) const FILTER: Column = 255;
+
+/// A block of a day, or an entry of its log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) id: i64,
+    pub(super) sealed: bool,
+    pub(super) extent: Extent,
+}
+
+/// A page of a day.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Newest first.
+    pub(super) calls: Vec<Call>,
+    /// Where the search stopped, when the budget was over.
+    pub(super) stopped: Option<Cursor>,
+}
+
+/// All blocks and entries of the log, in no order.
+pub(super) fn places(file: &Connection) -> Result<Vec<Place>, Error> {
+    let sql = "SELECT id, rows, first_start, last_start, first_end, last_end, 1 FROM block
+        UNION ALL SELECT id, rows, first_start, last_start, first_end, last_end, 0 FROM log";
+    let mut statement = file.prepare_cached(sql).doing(DOING)?;
+    let rows = statement.query_map([], place).doing(DOING)?;
+    rows.map(|row| row.doing(DOING)).collect()
+}
+
+fn place(row: &Row<'_>) -> rusqlite::Result<Place> {
+    let whole = |index| Ok::<_, rusqlite::Error>(row.get::<_, i64>(index)?.unsigned_abs());
+    Ok(Place {
+        id: row.get(0)?,
+        sealed: row.get(6)?,
+        extent: Extent {
+            rows: usize::try_from(whole(1)?).unwrap_or(0),
+            first_start: whole(2)?,
+            last_start: whole(3)?,
+            first_end: whole(4)?,
+            last_end: whole(5)?,
+        },
+    })
+}
+
+/// The block of a place, with the columns that are wanted, or all.
+pub(super) fn load(
+    file: &Connection,
+    place: &Place,
+    wanted: Option<&[Column]>,
+) -> Result<Block, Error> {
+    const DAMAGED: Error = Error::Damaged { what: "a block of calls" };
+    let len = place.extent.rows;
+    if place.sealed {
+        let read = |column| part(file, place.id, column);
+        return Block::read(len, wanted, read)?.ok_or(DAMAGED);
+    }
+    let mut statement = file.prepare_cached("SELECT body FROM log WHERE id = ?1").doing(DOING)?;
+    let mut rows = statement.query([place.id]).doing(DOING)?;
+    let Some(row) = rows.next().doing(DOING)? else { return Err(DAMAGED) };
+    let body = row.get_ref(0).doing(DOING)?.as_blob().unwrap_or_default();
+    Block::from_bytes(body, len, wanted).ok_or(DAMAGED)
+}
+
+/// A column of a sealed block; no bytes when no call has it.
+fn part(file: &Connection, block: i64, column: Column) -> Result<Vec<u8>, Error> {
+    let mut statement = file.prepare_cached("SELECT body FROM part WHERE id = ?1").doing(DOING)?;
+    let id = block << 8 | i64::from(column);
+    let body = statement.query_row([id], |row| row.get(0)).optional().doing(DOING)?;
+    Ok(body.unwrap_or_default())
+}
+
+/// Calls of the day that a query asks for, newest first, at most `limit`.
+pub(super) fn list(file: &Connection, query: &CallsQuery, limit: usize) -> Result<Found, Error> {
+    let names = Names::new(file);
+    let filter = Compiled::new(&query.filter, &names)?;
+    let first = query.from.map_or(0, |from| from.0);
+    let end = query.to.map_or(u64::MAX, |to| to.0);
+    let before =
+        query.before.unwrap_or(Cursor { time: Time(u64::MAX), trace: u128::MAX, span: u64::MAX });
+    let mut places = places(file)?;
+    places.retain(|place| {
+        place.extent.last_start >= first
+            && place.extent.first_start < end
+            && place.extent.first_start <= before.time.0
+    });
+    places.sort_by_key(|place| Reverse(place.extent.last_start));
+    // The best so far; the worst of them is on top.
+    let mut best: BinaryHeap<Reverse<(Cursor, usize, usize)>> = BinaryHeap::new();
+    let mut stopped = None;
+    for (number, place) in places.iter().enumerate() {
+        let worst =
+            best.peek().filter(|_| best.len() == limit).map(|Reverse((cursor, ..))| *cursor);
+        if worst.is_some_and(|worst| worst.time.0 > place.extent.last_start) {
+            break;
+        }
+        if query.budget.is_over() {
+            let at = Time(place.extent.last_start.saturating_add(1));
+            stopped = Some(Cursor::before(at));
+            break;
+        }
+        let matching = filter.rows(file, place)?;
+        if matching.is_empty() {
+            continue;
+        }
+        let ids = load(file, place, Some(&[START, TRACE, SPAN]))?;
+        for row in matching {
+            let (trace, span) = ids.id(row);
+            let cursor = Cursor { time: Time(ids.start[row]), trace, span };
+            if !(first..end).contains(&cursor.time.0) || cursor >= before {
+                continue;
+            }
+            if best.len() < limit {
+                best.push(Reverse((cursor, number, row)));
+            } else if best.peek().is_some_and(|Reverse((worst, ..))| cursor > *worst) {
+                best.pop();
+                best.push(Reverse((cursor, number, row)));
+            }
+        }
+    }
+    let mut rows: Vec<_> = best.into_iter().map(|Reverse(row)| row).collect();
+    if let Some(stopped) = stopped {
+        // What is older may have better ones beside it that were not looked at.
+        rows.retain(|(cursor, ..)| *cursor >= stopped);
+    }
+    rows.sort_unstable_by_key(|(cursor, ..)| Reverse(*cursor));
+    let rows: Vec<_> = rows.into_iter().map(|(_, number, row)| (number, row)).collect();
+    Ok(Found { calls: calls(file, &names, &places, &rows)?, stopped })
+}
+
+/// The calls of rows, by number of the place and of the row, in the same order.
+fn calls(
+    file: &Connection,
+    names: &Names<'_>,
+    places: &[Place],
+    rows: &[(usize, usize)],
+) -> Result<Vec<Call>, Error> {
+    let mut by_place: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
+    for (at, (place, row)) in rows.iter().enumerate() {
+        by_place.entry(*place).or_default().push((at, *row));
+    }
+    let mut calls = vec![Call::default(); rows.len()];
+    for (number, rows) in by_place {
+        let Some(place) = places.get(number) else { continue };
+        let block = load(file, place, None)?;
+        for (at, row) in rows {
+            calls[at] = block.call(row, |name| names.text(name));
+        }
+    }
+    Ok(calls)
+}
+
+/// Calls of a trace, or the one of a span of it.
+pub(super) fn find(file: &Connection, trace: u128, span: Option<u64>) -> Result<Vec<Call>, Error> {
+    let names = Names::new(file);
+    let places = places(file)?;
+    let mut rows = Vec::new();
+    let hash = bloom::hash(trace, 0);
+    for (number, place) in places.iter().enumerate() {
+        if place.sealed && !may_have(file, place.id, hash)? {
+            continue;
+        }
+        let ids = load(file, place, Some(&[TRACE, SPAN]))?;
+        let is = |row: &usize| ids.trace[*row] == trace && span.is_none_or(|s| ids.span[*row] == s);
+        rows.extend((0..ids.len()).filter(is).map(|row| (number, row)));
+    }
+    calls(file, &names, &places, &rows)
+}
+
+/// The sealed block that has a call, and its row there.
+pub(super) fn find_row(file: &Connection, id: Id) -> Result<Option<(Place, usize)>, Error> {
+    let hash = bloom::hash(id.0, 0);
+    for place in places(file)?.into_iter().filter(|place| place.sealed) {
+        if may_have(file, place.id, hash)? {
+            let ids = load(file, &place, Some(&[TRACE, SPAN]))?;
+            if let Some(row) = (0..ids.len()).find(|row| ids.id(*row) == id) {
+                return Ok(Some((place, row)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn may_have(file: &Connection, block: i64, hash: u64) -> Result<bool, Error> {
+    let mut statement = file.prepare_cached("SELECT body FROM part WHERE id = ?1").doing(DOING)?;
+    let mut rows = statement.query([block << 8 | i64::from(FILTER)]).doing(DOING)?;
+    let Some(row) = rows.next().doing(DOING)? else { return Ok(true) };
+    Ok(bloom::may_have(row.get_ref(0).doing(DOING)?.as_blob().unwrap_or_default(), hash))
+}
+
+/// When the last call of the day ended.
+pub(super) fn last_end(file: &Connection) -> Result<u64, Error> {
+    Ok(places(file)?.iter().map(|place| place.extent.last_end).max().unwrap_or(0))
+}
