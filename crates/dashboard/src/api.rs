@@ -9,6 +9,8 @@ mod events;
 mod fleet;
 #[expect(unused_qualifications, reason = "in what `utoipa::path` makes of `params`")]
 mod overview;
+#[expect(unused_qualifications, reason = "in what `utoipa::path` makes of `params`")]
+mod series;
 mod services;
 mod status;
 
@@ -35,8 +37,11 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(fleet::cancel_step))
         .routes(routes!(calls::list))
         .routes(routes!(calls::csv))
+        .routes(routes!(calls::json_lines))
+        .routes(routes!(calls::trace))
         .routes(routes!(calls::one))
         .routes(routes!(overview::overview))
+        .routes(routes!(series::series))
         .routes(routes!(events::events))
         .routes(routes!(status::status))
         .routes(routes!(access::logout))

@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Login(Login),
     /// Make, list and revoke the tokens of controllers, senders and scripts
     Tokens(Tokens),
+    /// Say what is kept, copy it, or make a data directory of a copy
+    Storage(Storage),
     /// Print the version
     Version,
     /// Print completions for a shell
@@ -69,6 +71,8 @@ pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) telemetry: Telemetry,
     #[command(flatten)]
+    pub(crate) keep: Keep,
+    #[command(flatten)]
     pub(crate) capture: CaptureOptions,
 }
 
@@ -90,6 +94,8 @@ pub(crate) struct Dashboard {
     pub(crate) listen: Listen,
     #[command(flatten)]
     pub(crate) telemetry: Telemetry,
+    #[command(flatten)]
+    pub(crate) keep: Keep,
 }
 
 /// Where state is kept.
@@ -99,6 +105,24 @@ pub(crate) struct DataDir {
     /// else ~/.local/state/sonde]
     #[arg(long, env = "SONDE_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// How long calls are kept.
+#[derive(Debug, Args)]
+pub(crate) struct Keep {
+    /// Days for which calls are kept, today not counted; sums of hours stay for 13 months
+    #[arg(long, env = "SONDE_RETENTION_DAYS", value_name = "DAYS", default_value_t = 30,
+          value_parser = clap::value_parser!(u32).range(1..=400))]
+    pub(crate) retention_days: u32,
+    /// Share of the disk in use, in percent, from which on a warning is shown
+    #[arg(long, env = "SONDE_DISK_WARN_PERCENT", value_name = "PERCENT", default_value_t = 85,
+          value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub(crate) disk_warn_percent: u8,
+    /// Share of the disk in use, in percent, from which on the oldest day of calls is dropped, one
+    /// a minute
+    #[arg(long, env = "SONDE_DISK_DROP_PERCENT", value_name = "PERCENT", default_value_t = 90,
+          value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub(crate) disk_drop_percent: u8,
 }
 
 #[derive(Debug, Args)]
@@ -272,6 +296,9 @@ pub(crate) struct Calls {
     /// Go on printing calls as they end
     #[arg(long, short, env = "SONDE_FOLLOW")]
     pub(crate) follow: bool,
+    /// Only calls that are like this, such as `model:gpt-4o* status:error duration:>5s -tool:search`
+    #[arg(long, env = "SONDE_FILTER", value_name = "WORDS")]
+    pub(crate) filter: Option<String>,
     /// Only calls of this service (name or key)
     #[arg(long, env = "SONDE_SERVICE", value_name = "NAME")]
     pub(crate) service: Option<String>,
@@ -305,6 +332,30 @@ pub(crate) struct Replay {
     pub(crate) speed: f64,
     #[command(flatten)]
     pub(crate) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Storage {
+    #[command(subcommand)]
+    pub(crate) action: StorageAction,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StorageAction {
+    /// Say how much is kept, for how long, and how full the disk is
+    Status,
+    /// Copy the data directory of this machine, while it is used, into a new directory
+    Backup {
+        /// New or empty directory for the copy; it holds secrets, as the data directory does
+        to: PathBuf,
+    },
+    /// Make the data directory, which must be new or empty, of a copy
+    Restore {
+        /// Directory that `sonde storage backup` wrote
+        from: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod login;
 mod replay;
 mod run;
 mod services;
+mod storage;
 mod tokens;
 
 use crate::cli::{Cli, Command};
@@ -24,6 +25,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Doctor(options) => doctor::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::Login(options) => login::run(&options),
+        Command::Storage(options) => storage::run(&options),
         Command::Tokens(options) => tokens::run(&options),
         Command::Version => writeln!(std::io::stdout(), "sonde {}", env!("CARGO_PKG_VERSION"))
             .map_err(Failure::from),

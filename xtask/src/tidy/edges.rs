@@ -14,7 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("storage", &["contract"]),
     ("controller", &["capture", "wire", "genai", "workloads", "contract"]),
     ("dashboard", &["contract", "storage"]),
-    ("sonde", &["controller", "dashboard", "contract", "capture", "wire", "genai"]),
+    ("sonde", &["controller", "dashboard", "contract", "capture", "storage", "wire", "genai"]),
     ("xtask", &[]),
 ];
 

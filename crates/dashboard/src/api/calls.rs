@@ -18,8 +18,8 @@ use utoipa::IntoParams;
 const DEFAULT_LIMIT: usize = 100;
 /// Most rows of a page; a row is about a kilobyte of JSON.
 const MAX_LIMIT: usize = 1000;
-/// Most rows of a CSV file, about 10 MB; a larger range is asked for in parts.
-const MAX_CSV_ROWS: usize = 50_000;
+/// Most rows of a file, about 10 MB of CSV; a larger range is asked for in parts.
+const MAX_FILE_ROWS: usize = 50_000;
 
 /// Which calls.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -46,6 +46,12 @@ pub(super) struct Filter {
 }
 
 impl Filter {
+    /// For a file: as many rows as it may have, when the query does not say.
+    fn file_query(self) -> Result<CallsQuery, ApiError> {
+        let limit = self.limit.unwrap_or(MAX_FILE_ROWS);
+        Self { limit: Some(limit), ..self }.query(MAX_FILE_ROWS)
+    }
+
     fn query(self, max: usize) -> Result<CallsQuery, ApiError> {
         let limit = self.limit.unwrap_or(DEFAULT_LIMIT.min(max));
         if !(1..=max).contains(&limit) {
@@ -116,8 +122,7 @@ pub(super) async fn csv(
     State(state): State<App>,
     Query(filter): Query<Filter>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let query =
-        CallsQuery { limit: filter.limit.unwrap_or(MAX_CSV_ROWS), ..filter.query(MAX_CSV_ROWS)? };
+    let query = filter.file_query()?;
     let text =
         state.ask_calls(move |store| store.calls(&query).map(|page| table(&page.calls))).await?;
     let headers = [
@@ -125,6 +130,44 @@ pub(super) async fn csv(
         (header::CONTENT_DISPOSITION, "attachment; filename=\"calls.csv\""),
     ];
     Ok((headers, text))
+}
+
+/// The same list as JSON lines, one call a line, at most 50,000 of them.
+#[utoipa::path(get, path = "/api/v1/calls.jsonl", tag = "calls", params(Filter),
+    responses((status = OK, body = String, content_type = "application/x-ndjson"),
+        (status = BAD_REQUEST, body = Refusal)))]
+pub(super) async fn json_lines(
+    State(state): State<App>,
+    Query(filter): Query<Filter>,
+) -> Result<impl IntoResponse, ApiError> {
+    let query = filter.file_query()?;
+    let text = state.ask_calls(move |store| store.calls(&query).map(|page| lines(&page.calls)));
+    let headers = [
+        (header::CONTENT_TYPE, "application/x-ndjson"),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"calls.jsonl\""),
+    ];
+    Ok((headers, text.await?))
+}
+
+/// Calls of a trace, oldest first, at most 10,000.
+#[utoipa::path(get, path = "/api/v1/traces/{id}", tag = "calls",
+    params(("id" = String, Path, description = "`trace_id` of a row")),
+    responses((status = OK, body = Calls), (status = NOT_FOUND, body = Refusal)))]
+pub(super) async fn trace(
+    State(state): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<Calls>, ApiError> {
+    let calls = state.ask_calls(move |store| store.trace(&id)).await?;
+    if calls.is_empty() {
+        let missing = "cannot find a call of this trace; ask for the list of calls again";
+        return Err(ApiError::new(StatusCode::NOT_FOUND, missing));
+    }
+    Ok(Json(Calls { calls, ..Calls::default() }))
+}
+
+fn lines(calls: &[Call]) -> String {
+    let line = |call| serde_json::to_string(call).map(|line| line + "\n").unwrap_or_default();
+    calls.iter().map(line).collect()
 }
 
 /// Columns of the CSV file.

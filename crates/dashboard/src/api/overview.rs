@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use contract::row::{Overview, Time};
 use serde::Deserialize;
-use storage::Span;
+use storage::{Filter, Span};
 use utoipa::IntoParams;
 
 /// The span when the query names none.
@@ -37,19 +37,27 @@ pub(super) async fn overview(
     State(state): State<App>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<Overview>, ApiError> {
-    let to = moment("to", asked.to.as_deref())?.unwrap_or_else(|| (state.clock)());
-    let from = moment("from", asked.from.as_deref())?;
-    let from = from.unwrap_or(Time(to.0.saturating_sub(DEFAULT_NANOS)));
+    let mut filter = read_filter(asked.filter.as_deref())?;
+    if let Some(service) = asked.service.filter(|service| !service.is_empty()) {
+        filter = filter.and(Filter::service(&service));
+    }
+    let span = read_span(&state, asked.from.as_deref(), asked.to.as_deref(), filter)?;
+    Ok(Json(state.ask_calls(move |store| store.overview(&span)).await?))
+}
+
+/// A span of the query: the last hour when nothing is said.
+pub(super) fn read_span(
+    state: &App,
+    from: Option<&str>,
+    to: Option<&str>,
+    filter: Filter,
+) -> Result<Span, ApiError> {
+    let to = moment("to", to)?.unwrap_or_else(|| (state.clock)());
+    let from = moment("from", from)?.unwrap_or(Time(to.0.saturating_sub(DEFAULT_NANOS)));
     if from >= to || to.0 - from.0 > MAX_NANOS {
         let message =
             "cannot add up this span; `from` must be before `to` and at most 400 days away";
         return Err(ApiError::bad(message));
     }
-    let service = asked.service.filter(|service| !service.is_empty());
-    let mut filter = read_filter(asked.filter.as_deref())?;
-    if let Some(service) = service {
-        filter = filter.and(storage::Filter::service(&service));
-    }
-    let span = Span { from, to, filter, budget: clock::budget() };
-    Ok(Json(state.ask_calls(move |store| store.overview(&span)).await?))
+    Ok(Span { from, to, filter, budget: clock::budget() })
 }

@@ -106,6 +106,7 @@ fn rows(api: &Api, options: &Calls) -> Result<Vec<Value>, Failure> {
             (options.limit - u32::try_from(rows.len()).unwrap_or(u32::MAX)).min(PAGE).to_string();
         let mut query = vec![("limit", limit.as_str())];
         query.extend(options.service.as_deref().map(|service| ("service", service)));
+        query.extend(options.filter.as_deref().map(|filter| ("filter", filter)));
         query.extend(before.as_deref().map(|cursor| ("before", cursor)));
         let mut page = api.get("/api/v1/calls", &query)?;
         let Some(Value::Array(calls)) = page.get_mut("calls").map(Value::take) else {

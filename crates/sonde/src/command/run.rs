@@ -3,7 +3,7 @@
 use crate::api;
 use crate::cli::{
     CaptureOptions, Controller as ControllerOptions, Dashboard as DashboardOptions, ForwardWhat,
-    Listen, OtlpPort, Telemetry, Up,
+    Keep, Listen, OtlpPort, Telemetry, Up,
 };
 use crate::failure::Failure;
 use crate::place::{self, SOCKET};
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 pub(crate) fn up(options: Up) -> Result<(), Failure> {
     let signals = Signals::catch()?;
     let data_dir = place::prepare(options.data.data_dir.as_deref())?;
-    let dashboard = start_dashboard(&data_dir, options.listen, options.telemetry)?;
+    let dashboard = start_dashboard(&data_dir, options.listen, options.telemetry, &options.keep)?;
     let _announced = place::announce(&data_dir);
     let link = format!("unix:{}", data_dir.join(SOCKET).display());
     let config = controller_config(
@@ -73,7 +73,7 @@ pub(crate) fn controller(options: ControllerOptions) -> Result<(), Failure> {
 pub(crate) fn dashboard(options: DashboardOptions) -> Result<(), Failure> {
     let signals = Signals::catch()?;
     let data_dir = place::prepare(options.data.data_dir.as_deref())?;
-    let dashboard = start_dashboard(&data_dir, options.listen, options.telemetry)?;
+    let dashboard = start_dashboard(&data_dir, options.listen, options.telemetry, &options.keep)?;
     let _announced = place::announce(&data_dir);
     greet(&dashboard)?;
     signals.wait();
@@ -85,6 +85,7 @@ fn start_dashboard(
     data_dir: &Path,
     listen: Listen,
     telemetry: Telemetry,
+    keep: &Keep,
 ) -> Result<Dashboard, Failure> {
     let mut config = dashboard::Config::new(data_dir, listen.listen);
     config.allowed_hosts = listen.allowed_host;
@@ -99,6 +100,9 @@ fn start_dashboard(
         headers: telemetry.forward_header,
         ca: telemetry.forward_ca,
     });
+    config.limits.days = keep.retention_days;
+    config.limits.warn_percent = keep.disk_warn_percent;
+    config.limits.drop_percent = keep.disk_drop_percent;
     Dashboard::start(config).map_err(|error| {
         // A taken port, a directory in use and a newer schema are all for the caller to mend.
         Failure::Usage(format!("{:#}", anyhow::Error::from(error)))
