@@ -144,7 +144,9 @@ async fn controller(
             let answer = client.send("POST", "/api/v1/poll", &beating, &report(number, 0, 0)).await;
             match answer {
                 Ok(_) => beat.idle.lock().await.push(begun.elapsed()),
-                Err(_) => drop(beat.failed.fetch_add(1, Ordering::Relaxed)),
+                Err(_) => {
+                    beat.failed.fetch_add(1, Ordering::Relaxed);
+                }
             }
             drop(client);
             tokio::time::sleep(HEARTBEAT).await;
@@ -159,7 +161,7 @@ async fn controller(
         if told != generation {
             generation = told;
             // Whoever waits for it may have given up.
-            drop(woken.send((number, now())));
+            let _given_up = woken.send((number, now()));
         }
     }
 }
