@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 pub struct Config {
     /// Where everything is kept. One dashboard at a time.
     pub data_dir: PathBuf,
+    /// Where calls and control state are kept.
+    pub calls: storage::CallsIn,
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Names under which it may be asked, beside `localhost` and addresses; against DNS rebinding.
@@ -61,6 +63,7 @@ impl Config {
     pub fn new(data_dir: &Path, listen: SocketAddr) -> Self {
         Self {
             data_dir: data_dir.into(),
+            calls: storage::CallsIn::DataDir,
             listen,
             allowed_hosts: Vec::new(),
             limits: storage::Limits::default(),

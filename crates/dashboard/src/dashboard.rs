@@ -17,7 +17,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use storage::{Bearer, NewToken, Store, TokenKind};
+use storage::{Bearer, NewToken, Place, Store, TokenKind};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -116,7 +116,8 @@ impl Dashboard {
             None => (None, None),
         };
         raise_open_files();
-        let store = Store::open(&config.data_dir)?;
+        let place = Place { data_dir: config.data_dir.clone(), calls: config.calls };
+        let store = Store::open_with(&place)?;
         let controller_token = controller_token(&store, &config.data_dir)?;
         let (socket, socket_file) = socket::bind(&config.data_dir)
             .map_err(|source| Error::File { path: config.data_dir.join("sonde.sock"), source })?;

@@ -99,7 +99,8 @@ impl ApiError {
 impl From<storage::Error> for ApiError {
     fn from(error: storage::Error) -> Self {
         match error {
-            storage::Error::Busy => Self::busy(),
+            // A sender that keeps what it has loses nothing while the database is away.
+            storage::Error::Busy | storage::Error::Away { .. } => Self::busy(),
             // Senders keep what they have and try again: there may be room by then.
             storage::Error::Full => {
                 let refused = Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string());

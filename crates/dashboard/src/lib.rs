@@ -35,3 +35,4 @@ mod tests;
 
 pub use config::{Config, PassOn, Passed, Port};
 pub use dashboard::{Dashboard, Error};
+pub use storage::{CallsIn, ClickHouse};

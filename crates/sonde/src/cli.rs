@@ -96,6 +96,29 @@ pub(crate) struct Dashboard {
     pub(crate) telemetry: Telemetry,
     #[command(flatten)]
     pub(crate) keep: Keep,
+    #[command(flatten)]
+    pub(crate) store: StoreOptions,
+}
+
+/// A database that dashboards share.
+#[derive(Debug, Args)]
+pub(crate) struct StoreOptions {
+    /// Keep everything in this ClickHouse, which several dashboards may share, such as
+    /// `http://127.0.0.1:8123`
+    #[arg(long, env = "SONDE_CLICKHOUSE", value_name = "URL")]
+    pub(crate) clickhouse: Option<String>,
+    /// User of ClickHouse
+    #[arg(long, env = "SONDE_CLICKHOUSE_USER", value_name = "NAME", default_value = "default")]
+    pub(crate) clickhouse_user: String,
+    /// File with the password of that user
+    #[arg(long, env = "SONDE_CLICKHOUSE_PASSWORD_FILE", value_name = "FILE")]
+    pub(crate) clickhouse_password_file: Option<PathBuf>,
+    /// Database in ClickHouse; made when missing
+    #[arg(long, env = "SONDE_CLICKHOUSE_DATABASE", value_name = "NAME", default_value = "sonde")]
+    pub(crate) clickhouse_database: String,
+    /// Cluster of ClickHouse's configuration to replicate tables over
+    #[arg(long, env = "SONDE_CLICKHOUSE_CLUSTER", value_name = "NAME")]
+    pub(crate) clickhouse_cluster: Option<String>,
 }
 
 /// Where state is kept.

@@ -3,14 +3,14 @@
 use crate::api;
 use crate::cli::{
     CaptureOptions, Controller as ControllerOptions, Dashboard as DashboardOptions, ForwardWhat,
-    Keep, Listen, OtlpPort, Telemetry, Up,
+    Keep, Listen, OtlpPort, StoreOptions, Telemetry, Up,
 };
 use crate::failure::Failure;
 use crate::place::{self, SOCKET};
 use crate::signals::Signals;
 use anyhow::Context as _;
 use controller::Controller;
-use dashboard::{Dashboard, PassOn, Passed, Port};
+use dashboard::{CallsIn, ClickHouse, Dashboard, PassOn, Passed, Port};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 pub(crate) fn up(options: Up) -> Result<(), Failure> {
     let signals = Signals::catch()?;
     let data_dir = place::prepare(options.data.data_dir.as_deref())?;
-    let dashboard = start_dashboard(&data_dir, options.listen, options.telemetry, &options.keep)?;
+    let keep = (&options.keep, CallsIn::DataDir);
+    let dashboard = start_dashboard(&data_dir, options.listen, options.telemetry, keep)?;
     let _announced = place::announce(&data_dir);
     let link = format!("unix:{}", data_dir.join(SOCKET).display());
     let config = controller_config(
@@ -73,7 +74,9 @@ pub(crate) fn controller(options: ControllerOptions) -> Result<(), Failure> {
 pub(crate) fn dashboard(options: DashboardOptions) -> Result<(), Failure> {
     let signals = Signals::catch()?;
     let data_dir = place::prepare(options.data.data_dir.as_deref())?;
-    let dashboard = start_dashboard(&data_dir, options.listen, options.telemetry, &options.keep)?;
+    let calls = calls_in(options.store)?;
+    let dashboard =
+        start_dashboard(&data_dir, options.listen, options.telemetry, (&options.keep, calls))?;
     let _announced = place::announce(&data_dir);
     greet(&dashboard)?;
     signals.wait();
@@ -85,9 +88,10 @@ fn start_dashboard(
     data_dir: &Path,
     listen: Listen,
     telemetry: Telemetry,
-    keep: &Keep,
+    (keep, calls): (&Keep, CallsIn),
 ) -> Result<Dashboard, Failure> {
     let mut config = dashboard::Config::new(data_dir, listen.listen);
+    config.calls = calls;
     config.allowed_hosts = listen.allowed_host;
     config.otlp_grpc = otlp_port(telemetry.otlp_grpc, 4317);
     config.otlp_http = otlp_port(telemetry.otlp_http, 4318);
@@ -107,6 +111,27 @@ fn start_dashboard(
         // A taken port, a directory in use and a newer schema are all for the caller to mend.
         Failure::Usage(format!("{:#}", anyhow::Error::from(error)))
     })
+}
+
+/// Where calls are to be kept.
+fn calls_in(options: StoreOptions) -> Result<CallsIn, Failure> {
+    let Some(url) = options.clickhouse else { return Ok(CallsIn::DataDir) };
+    let password = options.clickhouse_password_file.map(|path| {
+        std::fs::read_to_string(&path).map_err(|error| {
+            Failure::Usage(format!(
+                "cannot read `{}`; name a file with the password by --clickhouse-password-file: \
+                 {error}",
+                path.display()
+            ))
+        })
+    });
+    Ok(CallsIn::ClickHouse(ClickHouse {
+        user: options.clickhouse_user,
+        password: password.transpose()?.map(|password| password.trim_end().to_owned()),
+        database: options.clickhouse_database,
+        cluster: options.clickhouse_cluster,
+        ..ClickHouse::new(&url)
+    }))
 }
 
 /// The port that was asked for, or else the usual one where it is free.
