@@ -18,6 +18,16 @@ const DOING: &str = "keep who may speak for a node";
 #[derive(Debug, Default)]
 pub(super) struct Kept(Option<Identity>);
 
+/// What a node brings at its first contact.
+struct Claim<'a> {
+    id: &'a str,
+    /// Number of the join token that vouches for it.
+    token: u64,
+    /// Of its own credential; `None` when it goes on with the join token.
+    hash: Option<SecretHash>,
+    cluster: Option<String>,
+}
+
 impl Kept {
     pub(super) fn is_kept(&self) -> bool {
         self.0.is_some()
@@ -52,7 +62,10 @@ impl Control {
         let known = self.live().identities.get(id).cloned();
         let identity = match known {
             Some(known) if !known.revoked && known.hash == Some(hash) => known,
-            known => self.take_in(id, token, (Some(hash), cluster), known.as_ref(), now)?,
+            known => {
+                let claim = Claim { id, token, hash: Some(hash), cluster };
+                self.take_in(claim, known.as_ref(), now)?
+            }
         };
         let protocol = agreed(enrolment.oldest_protocol, enrolment.protocol).unwrap_or(PROTOCOL);
         Ok(Enrolled { id: id.clone(), protocol, environment: identity.environment })
@@ -63,16 +76,17 @@ impl Control {
         match &known {
             Some(known) if known.hash.is_some() => Err(Error::Taken),
             Some(known) if known.token == token && !known.revoked => Ok(()),
-            _ => self.take_in(instance, token, (None, None), known.as_ref(), now).map(|_new| ()),
+            _ => {
+                let claim = Claim { id: instance, token, hash: None, cluster: None };
+                self.take_in(claim, known.as_ref(), now).map(|_new| ())
+            }
         }
     }
 
     /// Binds a node to a join token, and to a credential where it has one.
     fn take_in(
         &self,
-        id: &str,
-        token: u64,
-        (hash, cluster): (Option<SecretHash>, Option<String>),
+        Claim { id, token, hash, cluster }: Claim<'_>,
         known: Option<&Identity>,
         now: Time,
     ) -> Result<Identity, Error> {
