@@ -1,11 +1,17 @@
 """Fixtures: one Sonde and one stand-in for the whole run, clients that end with their test."""
 
 import os
+import pathlib
+import shutil
 import subprocess
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from harness import SONDE, Client, Kind, Sonde, StandIn
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 @pytest.fixture(scope="session")
@@ -91,3 +97,31 @@ def watched(sonde, client):
         return running, key
 
     return start
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's Chromium; Playwright downloads nothing."""
+    assert pathlib.Path(CHROMIUM).exists(), "Chromium is missing; `./dev test` installs it"
+    with sync_playwright() as playwright:
+        sandbox = [] if os.geteuid() else ["--no-sandbox"]
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *sandbox])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page that fails the test on any error of a script, and on any request elsewhere."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    opened = context.new_page()
+    faults = []
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+
+    def is_elsewhere(request) -> bool:
+        return not request.url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+
+    opened.on("request", lambda request: is_elsewhere(request) and faults.append(request.url))
+    yield opened
+    context.close()
+    assert faults == []

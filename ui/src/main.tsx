@@ -14,12 +14,14 @@ import { createRoot } from "react-dom/client";
 import { ApiError } from "./api/client";
 import { Frame } from "./frame/Frame";
 import { readCallSearch } from "./lib/call";
+import { isGrouping } from "./lib/many";
 import { readSpan } from "./lib/range";
 import { Empty } from "./parts/Empty";
 import "./styles/tokens.css";
 import "./styles/frame.css";
 import "./styles/parts.css";
 import "./styles/pages.css";
+import "./styles/control.css";
 
 const text = (value: unknown) =>
   typeof value === "string" && value !== "" ? value : typeof value === "number" ? String(value) : undefined;
@@ -50,7 +52,11 @@ const routes = [
   createRoute({
     getParentRoute: () => root,
     path: "/services",
-    validateSearch: (search: Record<string, unknown>) => ({ q: text(search.q), key: text(search.key) }),
+    validateSearch: (search: Record<string, unknown>) => ({
+      q: text(search.q),
+      key: text(search.key),
+      group: isGrouping(search.group) ? search.group : undefined,
+    }),
     component: lazyRouteComponent(() => import("./pages/Services"), "Services"),
   }),
   createRoute({
@@ -62,7 +68,16 @@ const routes = [
   createRoute({
     getParentRoute: () => root,
     path: "/fleet",
+    validateSearch: (search: Record<string, unknown>) => ({ node: text(search.node) }),
     component: lazyRouteComponent(() => import("./pages/Fleet"), "Fleet"),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: "/settings",
+    validateSearch: (search: Record<string, unknown>) => ({
+      tab: search.tab === "configuration" ? ("configuration" as const) : undefined,
+    }),
+    component: lazyRouteComponent(() => import("./pages/Settings"), "Settings"),
   }),
 ];
 

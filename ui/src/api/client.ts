@@ -1,5 +1,19 @@
 // Requests to the dashboard, and what can go wrong with them.
-import type { Call, Calls, Level, Overview, Service, Status } from "./rows";
+import type {
+  Call,
+  Calls,
+  Configurations,
+  Happened,
+  Layer,
+  Level,
+  MadeToken,
+  NewToken,
+  Overview,
+  Rules,
+  Service,
+  Status,
+  Token,
+} from "./rows";
 
 /** A refused or failed request, in the dashboard's own words where it gave some. */
 export class ApiError extends Error {
@@ -28,6 +42,14 @@ async function request<T>(path: string, init?: RequestInit): Promise<T> {
   return (await response.json()) as T;
 }
 
+function send<T = object>(method: "PUT" | "POST", path: string, body: object): Promise<T> {
+  return request<T>(path, {
+    method,
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+  });
+}
+
 async function reason(response: Response): Promise<string> {
   try {
     const body = (await response.json()) as { error?: { message?: unknown } };
@@ -54,9 +76,18 @@ export const api = {
   call: (id: string) => request<Call>(`/calls/${encodeURIComponent(id)}`),
   overview: (query: Query) => request<Overview>(`/overview${search(query)}`),
   setCapture: (key: string, level: Level) =>
-    request<{ generation: number }>(`/services/${encodeURIComponent(key)}/capture`, {
-      method: "PUT",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ level }),
-    }),
+    send<{ generation: number }>("PUT", `/services/${encodeURIComponent(key)}/capture`, { level }),
+  setName: (key: string, name: string) =>
+    send("PUT", `/services/${encodeURIComponent(key)}/name`, name === "" ? {} : { name }),
+  history: (key: string) => request<{ entries: Happened[] }>(`/services/${encodeURIComponent(key)}/history`),
+  steps: () => request<{ steps: { id: string; change: string }[] }>("/steps"),
+  rules: () => request<Rules>("/rules"),
+  setRules: (rules: Rules) => send("PUT", "/rules", rules),
+  configuration: () => request<Configurations>("/configuration"),
+  setLayer: (layer: Layer) => send("PUT", "/configuration", layer),
+  tokens: () => request<{ tokens: Token[] }>("/tokens"),
+  makeToken: (token: NewToken) => send<MadeToken>("POST", "/tokens", token),
+  revokeToken: (id: string) => send("POST", "/tokens/revoke", { id }),
+  revokeNode: (id: string) => send("POST", "/instances/revoke", { id }),
+  readmitNode: (id: string) => send("POST", "/instances/readmit", { id }),
 };

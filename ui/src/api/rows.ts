@@ -15,7 +15,11 @@ export type CaptureState =
   | "unsupported"
   | "failed"
   | "stopped"
-  | "recorded";
+  | "recorded"
+  | "blocked"
+  | "conflict"
+  | "unhealthy"
+  | "drifted";
 
 export interface Call {
   time: Time;
@@ -200,6 +204,119 @@ export interface Node {
   desired_generation?: number;
   doctor?: Fact[];
   lost?: Record<string, number>;
+  environment?: string;
+  cluster?: string;
+  cluster_name?: string;
+  platforms?: string[];
+  capabilities?: string[];
+  workloads?: number;
+  /** When it got a credential of its own. */
+  enrolled?: Time;
+  revoked?: boolean;
+  configuration?: Configuration;
+  applied?: Applied;
+}
+
+export type LayerName = "fleet" | "environment" | "cluster" | "node";
+
+/** What can be set of a controller; a value that is absent is inherited. */
+export interface Settings {
+  default_capture?: Level;
+  heartbeat_seconds?: number;
+  rescan_seconds?: number;
+  log?: "error" | "warn" | "info" | "debug";
+}
+
+export interface Configuration {
+  hash: string;
+  settings: Settings;
+  /** Layer that each value comes from, by its name. */
+  origin?: Record<string, LayerName>;
+}
+
+export interface Applied {
+  hash: string;
+  error?: string;
+}
+
+export interface Layer {
+  layer: LayerName;
+  /** Which environment, cluster or node; empty for the fleet. */
+  name: string;
+  settings: Settings;
+}
+
+export interface Configurations {
+  /** The strongest last. */
+  layers: Layer[];
+  instances: { id: string; configuration: Configuration; applied?: Applied }[];
+}
+
+/** Matches programs: all that is given must hold. */
+export interface Rule {
+  namespace?: string;
+  label?: string;
+  name?: string;
+  user?: string;
+  path?: string;
+}
+
+/** A host that serves models. */
+export interface Provider {
+  name: string;
+  host: string;
+  port?: number;
+  path?: string;
+  family?: string;
+}
+
+export interface Rules {
+  include: Rule[];
+  exclude: Rule[];
+  providers: Provider[];
+}
+
+export interface Happened {
+  time: Time;
+  /** `wish`, `state`, `step`, `name`. */
+  kind: string;
+  actor: string;
+  what: string;
+  reason?: string;
+  instance?: string;
+  generation?: number;
+  step?: string;
+  change?: string;
+  output?: string;
+  duration_ms?: number;
+}
+
+export type TokenKind = "join" | "ingest" | "api";
+
+export interface Token {
+  id: string;
+  kind: TokenKind;
+  name: string;
+  created: Time;
+  expires?: Time;
+  expired: boolean;
+  uses?: number;
+  used: number;
+  environment?: string;
+}
+
+export interface NewToken {
+  kind: TokenKind;
+  name?: string;
+  expires_seconds?: number;
+  uses?: number;
+  environment?: string;
+}
+
+export interface MadeToken {
+  token: string;
+  kind: TokenKind;
+  expires?: Time;
 }
 
 export interface Status {

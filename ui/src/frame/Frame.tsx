@@ -8,17 +8,22 @@ import { KEYS } from "../lib/keys";
 import { DEFAULT_RANGE, isRange, RANGES, rangeName, type Span, spanName } from "../lib/range";
 import { Login } from "../parts/Login";
 import { Help } from "./Help";
-import { CallsIcon, FleetIcon, Mark, OverviewIcon, ServicesIcon, ThemeIcon } from "./icons";
+import { CallsIcon, FleetIcon, Mark, OverviewIcon, ServicesIcon, SettingsIcon, ThemeIcon } from "./icons";
 import { keepSpan, useKeyboard, useKeys } from "./keys";
 import { Live, useLive, useNow, useRefresh, useServices, useStatus } from "./live";
 import { Menu } from "./Menu";
 import { setTheme, type Theme, useTheme } from "./theme";
 
-const PAGES: { to: "/" | "/services" | "/calls" | "/fleet"; name: string; icon: ComponentType }[] = [
+const PAGES: {
+  to: "/" | "/services" | "/calls" | "/fleet" | "/settings";
+  name: string;
+  icon: ComponentType;
+}[] = [
   { to: "/", name: "Overview", icon: OverviewIcon },
   { to: "/services", name: "Services", icon: ServicesIcon },
   { to: "/calls", name: "Calls", icon: CallsIcon },
   { to: "/fleet", name: "Fleet", icon: FleetIcon },
+  { to: "/settings", name: "Settings", icon: SettingsIcon },
 ];
 
 export function Frame() {
@@ -54,7 +59,7 @@ function Inside({ status, error }: { status: Status | undefined; error: Error | 
               key={page.to}
               to={page.to}
               search={keepSpan}
-              className="rail-link"
+              className={page.to === "/settings" ? "rail-link rail-last" : "rail-link"}
               activeOptions={{ exact: true, includeSearch: false }}
             >
               <page.icon />

@@ -42,6 +42,23 @@ export const FleetIcon = () => (
     <path d="M8 5.2v3M8 8.2 4.5 11M8 8.2l3.5 2.8" />
   </Icon>
 );
+export const SettingsIcon = () => (
+  <Icon>
+    <circle cx="8" cy="8" r="2" />
+    <path d="M8 1.8v2M8 12.2v2M1.8 8h2M12.2 8h2M3.6 3.6 5 5M11 11l1.4 1.4M12.4 3.6 11 5M5 11l-1.4 1.4" />
+  </Icon>
+);
+export const PencilIcon = () => (
+  <Icon>
+    <path d="M10.8 2.8 13.2 5.2 5.6 12.8 2.6 13.4 3.2 10.4z" />
+  </Icon>
+);
+export const LockIcon = () => (
+  <Icon>
+    <rect x="3.5" y="7" width="9" height="6.5" rx="1.2" />
+    <path d="M5.5 7V5a2.5 2.5 0 0 1 5 0v2" />
+  </Icon>
+);
 export const ThemeIcon = () => (
   <Icon>
     <circle cx="8" cy="8" r="5.5" />

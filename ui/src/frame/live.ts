@@ -3,6 +3,7 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { createContext, useContext, useEffect, useState } from "react";
 import { api } from "../api/client";
 import { listen } from "../api/events";
+import { at } from "../lib/format";
 
 export const Live = createContext<{ live: boolean; setLive: (live: boolean) => void }>({
   live: true,
@@ -23,6 +24,18 @@ export function useNow(everyMs = 5000): number {
 
 export function useStatus() {
   return useQuery({ queryKey: ["status"], queryFn: api.status, refetchInterval: 10_000 });
+}
+
+/** How far the dashboard's clock is ahead of this browser's, in milliseconds. */
+export function useAhead(): number {
+  const { data, dataUpdatedAt } = useStatus();
+  const theirs = at(data?.time);
+  return theirs === undefined ? 0 : theirs - dataUpdatedAt;
+}
+
+/** Rules of discovery, as the dashboard keeps them. */
+export function useRules() {
+  return useQuery({ queryKey: ["rules"], queryFn: api.rules, staleTime: 10_000 });
 }
 
 export function useServices() {

@@ -6,7 +6,7 @@ export interface Key {
   what: string;
   group: "Go to" | "On every page" | "In a list";
   /** Where `g …` leads. */
-  to?: "/" | "/services" | "/calls" | "/fleet";
+  to?: "/" | "/services" | "/calls" | "/fleet" | "/settings";
 }
 
 export const KEYS = [
@@ -14,6 +14,7 @@ export const KEYS = [
   { keys: "g s", what: "Services", group: "Go to", to: "/services" },
   { keys: "g c", what: "Calls", group: "Go to", to: "/calls" },
   { keys: "g f", what: "Fleet", group: "Go to", to: "/fleet" },
+  { keys: "g ,", what: "Settings", group: "Go to", to: "/settings" },
   { keys: "/", what: "Filter", group: "On every page" },
   { keys: "t", what: "Time range (Overview, Calls)", group: "On every page" },
   { keys: "l", what: "Live on or off", group: "On every page" },
@@ -21,6 +22,8 @@ export const KEYS = [
   { keys: "j", what: "Next row", group: "In a list" },
   { keys: "k", what: "Previous row", group: "In a list" },
   { keys: "Enter", what: "Open the row", group: "In a list" },
+  { keys: "x", what: "Select the service", group: "In a list" },
+  { keys: "e", what: "Rename the open service", group: "In a list" },
   { keys: "Escape", what: "Close", group: "In a list" },
 ] as const satisfies readonly Key[];
 

@@ -1,6 +1,18 @@
 import { describe, expect, test } from "vitest";
 import type { Service } from "../api/rows";
-import { coverage, dial, matches, place, runtime, sentence, strongest, where } from "./service";
+import {
+  coverage,
+  dial,
+  matches,
+  place,
+  pollOf,
+  runtime,
+  sentence,
+  strongest,
+  sure,
+  tiers,
+  where,
+} from "./service";
 
 const row = (more: Partial<Service> = {}): Service => ({
   "service.name": "chat.py",
@@ -30,7 +42,7 @@ describe("the dial", () => {
   test("snaps back when the dashboard refused, and says why", () => {
     const wish = { level: "network" as const, refused: "cannot switch a recording" };
     expect(dial(row(), wish)).toEqual({ level: "off", pending: false });
-    expect(sentence(row(), wish)).toMatchObject({ tone: "bad", text: "cannot switch a recording" });
+    expect(sentence(row(), { wish })).toMatchObject({ tone: "bad", text: "cannot switch a recording" });
   });
   test("keeps a wish for a program that does not run", () => {
     expect(wanted("stopped")).toEqual({ level: "network", pending: false });
@@ -68,7 +80,7 @@ test("the state says its cause where something is wrong, and keeps the whole rea
     "sonde.capture.state": "pending",
     "host.name": "laptop",
   });
-  expect(sentence(pending).text).toBe("pending: waits for laptop");
+  expect(sentence(pending).text).toBe("pending · waits for laptop");
 });
 
 test("unknown ways of recognition come last", () => {
@@ -132,4 +144,66 @@ test("coverage is said in words, also a word of a newer node", () => {
     reason: "Go carries its own TLS.",
   });
   expect(coverage({ extent: "half" as never }).word).toBe("half");
+});
+
+test("a pending wish says how long ago the node answered, by the dashboard's clock", () => {
+  const node = {
+    id: "host-1",
+    host_name: "node-1",
+    version: "",
+    kernel: "",
+    generation: 0,
+    connected: true,
+    last_poll: "2026-11-25T12:00:00.000000000Z",
+  };
+  const waits = row({ "host.name": "node-1" });
+  const wish = { level: "network" as const };
+  const noon = Date.parse("2026-11-25T12:00:00Z");
+  // The browser is an hour behind the dashboard.
+  const said = (ms: number, more = {}) =>
+    sentence(waits, {
+      wish,
+      poll: pollOf(waits, [{ ...node, ...more }], noon - 3_600_000 + ms, 3_600_000),
+    }).text;
+  expect(said(400)).toBe("pending · node-1 answered 0.4 s ago");
+  expect(said(29_600)).toBe("pending · node-1 answered 29 s ago");
+  expect(said(400_000)).toBe("pending · node-1 is silent for 6 min");
+  expect(said(15_000, { connected: false })).toBe("pending · node-1 is silent for 15 s");
+  expect(pollOf(row({ "host.name": "other" }), [node], noon, 0)).toBeUndefined();
+});
+
+test("a wish that a ceiling, another SDK or a person undid snaps back, and says why", () => {
+  for (const state of ["blocked", "conflict", "unhealthy", "drifted"] as const) {
+    const one = row({
+      "sonde.capture.desired": "network",
+      "sonde.capture.state": state,
+      "sonde.capture.reason": "The node says why.",
+    });
+    expect(dial(one), state).toEqual({ level: "off", pending: false });
+    expect(sentence(one).text, state).toBe("The node says why.");
+  }
+});
+
+test("what a rule leaves out is said, unless it runs all the same", () => {
+  const leftOut = "exclude 1: namespace=ci";
+  const gone = row({ "sonde.capture.state": "stopped" });
+  expect(sentence(gone, { leftOut }).text).toBe("left out by a rule: exclude 1: namespace=ci");
+  expect(sentence(gone).text).toBe("stopped");
+  const runs = row({ "sonde.instances": [{ "process.pid": 7 }] });
+  expect(sentence(runs, { leftOut }).text).toBe("discovered");
+});
+
+test("evidence stands by tiers, with how sure it is", () => {
+  const evidence = [
+    { provider: "openai", by: "dns", confidence: "hint" as const, seen: "a", last_seen: "" },
+    { provider: "openai", by: "sni", confidence: "certain" as const, seen: "b", last_seen: "" },
+    { provider: "ours", by: "sni", confidence: "certain" as const, seen: "c", last_seen: "" },
+  ];
+  const found = tiers(row({ "sonde.evidence": evidence }));
+  expect(found.map((tier) => [tier.by, tier.found.length])).toEqual([
+    ["sni", 2],
+    ["dns", 1],
+  ]);
+  expect(sure(evidence[1] as never).word).toBe("certain");
+  expect(sure({ ...evidence[0], confidence: "guess" } as never).word).toBe("guess");
 });

@@ -1,5 +1,6 @@
 // What a row of the services says in words, and where its dial stands.
-import type { Coverage, Evidence, Level, Service } from "../api/rows";
+import type { Coverage, Evidence, Level, Node, Service } from "../api/rows";
+import { ago } from "./format";
 
 export const LEVELS: { level: Level; name: string }[] = [
   { level: "off", name: "Off" },
@@ -22,6 +23,16 @@ export interface Dial {
   locked?: string;
 }
 
+/** The wish came to nothing: the dial goes back to what is in effect, and the state says why. */
+const SNAPS: ReadonlySet<string> = new Set([
+  "failed",
+  "unsupported",
+  "blocked",
+  "conflict",
+  "unhealthy",
+  "drifted",
+]);
+
 /** Where the dial stands. A wish that failed snaps back to what is in effect. */
 export function dial(row: Service, wish?: Wish): Dial {
   const observed = row["sonde.capture.observed"];
@@ -33,7 +44,7 @@ export function dial(row: Service, wish?: Wish): Dial {
   if (wish !== undefined && wish.refused === undefined && wish.level !== desired)
     return { level: wish.level, pending: true };
   if (desired === observed) return { level: desired, pending: state === "pending" };
-  if (state === "failed" || state === "unsupported") return { level: observed, pending: false };
+  if (SNAPS.has(state)) return { level: observed, pending: false };
   // Nothing runs, or a part of it is read: the wish stands, and nothing is under way.
   if (state === "stopped" || state === "partly") return { level: desired, pending: false };
   return { level: desired, pending: true };
@@ -49,7 +60,7 @@ export interface Sentence {
   more: string;
 }
 
-const STATES: Record<string, { tone: Tone; text: string; cause?: boolean }> = {
+export const STATES: Record<string, { tone: Tone; text: string; cause?: boolean }> = {
   discovered: { tone: "calm", text: "discovered" },
   pending: { tone: "pending", text: "pending" },
   capturing: { tone: "good", text: "capturing" },
@@ -58,16 +69,62 @@ const STATES: Record<string, { tone: Tone; text: string; cause?: boolean }> = {
   failed: { tone: "bad", text: "failed, will be tried again", cause: true },
   stopped: { tone: "calm", text: "stopped" },
   recorded: { tone: "calm", text: "played from a recording" },
+  blocked: { tone: "warn", text: "the node forbids it", cause: true },
+  conflict: { tone: "warn", text: "another SDK is in the way", cause: true },
+  unhealthy: { tone: "bad", text: "put back: it did not come up healthy", cause: true },
+  drifted: { tone: "warn", text: "somebody took it out", cause: true },
 };
 
+/** A node that is asked for something, and how long ago it last polled. */
+export interface Poll {
+  host: string;
+  /** A poll of it waits now: what is wished is on its way at once. */
+  connected: boolean;
+  /** Milliseconds since its last poll. */
+  age: number;
+}
+
+/** Polls that wait at the dashboard, or are this young, are answers; older ones are silence. */
+const SILENT_MS = 45_000;
+
+/** The last poll of the node that a service runs on; `now` and `ahead` are of this browser's clock. */
+export function pollOf(row: Service, nodes: Node[], now: number, ahead: number): Poll | undefined {
+  const node = nodes.find((one) => one.recorded !== true && one.host_name === row["host.name"]);
+  if (node === undefined) return undefined;
+  const age = Math.max(0, now + ahead - Date.parse(node.last_poll));
+  return { host: node.host_name, connected: node.connected === true, age: Number.isNaN(age) ? 0 : age };
+}
+
+/** What a pending wish waits for. */
+function waiting(host: string, poll: Poll | undefined): string {
+  if (poll === undefined) return `pending · waits for ${host}`;
+  if (!poll.connected || poll.age >= SILENT_MS)
+    return `pending · ${host} is silent for ${ago(new Date(0).toISOString(), poll.age)}`;
+  return poll.age < 10_000
+    ? `pending · ${host} answered ${(poll.age / 1000).toFixed(1)} s ago`
+    : `pending · ${host} answered ${Math.floor(poll.age / 1000)} s ago`;
+}
+
+export interface Seen {
+  wish?: Wish | undefined;
+  poll?: Poll | undefined;
+  /** The rule of the dashboard that leaves it out. */
+  leftOut?: string | undefined;
+}
+
 /** The state column: a dot and a sentence; where something is wrong, with the cause. */
-export function sentence(row: Service, wish?: Wish): Sentence {
+export function sentence(row: Service, { wish, poll, leftOut }: Seen = {}): Sentence {
   const state = row["sonde.capture.state"];
   const reason = row["sonde.capture.reason"].trim();
   if (wish?.refused !== undefined) return { tone: "bad", text: wish.refused, more: wish.refused };
   if (dial(row, wish).pending) {
-    const text = `pending: waits for ${row["host.name"] ?? "the node"}`;
+    const text = waiting(row["host.name"] ?? "the node", poll);
     return { tone: "pending", text, more: state === "pending" && reason !== "" ? reason : text };
+  }
+  // A node forgets what it is told to leave out: it is not stopped, as far as anyone knows.
+  if (leftOut !== undefined && (row["sonde.instances"] ?? []).length === 0) {
+    const text = `left out by a rule: ${leftOut}`;
+    return { tone: "calm", text, more: `${text}. Change that in Settings.` };
   }
   // A newer node may know more states than this page.
   const word = (Object.hasOwn(STATES, state) ? STATES[state] : undefined) ?? {
@@ -105,13 +162,39 @@ export function by(evidence: Evidence): string {
   return (Object.hasOwn(BY, evidence.by) ? BY[evidence.by] : undefined) ?? evidence.by;
 }
 
+const SURE: Record<string, { word: string; tone: Tone }> = {
+  certain: { word: "certain", tone: "good" },
+  likely: { word: "likely", tone: "warn" },
+  hint: { word: "a hint", tone: "calm" },
+};
+
+/** How sure a piece of evidence is, in words. */
+export function sure(evidence: Evidence): { word: string; tone: Tone } {
+  const word = evidence.confidence ?? "";
+  return (Object.hasOwn(SURE, word) ? SURE[word] : undefined) ?? { word, tone: "calm" };
+}
+
+/** Evidence by how it was come by, the strongest way first. */
+export function tiers(row: Service): { by: string; found: Evidence[] }[] {
+  const sorted = [...(row["sonde.evidence"] ?? [])].sort((a, b) => rankOf(a) - rankOf(b));
+  const all: { by: string; found: Evidence[] }[] = [];
+  for (const one of sorted) {
+    const last = all.at(-1);
+    if (last?.by === one.by) last.found.push(one);
+    else all.push({ by: one.by, found: [one] });
+  }
+  return all;
+}
+
 const STRENGTH = ["call", "sni", "host", "connect", "dns", "listen", "address"];
 
 /** The strongest evidence. */
 export function strongest(row: Service): Evidence | undefined {
-  const rank = (one: Evidence) => (STRENGTH.indexOf(one.by) + STRENGTH.length + 1) % (STRENGTH.length + 1);
-  return [...(row["sonde.evidence"] ?? [])].sort((a, b) => rank(a) - rank(b))[0];
+  return tiers(row)[0]?.found[0];
 }
+
+// A way that this page does not know comes last.
+const rankOf = (one: Evidence) => (STRENGTH.indexOf(one.by) + STRENGTH.length + 1) % (STRENGTH.length + 1);
 
 /** The key without its scope: `systemd:agent.service` of `host-4c…/systemd:agent.service`. */
 export function place(key: string): { kind: string; name: string } {

@@ -28,7 +28,7 @@ export function CallPeek({ id, known, onClose, onFilter }: Props) {
   const row = asked.data ?? known;
   if (row === undefined) {
     return (
-      <Peek label="Call" title="Call" sub={asked.error?.message ?? ""} onClose={onClose}>
+      <Peek label="Call" title={<h2>Call</h2>} sub={asked.error?.message ?? ""} onClose={onClose}>
         {null}
       </Peek>
     );
@@ -43,10 +43,10 @@ export function CallPeek({ id, known, onClose, onFilter }: Props) {
       label="Call"
       onClose={onClose}
       title={
-        <>
+        <h2>
           {row["gen_ai.operation.name"] ?? "call"} <span>{model(row) ?? ""}</span>{" "}
           {row["sonde.recorded"] === true ? <span className="tag">recorded</span> : null}
-        </>
+        </h2>
       }
       sub={
         <>

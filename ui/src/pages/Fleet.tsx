@@ -1,14 +1,18 @@
-// The nodes: what each allows, what it lost, and how far its wishes have come.
-import type { Node } from "../api/rows";
-import { useNow, useStatus } from "../frame/live";
+// The nodes: what each allows, what it lost, how far its wishes have come, and who may join.
+import { useNavigate, useSearch } from "@tanstack/react-router";
+import { useState } from "react";
+import type { Node, Status } from "../api/rows";
+import { useAhead, useNow, useStatus } from "../frame/live";
+import { configState, isBehind, losses, short, standingOf, wishes } from "../lib/fleet";
 import { ago, bytes, plain, plural, whole } from "../lib/format";
-import { Command } from "../parts/Command";
 import { Empty, Failed } from "../parts/Empty";
-import { standing } from "../parts/Facts";
+import { AddController } from "./AddController";
+import { NodeDetails } from "./NodeDetails";
+import { Tokens } from "./Tokens";
 
 export function Fleet() {
   const status = useStatus();
-  const now = useNow();
+  const [adding, setAdding] = useState(false);
   if (status.error !== null && status.data === undefined) {
     return (
       <div className="panel">
@@ -18,101 +22,180 @@ export function Fleet() {
   }
   const data = status.data;
   if (data === undefined) return <div className="panel" style={{ height: 180 }} />;
-  const received = Object.entries(data.received ?? {}).filter(([, value]) => value > 0);
   return (
     <>
-      {data.instances.length === 0 ? (
-        <div className="panel">
+      <div className="line">
+        <FleetSummary nodes={data.instances} />
+        <span className="bar-gap" />
+        <button type="button" className="control primary" onClick={() => setAdding(true)}>
+          Add a controller
+        </button>
+      </div>
+      <div className="panel">
+        {data.instances.length === 0 ? (
           <Empty title="No controller reports to this dashboard.">
             <p>
               A controller runs on each node and dials this dashboard; it opens no port. On this machine,
-              `sonde up` starts both.
+              `sonde up` starts both. On others it needs a join token, which is made with its command.
             </p>
-            <Command text={`sonde controller --dashboard ${location.origin} --token-file FILE`} />
+            <div>
+              <button type="button" className="control primary" onClick={() => setAdding(true)}>
+                Add a controller
+              </button>
+            </div>
           </Empty>
-        </div>
-      ) : (
-        data.instances.map((node) => <OneNode key={node.id} node={node} now={now} />)
-      )}
-      <section className="panel node">
-        <div className="node-head">
-          <h2>Dashboard</h2>
-          <span className="dim">
-            Sonde {data.version}
-            {data.storage_bytes === undefined ? "" : ` · ${plain(bytes(data.storage_bytes))} on disk`}
-          </span>
-        </div>
-        <p className="dim">
-          {received.length === 0
-            ? "No telemetry was received since it started."
-            : `Received since it started: ${received.map(([what, value]) => `${whole(value)} ${kinds(what)}`).join(" · ")}`}
-        </p>
-      </section>
+        ) : (
+          <Nodes nodes={data.instances} />
+        )}
+      </div>
+      <Tokens />
+      <Dashboard status={data} />
+      {adding ? <AddController kind="join" onClose={() => setAdding(false)} /> : null}
     </>
   );
 }
 
-function OneNode({ node, now }: { node: Node; now: number }) {
-  const facts = node.doctor ?? [];
-  const lost = Object.entries(node.lost ?? {}).filter(([, value]) => value > 0);
-  const behind = node.desired_generation !== undefined && node.desired_generation > node.generation;
-  const lacking = facts.filter((fact) => fact.standing !== "good").length;
-  const polled =
-    node.connected === true
-      ? "connected"
-      : `last asked ${ago(node.last_poll, now)}${ago(node.last_poll, now) === "now" ? "" : " ago"}`;
+function FleetSummary({ nodes }: { nodes: Node[] }) {
+  const now = useNow() + useAhead();
+  const states = nodes.map((node) => standingOf(node, now).tone);
+  const bad = states.filter((tone) => tone === "bad").length;
+  const real = nodes.filter((node) => node.recorded !== true);
+  const services = real.reduce((sum, node) => sum + (node.workloads ?? 0), 0);
+  if (nodes.length === 0) return <span className="dim" />;
   return (
-    <section className="panel node" data-testid="node">
-      <div className="node-head">
-        <h2>{node.host_name}</h2>
+    <span className="dim">
+      {plural(nodes.length, "node")} · {bad === 0 ? "none in trouble" : `${bad} in trouble`}
+      {services === 0 ? "" : ` · ${plural(services, "service")} reported`}
+    </span>
+  );
+}
+
+function Nodes({ nodes }: { nodes: Node[] }) {
+  const search = useSearch({ strict: false }) as { node?: string };
+  const navigate = useNavigate();
+  const now = useNow() + useAhead();
+  // One node needs no click to be seen whole; "-" is the choice to see none.
+  const open = search.node ?? (nodes.length === 1 ? nodes[0]?.id : undefined);
+  const put = (node: string) =>
+    void navigate({ to: ".", replace: true, search: (old: object) => ({ ...old, node }) as never });
+  return (
+    <div className="scroll">
+      <table className="node-table">
+        <thead>
+          <tr>
+            <th>Node</th>
+            <th>State</th>
+            <th>Belongs to</th>
+            <th>Runs</th>
+            <th>Version</th>
+            <th>Kernel</th>
+            <th className="num">Services</th>
+            <th className="num">Wish</th>
+            <th>Configuration</th>
+            <th className="num">Lost</th>
+            <th className="num">Polled</th>
+          </tr>
+        </thead>
+        {nodes.map((node) => (
+          <tbody key={node.id} data-testid="node">
+            <Row
+              node={node}
+              now={now}
+              isOpen={node.id === open}
+              onOpen={() => put(node.id === open ? "-" : node.id)}
+            />
+            {node.id === open ? (
+              <tr className="node-open">
+                <td colSpan={11}>
+                  <NodeDetails node={node} now={now} />
+                </td>
+              </tr>
+            ) : null}
+          </tbody>
+        ))}
+      </table>
+    </div>
+  );
+}
+
+function Row({
+  node,
+  now,
+  isOpen,
+  onOpen,
+}: {
+  node: Node;
+  now: number;
+  isOpen: boolean;
+  onOpen: () => void;
+}) {
+  const { tone, text } = standingOf(node, now);
+  const lost = losses(node).reduce((sum, one) => sum + one.count, 0);
+  const configured = configState(node);
+  const belongs = [node.environment, node.cluster_name ?? node.cluster].filter((one) => one !== undefined);
+  return (
+    <tr className="row" aria-current={isOpen} onClick={onOpen}>
+      <td className="strong keep">
+        <button type="button" className="strong clip" aria-expanded={isOpen} title={node.id}>
+          {node.host_name}
+        </button>{" "}
         {node.recorded === true ? <span className="tag">recorded</span> : null}
-        <span className="dim" title={node.last_poll}>
-          {polled} · Sonde {node.version} · kernel {node.kernel}{" "}
-          {node.generation === 0 ? "" : ` · wish ${whole(node.generation)}`}
-          {behind ? ` · wish ${whole(node.desired_generation ?? 0)} not yet taken over` : ""}
+      </td>
+      <td className="keep">
+        <span className="state">
+          <span className={`dot ${tone}`} />
+          <span className={tone === "bad" ? "clip bad" : "clip dim"}>{text}</span>
+        </span>
+      </td>
+      <td className="clip dim">
+        {belongs.length === 0 ? <span className="faint">–</span> : belongs.join(" · ")}
+      </td>
+      <td className="clip dim">{(node.platforms ?? []).join(", ")}</td>
+      <td className="dim">{node.version}</td>
+      <td className="clip dim" title={node.kernel}>
+        {node.kernel}
+      </td>
+      <td className="num">{node.workloads ?? <span className="faint">–</span>}</td>
+      <td
+        className={isBehind(node) ? "num warn" : "num"}
+        title={isBehind(node) ? "Taken over, of those there are" : undefined}
+      >
+        {wishes(node) === "" ? <span className="faint">–</span> : wishes(node)}
+      </td>
+      <td className="clip dim" title={configured.text}>
+        {node.configuration?.hash === undefined || configured.text === "its own" ? (
+          <span className="faint">its own</span>
+        ) : (
+          <>
+            <span className={`dot ${configured.tone}`} />{" "}
+            <span className="mono">{short(node.configuration.hash)}</span>
+          </>
+        )}
+      </td>
+      <td className={lost > 0 ? "num warn" : "num faint"}>{lost === 0 ? "0" : whole(lost)}</td>
+      <td className="num faint" title={node.last_poll}>
+        {node.connected === true ? "waits" : ago(node.last_poll, now)}
+      </td>
+    </tr>
+  );
+}
+
+function Dashboard({ status }: { status: Status }) {
+  const received = Object.entries(status.received ?? {}).filter(([, value]) => value > 0);
+  return (
+    <section className="panel node">
+      <div className="node-head">
+        <h2>Dashboard</h2>
+        <span className="dim">
+          Sonde {status.version}
+          {status.storage_bytes === undefined ? "" : ` · ${plain(bytes(status.storage_bytes))} on disk`}
         </span>
       </div>
-      <p className={lost.length > 0 ? "warn" : "dim"}>
-        {lost.length === 0
-          ? "Nothing was lost since it started."
-          : `Lost since it started: ${lost.map(([reason, value]) => `${whole(value)} ${reason.replaceAll("_", " ")}`).join(" · ")}`}
+      <p className="dim">
+        {received.length === 0
+          ? "No telemetry was received since it started."
+          : `Received since it started: ${received.map(([what, value]) => `${whole(value)} ${kinds(what)}`).join(" · ")}`}
       </p>
-      {facts.length === 0 ? (
-        <p className="faint">
-          {node.recorded === true
-            ? "A recording needs nothing of this machine."
-            : "It has not said yet what the machine allows."}
-        </p>
-      ) : (
-        <table>
-          <thead>
-            <tr>
-              <th>What the machine allows</th>
-              <th>{lacking === 0 ? "" : plural(lacking, "gap")}</th>
-              <th>Found, and what to do</th>
-            </tr>
-          </thead>
-          <tbody>
-            {facts.map((fact) => {
-              const { tone, word } = standing(fact);
-              return (
-                <tr key={fact.name} data-testid="fact">
-                  <td className="name mono">{fact.name}</td>
-                  <td className="standing">
-                    <span className={`dot ${tone}`} /> {word}
-                  </td>
-                  <td className="found">
-                    {fact.found}
-                    {fact.remedy === undefined || fact.remedy === "" ? null : (
-                      <div className="dim">{fact.remedy}</div>
-                    )}
-                  </td>
-                </tr>
-              );
-            })}
-          </tbody>
-        </table>
-      )}
     </section>
   );
 }

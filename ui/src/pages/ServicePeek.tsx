@@ -1,13 +1,16 @@
 // One service in full: its key, its processes, and how it was recognised.
 import { Link } from "@tanstack/react-router";
+import { useState } from "react";
 import type { Coverage, Instance, Service, Status } from "../api/rows";
 import { spanOf } from "../frame/keys";
 import { useNow } from "../frame/live";
 import { ago, plural } from "../lib/format";
-import { by, coverage, dial, runtime, sentence, type Wish, where } from "../lib/service";
+import { by, coverage, runtime, sure, tiers, type Wish, where } from "../lib/service";
 import { Dial } from "../parts/Dial";
 import { Details, Facts, Peek } from "../parts/Peek";
-import { State } from "../parts/State";
+import { ServiceName } from "../parts/ServiceName";
+import { ServiceState } from "../parts/ServiceState";
+import { History } from "./History";
 
 interface Props {
   row: Service;
@@ -24,22 +27,11 @@ const LABEL = /^(?:k8s\.pod|container)\.label\./;
 export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
   const now = useNow();
   const instances = row["sonde.instances"] ?? [];
-  const evidence = row["sonde.evidence"] ?? [];
+  const found = tiers(row);
+  const [all, setAll] = useState(false);
   const rate = row["sonde.calls_per_minute"];
-  const node = status?.instances.find((one) => one.host_name === row["host.name"]);
-  const waits = dial(row, wish).pending && node !== undefined;
   return (
-    <Peek
-      label="Service"
-      onClose={onClose}
-      title={
-        <>
-          {row["service.name"]}{" "}
-          {row["sonde.recorded"] === true ? <span className="tag">recorded</span> : null}
-        </>
-      }
-      sub={where(row)}
-    >
+    <Peek label="Service" onClose={onClose} title={<ServiceName row={row} />} sub={where(row)}>
       <Facts
         of={[
           { name: "Calls/min", value: rate === undefined ? "–" : rate.toFixed(1) },
@@ -67,15 +59,8 @@ export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
         </Link>
       </div>
       <div className="peek-state">
-        <State of={sentence(row, wish)} whole />
+        <ServiceState row={row} wish={wish} whole />
       </div>
-      {waits ? (
-        <p className="faint">
-          {node.connected === true
-            ? `The controller on ${node.host_name} is connected.`
-            : `The controller on ${node.host_name} last asked ${ago(node.last_poll, now)} ago.`}
-        </p>
-      ) : null}
       <Details
         of={[
           { name: "key", value: row["sonde.workload.key"], mono: true },
@@ -94,15 +79,28 @@ export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
       <h3 className="section">
         <b>How it was recognised</b>
       </h3>
-      {evidence.length === 0 ? <p className="faint">Nothing is recorded about it.</p> : null}
-      <ul>
-        {evidence.map((one, i) => (
-          <li key={i}>
-            {one.provider} <span className="dim">by {by(one)}</span> <span className="mono">{one.seen}</span>{" "}
-            <span className="faint" title={one.last_seen}>
-              {one.confidence === undefined ? "" : `${one.confidence} · `}
-              {ago(one.last_seen, now)}
+      {found.length === 0 ? <p className="faint">Nothing is recorded about it.</p> : null}
+      <ul className="evidence" data-testid="evidence">
+        {found.map((tier) => (
+          <li key={tier.by}>
+            <span>{tier.found[0] === undefined ? tier.by : by(tier.found[0])}</span>
+            <span className="faint">
+              {tier.found[0] === undefined || sure(tier.found[0]).word === "" ? null : (
+                <>
+                  <span className={`dot ${sure(tier.found[0]).tone}`} /> {sure(tier.found[0]).word}
+                </>
+              )}
             </span>
+            <ul>
+              {tier.found.map((one, i) => (
+                <li key={i}>
+                  <span className="mono">{one.seen}</span> <span className="dim">{one.provider}</span>{" "}
+                  <span className="faint" title={one.last_seen}>
+                    {ago(one.last_seen, now)}
+                  </span>
+                </li>
+              ))}
+            </ul>
           </li>
         ))}
       </ul>
@@ -113,6 +111,20 @@ export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
       {instances.map((one) => (
         <Process key={one["process.pid"]} of={one} now={now} />
       ))}
+      {row["sonde.recorded"] === true ? null : (
+        <>
+          <h3 className="section">
+            <b>History</b>
+          </h3>
+          <History
+            id={row["sonde.workload.key"]}
+            nodes={status?.instances ?? []}
+            now={now}
+            all={all}
+            onAll={() => setAll(true)}
+          />
+        </>
+      )}
     </Peek>
   );
 }

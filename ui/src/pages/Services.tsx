@@ -4,18 +4,20 @@ import { useCallback, useMemo, useRef, useState } from "react";
 import type { Service } from "../api/rows";
 import { useKeys } from "../frame/keys";
 import { useNow, useServices, useStatus } from "../frame/live";
-import { ago, at, count, plural } from "../lib/format";
-import { by, matches, runtime, sentence, strongest, type Wish, where } from "../lib/service";
-import { Dial } from "../parts/Dial";
+import { Menu } from "../frame/Menu";
+import { at, plural } from "../lib/format";
+import { GROUPS, type Grouping, grouped } from "../lib/many";
+import { matches, type Wish } from "../lib/service";
 import { Empty, Failed, NoServices } from "../parts/Empty";
-import { Num } from "../parts/Num";
-import { State } from "../parts/State";
+import { Bulk } from "./Bulk";
 import { ServicePeek } from "./ServicePeek";
+import { ServiceTable } from "./ServiceTable";
 
 interface Search {
   q?: string;
   key?: string;
   service?: string;
+  group?: Grouping;
 }
 
 export function Services() {
@@ -39,13 +41,32 @@ export function Services() {
   }, []);
 
   const all = services.data ?? [];
-  const rows = all.filter(
-    (row) =>
-      matches(row, search.q ?? "") &&
-      (search.service === undefined ||
-        row["service.name"] === search.service ||
-        row["sonde.workload.key"] === search.service),
+  const groups = useMemo(
+    () =>
+      grouped(
+        (services.data ?? []).filter(
+          (row) =>
+            matches(row, search.q ?? "") &&
+            (search.service === undefined ||
+              row["service.name"] === search.service ||
+              row["sonde.workload.key"] === search.service),
+        ),
+        search.group,
+      ),
+    [services.data, search.q, search.service, search.group],
   );
+  // In the order of the page, so that j and k walk down it.
+  const rows = groups.flatMap((one) => one.rows);
+  const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
+  const [bulk, setBulk] = useState(false);
+  const chosen = rows.filter((row) => selected.has(row["sonde.workload.key"]));
+  const select = useCallback((keys: string[], on: boolean) => {
+    setSelected((old) => {
+      const next = new Set(old);
+      for (const key of keys) on ? next.add(key) : next.delete(key);
+      return next;
+    });
+  }, []);
   const open = all.find((row) => row["sonde.workload.key"] === search.key);
   const [cursor, setCursor] = useState<string>();
   const current = search.key ?? cursor;
@@ -62,6 +83,7 @@ export function Services() {
   useKeys({
     j: () => walk(1),
     k: () => walk(-1),
+    x: () => current !== undefined && select([current], !selected.has(current)),
     Enter: () => current !== undefined && put({ key: current }),
     Escape: (event) => (event.target === filter.current ? filter.current?.blur() : put({ key: undefined })),
     "/": () => filter.current?.focus(),
@@ -81,6 +103,25 @@ export function Services() {
           />
         </label>
         <Summary all={all} shown={rows.length} />
+        <span className="bar-gap" />
+        <Menu
+          label="Group by"
+          right
+          value={search.group ?? ""}
+          choices={[{ value: "", name: "none" }, ...GROUPS.map((value) => ({ value, name: value }))]}
+          onChoose={(value) => put({ group: value === "" ? undefined : (value as Grouping) })}
+        >
+          <span className="hint">Group</span> <b>{search.group ?? "none"}</b>
+        </Menu>
+        <button
+          type="button"
+          className="control"
+          disabled={chosen.length === 0}
+          title={chosen.length === 0 ? "Select services first (x)" : undefined}
+          onClick={() => setBulk(true)}
+        >
+          {chosen.length === 0 ? "Set capture …" : `Set capture for ${chosen.length} selected …`}
+        </button>
       </div>
       <div className={`panel split fill ${services.isPlaceholderData ? "stale" : ""}`}>
         <div className="list">
@@ -102,9 +143,12 @@ export function Services() {
               </div>
             </Empty>
           ) : (
-            <Table
-              rows={services.data === undefined ? undefined : rows}
+            <ServiceTable
+              groups={services.data === undefined ? undefined : groups}
+              grouping={search.group}
               open={current}
+              selected={selected}
+              onSelect={select}
               wishes={wishes}
               onWish={wish}
               onOpen={(key) => put({ key })}
@@ -114,6 +158,7 @@ export function Services() {
         </div>
         {open === undefined ? null : (
           <ServicePeek
+            key={open["sonde.workload.key"]}
             row={open}
             status={status.data}
             wish={wishes[open["sonde.workload.key"]]}
@@ -122,6 +167,14 @@ export function Services() {
           />
         )}
       </div>
+      {bulk ? (
+        <Bulk
+          rows={chosen}
+          onWish={wish}
+          onDone={() => setSelected(new Set())}
+          onClose={() => setBulk(false)}
+        />
+      ) : null}
     </>
   );
 }
@@ -136,141 +189,4 @@ function Summary({ all, shown }: { all: Service[]; shown: number }) {
     ...(fresh > 0 ? [`${fresh} discovered in the last hour`] : []),
   ];
   return <span className="dim">{all.length === 0 ? "" : parts.join(" · ")}</span>;
-}
-
-interface TableProps {
-  rows: Service[] | undefined;
-  open: string | undefined;
-  wishes: Record<string, Wish>;
-  onWish: (key: string, wish: Wish | undefined) => void;
-  onOpen: (key: string) => void;
-  narrow: boolean;
-}
-
-function Table({ rows, open, wishes, onWish, onOpen, narrow }: TableProps) {
-  const now = useNow();
-  return (
-    <table className={narrow ? "service-table narrow" : "service-table"}>
-      <thead>
-        <tr>
-          <th className="w-name">Service</th>
-          {narrow ? null : (
-            <>
-              <th className="w-where">Where</th>
-              <th className="w-runtime">Runtime</th>
-              <th className="w-to">Calls to</th>
-              <th className="w-by">Recognised by</th>
-            </>
-          )}
-          <th className="w-dial">Capture</th>
-          <th className="w-state">State</th>
-          {narrow ? null : (
-            <>
-              <th className="num w-n">Instances</th>
-              <th className="num w-n">Calls/min</th>
-              <th className="num w-seen">Seen</th>
-            </>
-          )}
-        </tr>
-      </thead>
-      <tbody>
-        {rows === undefined
-          ? Array.from({ length: 6 }, (_, i) => <BoneRow key={i} />)
-          : rows.map((row) => (
-              <Row
-                key={row["sonde.workload.key"]}
-                row={row}
-                now={now}
-                narrow={narrow}
-                selected={row["sonde.workload.key"] === open}
-                wish={wishes[row["sonde.workload.key"]]}
-                onWish={onWish}
-                onOpen={onOpen}
-              />
-            ))}
-      </tbody>
-    </table>
-  );
-}
-
-function BoneRow() {
-  return (
-    <tr>
-      {[120, 90, 70, 60, 120, 110, 150, 30, 30, 30].map((width, i) => (
-        <td key={i} className={i === 0 ? "keep" : ""}>
-          <span className="bone" style={{ width }} />
-        </td>
-      ))}
-    </tr>
-  );
-}
-
-interface RowProps extends Omit<TableProps, "rows" | "open" | "wishes"> {
-  row: Service;
-  now: number;
-  selected: boolean;
-  wish: Wish | undefined;
-}
-
-function Row({ row, now, selected, wish, onWish, onOpen, narrow }: RowProps) {
-  const key = row["sonde.workload.key"];
-  const instances = row["sonde.instances"]?.length ?? 0;
-  const rate = row["sonde.calls_per_minute"];
-  const best = strongest(row);
-  const give = useMemo(() => (value: Wish | undefined) => onWish(key, value), [key, onWish]);
-  const recognised = best === undefined ? "" : `${by(best)} ${best.seen}`;
-  return (
-    <tr
-      className="row"
-      data-testid="service-row"
-      data-key={key}
-      data-name={row["service.name"]}
-      aria-current={selected}
-      onClick={() => onOpen(key)}
-    >
-      <td className="strong keep">
-        <span className="named">
-          <button type="button" onClick={() => onOpen(key)} title={key} className="strong clip">
-            {row["service.name"]}
-          </button>
-          {row["sonde.recorded"] === true ? <span className="tag"> recorded</span> : null}
-        </span>
-      </td>
-      {narrow ? null : (
-        <>
-          <td className="clip dim" title={where(row)}>
-            {where(row)}
-          </td>
-          <td className="clip dim" title={runtime(row)}>
-            {runtime(row)}
-          </td>
-          <td className="clip dim">{(row["sonde.providers"] ?? []).join(", ")}</td>
-          <td className="clip dim" title={recognised}>
-            {recognised}
-          </td>
-        </>
-      )}
-      <td className="keep">
-        <Dial row={row} wish={wish} onWish={give} />
-      </td>
-      <td className="state-cell keep">
-        <State of={sentence(row, wish)} />
-      </td>
-      {narrow ? null : (
-        <>
-          <td className="num">{instances === 0 ? <span className="faint">–</span> : instances}</td>
-          <td className="num">
-            {rate === undefined ? (
-              <span className="faint">–</span>
-            ) : (
-              <Num of={rate < 10 ? { value: rate.toFixed(1), unit: "" } : count(rate)} exact={String(rate)} />
-            )}
-          </td>
-          <td className="num faint" title={row["sonde.last_seen"]}>
-            {ago(row["sonde.last_seen"], now)}
-          </td>
-        </>
-      )}
-    </tr>
-  );
 }

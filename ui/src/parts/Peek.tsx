@@ -15,7 +15,7 @@ export function Peek({ title, sub, label, onClose, children }: Props) {
   return (
     <aside className="peek" aria-label={label} data-testid="peek">
       <div className="peek-head">
-        <h2>{title}</h2>
+        {title}
         <span className="end">
           <kbd className="hint">j k</kbd>
           <button type="button" onClick={() => void put(location.href, null)} title="Copy a link to this">

@@ -1,0 +1,57 @@
+import { expect, test } from "vitest";
+import type { Service } from "../api/rows";
+import { effects, grouped } from "./many";
+
+const row = (name: string, more: Record<string, unknown> = {}): Service =>
+  ({
+    "service.name": name,
+    "sonde.workload.key": `h/process:${name}`,
+    "sonde.platform": "process",
+    "sonde.capture.desired": "off",
+    "sonde.capture.observed": "off",
+    "sonde.capture.state": "discovered",
+    "sonde.capture.reason": "",
+    "sonde.instances": [{ "process.pid": 7 }],
+    ...more,
+  }) as Service;
+
+test("groups by name, those without one last", () => {
+  const rows = [
+    row("a"),
+    row("b", { "k8s.namespace.name": "shop" }),
+    row("c", { "k8s.namespace.name": "ci" }),
+  ];
+  expect(grouped(rows, "namespace").map((one) => [one.name, one.rows.length])).toEqual([
+    ["ci", 1],
+    ["shop", 1],
+    ["", 1],
+  ]);
+  expect(grouped(rows, undefined)).toEqual([{ name: "", rows }]);
+});
+
+test("one level has different effects, and each is listed once", () => {
+  const on = { "sonde.capture.desired": "network", "sonde.capture.observed": "network" };
+  const rows = [
+    row("fresh"),
+    row("other"),
+    row("on", { ...on, "sonde.capture.state": "capturing" }),
+    row("still", { "sonde.instances": [], "sonde.capture.state": "stopped" }),
+    row("film", { "sonde.recorded": true }),
+    row("go", { "sonde.instances": [{ "process.pid": 1, "sonde.coverage": { extent: "not_yet" } }] }),
+  ];
+  const listed = effects(rows, "network");
+  expect(listed.map((one) => [one.acts, one.rows.map((found) => found["service.name"])])).toEqual([
+    [true, ["fresh", "other"]],
+    [true, ["still"]],
+    [true, ["go"]],
+    [false, ["on"]],
+    [false, ["film"]],
+  ]);
+  const off = effects(rows, "off").filter((one) => one.acts);
+  expect(off.flatMap((one) => one.rows.map((found) => found["service.name"]))).toEqual(["on"]);
+});
+
+test("a wish that snapped back can be made again", () => {
+  const failed = row("x", { "sonde.capture.desired": "network", "sonde.capture.state": "failed" });
+  expect(effects([failed], "network")[0]?.acts).toBe(true);
+});
