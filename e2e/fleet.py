@@ -151,7 +151,8 @@ class Node:
                 state = "capturing" if desired["level"] == "network" else "discovered"
                 known |= {"level": desired["level"], "state": state}
         configuration = self.wish.get("configuration")
-        if configuration is not None and "configuration" not in self.more:
+        tried = self.more.get("configuration", {}).get("hash")
+        if configuration is not None and configuration["hash"] != tried:
             self.more["configuration"] = {"hash": configuration["hash"]}
 
     def run(self) -> "Node":

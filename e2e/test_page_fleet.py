@@ -189,7 +189,7 @@ def test_many_are_set_at_once_after_one_question(signed_in, dashboard):
     effects = page.get_by_test_id("effects")
     expect(effects).to_contain_text("are read from their next call on; nothing is restarted")
     expect(effects).to_contain_text("do not run; they are read from their next start on")
-    page.get_by_role("button", name=re.compile("^Set ")).click()
+    page.get_by_role("dialog").get_by_role("button", name=re.compile("^Set ")).click()
     expect(row(page, "billing").get_by_test_id("state")).to_have_text("capturing", timeout=10_000)
     expect(row(page, "crawler").get_by_role("radio", name="Off")).to_be_checked()
     expect(row(page, "nightly").get_by_test_id("state")).to_have_text("stopped")
@@ -199,7 +199,7 @@ def test_many_are_set_at_once_after_one_question(signed_in, dashboard):
 
 def test_a_rule_is_tried_while_it_is_typed_and_held_when_it_is_saved(signed_in, dashboard, nodes):
     page, (first, _) = signed_in, nodes
-    page.goto(dashboard.url)
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
     page.keyboard.press("g")
     page.keyboard.press(",")
     out = page.get_by_test_id("rules-exclude")

@@ -502,7 +502,14 @@ fn state(
     let settled = observed.level == desired
         || matches!(
             observed.state,
-            State::Unsupported | State::Failed | State::Partly | State::Stopped
+            State::Unsupported
+                | State::Failed
+                | State::Partly
+                | State::Stopped
+                | State::Blocked
+                | State::Conflict
+                | State::Unhealthy
+                | State::Drifted
         );
     let known = settled || observed.state == State::Pending;
     if known && !(desired == Level::Off && observed.level != Level::Off) {

@@ -108,6 +108,25 @@ export function isLoopback(url: string): boolean {
 // What deploy/kubernetes grants, for the same reasons.
 const GRANTS = ["BPF", "PERFMON", "NET_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH", "CHECKPOINT_RESTORE"];
 
+const MOUNTS = [
+  "/sys/fs/cgroup:/sys/fs/cgroup:ro",
+  "/etc/machine-id:/etc/machine-id:ro",
+  "/etc/passwd:/etc/passwd:ro",
+  "/var/lib/sonde:/var/lib/sonde",
+  "/var/run/docker.sock:/var/run/docker.sock",
+];
+
+/** Options two or three to a line, each line continued. */
+function lines(options: string[]): string[] {
+  const all: string[] = [];
+  for (const option of options) {
+    const last = all.at(-1);
+    if (last !== undefined && last.length + option.length < 72) all[all.length - 1] = `${last} ${option}`;
+    else all.push(option);
+  }
+  return all.map((line) => `  ${line} \\`);
+}
+
 /** The commands that start a controller with a join token, to copy as they are. */
 export function commands(place: Place, url: string, { token }: Pick<MadeToken, "token">): string {
   // A token of the dashboard is letters, digits and `_`; anything else is not put into a shell.
@@ -123,10 +142,9 @@ export function commands(place: Place, url: string, { token }: Pick<MadeToken, "
     return [
       "docker run --detach --name sonde-controller --restart unless-stopped \\",
       "  --pid host --network host --cgroupns host \\",
-      `  --security-opt seccomp=unconfined --cap-drop ALL ${GRANTS.map((grant) => `--cap-add ${grant}`).join(" ")} \\`,
-      "  --volume /sys/fs/cgroup:/sys/fs/cgroup:ro --volume /var/run/docker.sock:/var/run/docker.sock \\",
-      "  --volume /etc/machine-id:/etc/machine-id:ro --volume /etc/passwd:/etc/passwd:ro \\",
-      "  --volume /var/lib/sonde:/var/lib/sonde \\",
+      "  --security-opt seccomp=unconfined --cap-drop ALL \\",
+      ...lines(GRANTS.map((grant) => `--cap-add ${grant}`)),
+      ...lines(MOUNTS.map((mount) => `--volume ${mount}`)),
       `  --env SONDE_TOKEN=${secret} \\`,
       `  sonde /usr/bin/sonde controller --dashboard ${url}`,
     ].join("\n");

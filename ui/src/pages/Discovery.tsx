@@ -32,7 +32,7 @@ const ABOUT: Record<Kind, { title: string; what: string; none: string; add: stri
   },
   providers: {
     title: "Providers",
-    what: "Hosts that serve models beside those that are known: a gateway, a vLLM of your own.",
+    what: "Hosts that serve models, such as a gateway of your own.",
     none: "None beside those that are known.",
     add: "Add a provider",
   },

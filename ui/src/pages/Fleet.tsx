@@ -174,7 +174,7 @@ function Row({
       </td>
       <td className={lost > 0 ? "num warn" : "num faint"}>{lost === 0 ? "0" : whole(lost)}</td>
       <td className="num faint" title={node.last_poll}>
-        {node.connected === true ? "waits" : ago(node.last_poll, now)}
+        {node.connected === true ? "connected" : ago(node.last_poll, now)}
       </td>
     </tr>
   );

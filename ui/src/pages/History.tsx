@@ -7,7 +7,7 @@ import { ago, clock, day } from "../lib/format";
 import { told } from "../lib/history";
 
 // Enough to see what happened lately; the rest comes with a click.
-const SHORT = 12;
+const SHORT = 8;
 
 export function History({
   id,

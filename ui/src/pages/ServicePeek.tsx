@@ -104,13 +104,6 @@ export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
           </li>
         ))}
       </ul>
-      <h3 className="section">
-        <b>Instances</b>{" "}
-        {instances.length === 0 ? "none is running" : plural(instances.length, "process", "processes")}
-      </h3>
-      {instances.map((one) => (
-        <Process key={one["process.pid"]} of={one} now={now} />
-      ))}
       {row["sonde.recorded"] === true ? null : (
         <>
           <h3 className="section">
@@ -125,6 +118,13 @@ export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
           />
         </>
       )}
+      <h3 className="section">
+        <b>Instances</b>{" "}
+        {instances.length === 0 ? "none is running" : plural(instances.length, "process", "processes")}
+      </h3>
+      {instances.map((one) => (
+        <Process key={one["process.pid"]} of={one} now={now} />
+      ))}
     </Peek>
   );
 }

@@ -62,7 +62,13 @@ export function ServiceTable(props: TableProps) {
         groups.map((group) => (
           <tbody key={group.name}>
             {grouping === undefined ? null : (
-              <GroupRow of={group} grouping={grouping} selected={selected} onSelect={onSelect} />
+              <GroupRow
+                of={group}
+                grouping={grouping}
+                span={narrow ? 3 : 10}
+                selected={selected}
+                onSelect={onSelect}
+              />
             )}
             {group.rows.map((row) => {
               const key = row["sonde.workload.key"];
@@ -116,11 +122,12 @@ function Tick({ label, keys, selected, onSelect }: TickProps) {
 interface GroupRowProps {
   of: Group;
   grouping: Grouping;
+  span: number;
   selected: ReadonlySet<string>;
   onSelect: (keys: string[], on: boolean) => void;
 }
 
-function GroupRow({ of, grouping, selected, onSelect }: GroupRowProps) {
+function GroupRow({ of, grouping, span, selected, onSelect }: GroupRowProps) {
   const name = of.name === "" ? NAMELESS[grouping] : of.name;
   return (
     <tr className="group-row" data-testid="group">
@@ -132,7 +139,7 @@ function GroupRow({ of, grouping, selected, onSelect }: GroupRowProps) {
           onSelect={onSelect}
         />
       </td>
-      <td className="keep" colSpan={10}>
+      <td className="keep" colSpan={span}>
         <b>{name}</b> <span className="faint">{plural(of.rows.length, "service")}</span>
       </td>
     </tr>

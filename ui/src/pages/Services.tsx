@@ -103,7 +103,6 @@ export function Services() {
           />
         </label>
         <Summary all={all} shown={rows.length} />
-        <span className="bar-gap" />
         <Menu
           label="Group by"
           right

@@ -160,7 +160,17 @@ fn the_dial_is_pending_until_the_controller_says_otherwise() {
         store.report(&report, NOW).unwrap();
         states(&store)[0].2
     };
-    assert_eq!(say(Level::Off, State::Failed), State::Failed);
+    // What stands in the way is said, not waited for.
+    for obstacle in [
+        State::Failed,
+        State::Blocked,
+        State::Conflict,
+        State::Unhealthy,
+        State::Drifted,
+        State::Unsupported,
+    ] {
+        assert_eq!(say(Level::Off, obstacle), obstacle);
+    }
     assert_eq!(say(Level::Network, State::Capturing), State::Capturing);
     want(&store, "a", Level::Off).unwrap();
     assert_eq!(say(Level::Network, State::Capturing), State::Pending);
