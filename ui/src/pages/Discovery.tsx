@@ -1,6 +1,6 @@
 // Rules of discovery, and what they say about each service while they are written.
 import { useMutation, useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
+import { useRef, useState } from "react";
 import { api } from "../api/client";
 import type { Provider, Rule, Rules, Service } from "../api/rows";
 import { useRules, useServices } from "../frame/live";
@@ -15,6 +15,12 @@ type Kind = "include" | "exclude" | "providers";
 interface Editing {
   kind: Kind;
   at: number;
+}
+
+/** Rules to keep, and the form that they come from. */
+interface Saved {
+  next: Rules;
+  from: Editing | undefined;
 }
 
 const ABOUT: Record<Kind, { title: string; what: string; none: string; add: string }> = {
@@ -46,13 +52,16 @@ export function Discovery() {
   const [draft, setDraft] = useState<Rules>();
   const client = useQueryClient();
   const save = useMutation({
-    mutationFn: (next: Rules) => api.setRules(next),
-    onSuccess: async (_, next) => {
+    mutationFn: ({ next }: Saved) => api.setRules(next),
+    onSuccess: async (_, { next, from }) => {
       client.setQueryData(["rules"], next);
-      end();
+      // Another one may have been opened meanwhile: that stays open.
+      if (opened.current === from) end();
       await client.invalidateQueries({ queryKey: ["services"] });
     },
   });
+  const opened = useRef(editing);
+  opened.current = editing;
   const end = () => {
     setEditing(undefined);
     setDraft(undefined);
@@ -79,7 +88,7 @@ export function Discovery() {
         setEditing({ kind, at });
       }}
       onDraft={setDraft}
-      onSave={(next) => save.mutate(next)}
+      onSave={(next) => save.mutate({ next, from: editing })}
       onEnd={end}
     />
   );
