@@ -11,65 +11,73 @@ const GAMMA: f64 = (1.0 + ALPHA) / (1.0 - ALPHA);
 /// No value has a bin beyond: the logarithm of the largest `u64`.
 const MAX_BIN: usize = 2218;
 
-/// Percentiles of non-negative whole numbers. Every `u64` has one of about 2,200 bins, which
-/// bounds the memory; only the stretch from the lowest to the highest used bin is held.
+/// Percentiles of non-negative whole numbers. Every `u64` has one of about 2,200 slots, which
+/// bounds the memory; only slots that are used are held, because most sums are of a few calls.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Sketch {
-    /// Number of the first of `bins`. The first and the last of them are never zero.
-    first: usize,
-    bins: Vec<u64>,
-    zeros: u64,
-    count: u64,
+    /// Slot and count, in order of slots; no count is zero. Slot 0 is the zeros, slot `n + 1` is
+    /// bin `n`.
+    slots: Vec<(u16, u64)>,
 }
 
 impl Sketch {
     pub(crate) fn add(&mut self, value: u64) {
-        self.count += 1;
-        if value == 0 {
-            self.zeros += 1;
-        } else {
-            self.reach(bin(value), bin(value))[0] += 1;
-        }
+        let slot = if value == 0 { 0 } else { bin(value) + 1 };
+        let _is_a_slot = self.add_slot(slot, 1);
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
-        self.count += other.count;
-        self.zeros += other.zeros;
-        if let Some(last) = other.bins.len().checked_sub(1) {
-            let sums = self.reach(other.first, other.first + last);
-            sums.iter_mut().zip(&other.bins).for_each(|(sum, count)| *sum += count);
+        if self.slots.is_empty() {
+            self.slots.clone_from(&other.slots);
+        } else if other.slots.len() <= 4 {
+            for (slot, count) in &other.slots {
+                let _is_a_slot = self.add_slot(usize::from(*slot), *count);
+            }
+        } else {
+            let mut mine = std::mem::take(&mut self.slots).into_iter().peekable();
+            for (slot, count) in &other.slots {
+                while let Some(before) = mine.next_if(|(own, _)| own < slot) {
+                    self.slots.push(before);
+                }
+                let same = mine.next_if(|(own, _)| own == slot).map_or(0, |(_, count)| count);
+                self.slots.push((*slot, count.saturating_add(same)));
+            }
+            self.slots.extend(mine);
         }
     }
 
     pub(crate) fn count(&self) -> u64 {
-        self.count
+        self.slots.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
-    /// What is needed to make the sketch anew: slot and count, in order of slots. Slot 0 is the
-    /// zeros, slot `n + 1` is bin `n`.
+    /// What is needed to make the sketch anew: slot and count, in order of slots.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (usize, u64)> {
-        let bins = (self.first + 1..).zip(self.bins.iter().copied());
-        std::iter::once((0, self.zeros)).chain(bins).filter(|(_, count)| *count > 0)
+        self.slots.iter().map(|(slot, count)| (usize::from(*slot), *count))
     }
 
-    /// Adds a slot; false, and nothing added, when there is no such slot.
+    /// Adds to a slot; false, and nothing added, when there is no such slot.
     #[must_use]
     pub(crate) fn add_slot(&mut self, slot: usize, count: u64) -> bool {
-        if slot > MAX_BIN + 1 || count == 0 {
+        let Some(slot) = u16::try_from(slot).ok().filter(|slot| usize::from(*slot) <= MAX_BIN + 1)
+        else {
+            return false;
+        };
+        if count == 0 {
             return false;
         }
-        match slot.checked_sub(1) {
-            None => self.zeros = self.zeros.saturating_add(count),
-            Some(bin) => {
-                let sum = &mut self.reach(bin, bin)[0];
-                *sum = sum.saturating_add(count);
-            }
+        match self.slots.last_mut() {
+            // A sketch that is read comes in order.
+            None => self.slots.push((slot, count)),
+            Some((last, _)) if *last < slot => self.slots.push((slot, count)),
+            Some(_) => match self.slots.binary_search_by_key(&slot, |(slot, _)| *slot) {
+                Ok(at) => self.slots[at].1 = self.slots[at].1.saturating_add(count),
+                Err(at) => self.slots.insert(at, (slot, count)),
+            },
         }
-        self.count = self.count.saturating_add(count);
         true
     }
 
-    /// The middle of each bin with the values in it, from the lowest.
+    /// The middle of each slot with the values in it, from the lowest.
     pub(crate) fn values(&self) -> impl Iterator<Item = (f64, u64)> {
         self.slots().map(|(slot, count)| (middle(slot), count))
     }
@@ -77,7 +85,8 @@ impl Sketch {
     /// The value of nearest rank: at least this share (0 to 1) of the values are not above it.
     /// `None` without values.
     pub(crate) fn percentile(&self, share: f64) -> Option<f64> {
-        if self.count == 0 {
+        let total = self.count();
+        if total == 0 {
             return None;
         }
         #[expect(
@@ -86,33 +95,15 @@ impl Sketch {
             clippy::cast_sign_loss,
             reason = "counts stay below 2^53, and the share is within 0 and 1"
         )]
-        let rank = ((share * self.count as f64).ceil() as u64).clamp(1, self.count);
-        let mut seen = self.zeros;
-        if rank <= seen {
-            return Some(0.0);
-        }
-        for (bin, count) in (self.first..).zip(&self.bins) {
-            seen += count;
+        let rank = ((share * total as f64).ceil() as u64).clamp(1, total);
+        let mut seen = 0_u64;
+        for (value, count) in self.values() {
+            seen = seen.saturating_add(count);
             if rank <= seen {
-                return Some(middle(bin + 1));
+                return Some(value);
             }
         }
         None
-    }
-
-    /// The bins from one to another, held from now on.
-    fn reach(&mut self, from: usize, to: usize) -> &mut [u64] {
-        if self.bins.is_empty() {
-            self.first = from;
-        }
-        if let Some(more) = self.first.checked_sub(from).filter(|more| *more > 0) {
-            self.bins.splice(0..0, std::iter::repeat_n(0, more));
-            self.first = from;
-        }
-        if self.bins.len() <= to - self.first {
-            self.bins.resize(to - self.first + 1, 0);
-        }
-        &mut self.bins[from - self.first..=to - self.first]
     }
 }
 

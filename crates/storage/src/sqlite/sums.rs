@@ -68,19 +68,30 @@ impl Batch {
         if self.minutes.is_empty() {
             return Ok(());
         }
-        let mut sums: BTreeMap<(By, u64, u64, i64), Tally> = BTreeMap::new();
         let levels = levels(to)?;
+        let mut sums: BTreeMap<(By, u64, i64), Tally> = BTreeMap::new();
         for ((minute, series), (model, tally)) in self.minutes {
-            for level in &levels {
-                let bucket = minute / (level / LEVELS[0]);
-                let time = bucket.saturating_mul(level.saturating_mul(1_000_000_000));
-                for (by, id) in [(By::Series, series), (By::Model, model)] {
-                    sums.entry((by, *level, time, id)).or_default().merge(&tally);
+            sums.entry((By::Model, minute, model)).or_default().merge(&tally);
+            sums.insert((By::Series, minute, series), tally);
+        }
+        let mut finer = LEVELS[0];
+        for level in LEVELS {
+            if level > finer {
+                // A wide sum is made of the next finer ones, which are fewer than the minutes.
+                let mut wide: BTreeMap<(By, u64, i64), Tally> = BTreeMap::new();
+                for ((by, bucket, id), tally) in sums {
+                    let bucket = bucket / (level / finer);
+                    wide.entry((by, bucket, id)).or_default().merge(&tally);
+                }
+                sums = wide;
+                finer = level;
+            }
+            if levels.contains(&level) {
+                for ((by, bucket, id), tally) in &sums {
+                    let time = bucket.saturating_mul(level.saturating_mul(1_000_000_000));
+                    add(to, *by, (level, time, *id), tally.clone())?;
                 }
             }
-        }
-        for ((by, level, time, id), tally) in sums {
-            add(to, by, (level, time, id), tally)?;
         }
         Ok(())
     }
