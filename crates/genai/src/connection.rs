@@ -6,8 +6,8 @@ use std::fmt;
 
 use wire::{Chunk, Direction, Event, Moment, Part, Protocol, Side, Want};
 
-use crate::ModelCall;
 use crate::exchange::{Exchange, Over};
+use crate::{ModelCall, Providers};
 
 /// What is known about a connection before its first byte.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,6 +16,8 @@ pub struct Hints {
     pub server_name: Option<String>,
     /// Port that the program connected to.
     pub server_port: Option<u16>,
+    /// Who serves models.
+    pub providers: Providers,
 }
 
 /// What a connection is, as far as it is known.

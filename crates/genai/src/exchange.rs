@@ -6,7 +6,7 @@ use wire::{Ending, Moment, Part, RequestHead, ResponseHead, Side};
 use crate::answer::{Answer, Choice, Question};
 use crate::family::{Event, Family};
 use crate::json::Scanner;
-use crate::providers::{family_of, provider_of_host, route, split_port};
+use crate::providers::{family_of, route, split_port};
 use crate::{Hints, Incomplete, ModelCall, RecognisedBy, prices};
 
 /// How the connection under an unfinished exchange ended.
@@ -60,17 +60,24 @@ const DONE: &[u8] = b"[DONE]";
 impl Exchange {
     /// An exchange whose request goes where models are asked; `None` for any other.
     pub(crate) fn of_request(hints: &Hints, head: &RequestHead, began: Moment) -> Option<Self> {
-        let (family, operation) = route(&head.path).filter(|_| head.method == "POST")?;
+        if head.method != "POST" {
+            return None;
+        }
         let authority = head.authority.as_deref().or_else(|| head.headers.get("host"));
         let (host, port) = authority.map_or((None, None), |authority| {
             let (host, port) = split_port(authority);
             (Some(host), port)
         });
         let server_name = hints.server_name.as_deref();
+        let path = head.path.as_str();
         let known =
-            host.and_then(provider_of_host).or_else(|| server_name.and_then(provider_of_host));
+            hints.providers.asked(&[host, server_name], port.or(hints.server_port), Some(path));
+        let routed = route(path);
+        let said = known.filter(|known| known.by_path).and_then(|known| known.family);
+        let (family, operation) =
+            routed.or_else(|| said.map(|family| (family, family.operation)))?;
         let recognised_by = if known.is_some() { RecognisedBy::Host } else { RecognisedBy::Shape };
-        let provider = known.unwrap_or(family.provider);
+        let provider = known.map_or(family.provider, |known| known.provider);
         let mut call = ModelCall::begun(provider, operation, recognised_by, began);
         call.server_address = host.or(server_name).map(str::to_ascii_lowercase);
         call.server_port = port.or(hints.server_port);
@@ -78,16 +85,17 @@ impl Exchange {
         call.resend_count = number(head.headers.get("x-stainless-retry-count"));
         call.traceparent =
             head.headers.get("traceparent").filter(|it| is_traceparent(it)).map(str::to_owned);
-        let speaks = family.provider == provider || std::ptr::eq(family_of(provider), family);
-        let native = known.is_some() && speaks;
+        // Where a person named only the beginning of the path, the bodies still have to agree.
+        let native = routed.is_some() && known.is_some_and(|known| known.speaks(family));
         Some(Self::new(family, call, !native))
     }
 
     /// An exchange whose request was not seen, on a connection to a known provider.
     pub(crate) fn of_answer(hints: &Hints, began: Moment) -> Option<Self> {
         let server_name = hints.server_name.as_deref()?;
-        let provider = provider_of_host(server_name)?;
-        let family = family_of(provider);
+        let known = hints.providers.asked(&[Some(server_name)], hints.server_port, None)?;
+        let provider = known.provider;
+        let family = known.family.unwrap_or_else(|| family_of(provider));
         let mut call = ModelCall::begun(provider, family.operation, RecognisedBy::Host, began);
         call.server_address = Some(server_name.to_ascii_lowercase());
         call.server_port = hints.server_port;

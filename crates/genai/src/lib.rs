@@ -2,7 +2,7 @@
 //!
 //! Start at [`Connection`]: it takes the chunks of one connection and returns
 //! the [`ModelCall`]s on it as they end. Bodies are scanned as they pass, never
-//! collected. [`provider_of_host`] is the list that discovery goes by.
+//! collected. [`Providers`] is the list that discovery goes by.
 //!
 //! This crate does no I/O, reads no clock, keeps no text that a person typed
 //! and never fails: what could not be read is absent from the call.
@@ -16,6 +16,7 @@ mod exchange;
 mod family;
 mod field;
 mod json;
+mod pattern;
 mod prices;
 mod providers;
 #[cfg(test)]
@@ -23,5 +24,6 @@ mod tests;
 
 pub use call::{Cost, Incomplete, ModelCall, RecognisedBy, Usage};
 pub use connection::{Connection, Hints, Verdict};
+pub use pattern::Pattern;
 pub use prices::PRICE_TABLE;
-pub use providers::provider_of_host;
+pub use providers::{Provider, Providers, families, provider_of_host};

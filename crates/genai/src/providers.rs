@@ -8,7 +8,10 @@ mod embeddings;
 mod openai;
 mod responses;
 
+use std::sync::Arc;
+
 use crate::family::Family;
+use crate::pattern::Pattern;
 
 /// Every family, in order of precedence.
 pub(crate) static FAMILIES: [Family; 4] =
@@ -70,6 +73,105 @@ const HOSTS: &[(&str, &str)] = &[
     ("aiplatform.googleapis.com", "gcp.vertex_ai"),
 ];
 
+/// Who serves models: the hosts that are known, and those that people added, which win.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Providers {
+    added: Arc<[Provider]>,
+}
+
+/// A host that serves models and is not in the list of those that are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provider {
+    /// Name to show.
+    pub name: String,
+    /// Pattern of the host, in lower case.
+    pub host: Pattern,
+    /// Port; any when absent.
+    pub port: Option<u16>,
+    /// Beginning of the paths of its calls; any when absent.
+    pub path: Option<String>,
+    /// Family of wire formats, one of [`families`]; told by path and shape when absent.
+    pub family: Option<String>,
+}
+
+/// What is known about who is asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) provider: &'a str,
+    /// The formats it speaks, where a person said so or its name does.
+    pub(crate) family: Option<&'static Family>,
+    /// Whether a person added it.
+    is_added: bool,
+    /// Whether a person said that all paths like this one are calls.
+    pub(crate) by_path: bool,
+}
+
+impl Providers {
+    /// The known hosts, and these.
+    pub fn new(added: Vec<Provider>) -> Self {
+        Self { added: added.into() }
+    }
+
+    /// The provider behind a host name, which may have a port; `port` is the one that was connected
+    /// to, where the name has none.
+    pub fn of_host(&self, authority: &str, port: Option<u16>) -> Option<&str> {
+        let added = self.added(authority, port, None).map(|added| added.name.as_str());
+        added.or_else(|| provider_of_host(authority))
+    }
+
+    /// Who is asked for `path` at one of these names, the first that is known.
+    pub(crate) fn asked(
+        &self,
+        names: &[Option<&str>],
+        port: Option<u16>,
+        path: Option<&str>,
+    ) -> Option<Known<'_>> {
+        let names = || names.iter().copied().flatten();
+        if let Some(added) = names().find_map(|name| self.added(name, port, path)) {
+            let family = added.family.as_deref().map(family_of);
+            let by_path = added.path.is_some() && family.is_some();
+            return Some(Known { provider: &added.name, family, is_added: true, by_path });
+        }
+        let provider = names().find_map(provider_of_host)?;
+        let family = Some(family_of(provider));
+        Some(Known { provider, family, is_added: false, by_path: false })
+    }
+
+    fn added(&self, authority: &str, port: Option<u16>, path: Option<&str>) -> Option<&Provider> {
+        if self.added.is_empty() {
+            return None;
+        }
+        let (host, own_port) = split_port(authority);
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let port = own_port.or(port);
+        let is_port = |wanted: u16| port.is_none_or(|port| port == wanted);
+        let is_path = |wanted: &str| path.is_none_or(|path| path.starts_with(wanted));
+        self.added.iter().find(|added| {
+            added.host.matches(&host)
+                && added.port.is_none_or(is_port)
+                && added.path.as_deref().is_none_or(is_path)
+        })
+    }
+}
+
+impl Known<'_> {
+    /// Whether its calls are surely in this form.
+    pub(crate) fn speaks(&self, family: &'static Family) -> bool {
+        let is_own = |own: &'static Family| {
+            std::ptr::eq(own, family) || (self.is_added && own.provider == family.provider)
+        };
+        family.provider == self.provider || self.family.is_some_and(is_own)
+    }
+}
+
+/// Names of the families of wire formats that are read.
+pub fn families() -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = FAMILIES.iter().map(|family| family.provider).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 /// The provider behind a host name, which may have a port: `api.openai.com` is `openai`.
 ///
 /// This is the list that discovery goes by; a host that is not in it may still serve models.
@@ -116,7 +218,41 @@ pub(crate) fn family_of(provider: &str) -> &'static Family {
 
 #[cfg(test)]
 mod tests {
-    use super::{provider_of_host, route, split_port};
+    use super::{Provider, Providers, families, provider_of_host, route, split_port};
+    use crate::pattern::Pattern;
+
+    fn added(host: &str, port: Option<u16>, path: Option<&str>) -> Providers {
+        Providers::new(vec![Provider {
+            name: "ours".to_owned(),
+            host: Pattern::new(host).unwrap(),
+            port,
+            path: path.map(str::to_owned),
+            family: Some("openai".to_owned()),
+        }])
+    }
+
+    #[test]
+    fn hosts_that_people_added_win_and_their_port_and_path_count() {
+        let ours = added("*.corp.example", Some(8443), Some("/llm/"));
+        assert_eq!(ours.of_host("gw.corp.example:8443", None), Some("ours"));
+        assert_eq!(ours.of_host("GW.corp.example.", Some(8443)), Some("ours"));
+        assert_eq!(ours.of_host("gw.corp.example", Some(443)), None);
+        assert_eq!(ours.of_host("gw.other.example", Some(8443)), None);
+        assert_eq!(ours.of_host("api.openai.com", Some(443)), Some("openai"));
+        let asked = |path| {
+            let names = [None, Some("gw.corp.example")];
+            ours.asked(&names, Some(8443), Some(path)).map(|known| known.by_path)
+        };
+        assert_eq!((asked("/llm/generate"), asked("/wiki")), (Some(true), None));
+        let all = added("api.openai.com", None, None);
+        assert_eq!(all.of_host("api.openai.com", Some(443)), Some("ours"));
+    }
+
+    #[test]
+    fn families_have_names_and_each_once() {
+        assert!(families().contains(&"openai") && families().contains(&"anthropic"));
+        assert!(families().windows(2).all(|pair| pair[0] < pair[1]));
+    }
 
     #[test]
     fn hosts_are_recognised_however_they_are_written() {

@@ -22,8 +22,10 @@ fn read(path: &Path, size: usize) -> (Vec<ModelCall>, Vec<Verdict>) {
         match record {
             Record::Process { .. } => {}
             Record::Connection { number, server_name, port, .. } => {
-                connections
-                    .insert(number, Connection::new(Hints { server_name, server_port: port }));
+                connections.insert(
+                    number,
+                    Connection::new(Hints { server_name, server_port: port, ..Hints::default() }),
+                );
             }
             Record::Chunk { connection, at, direction, bytes } => {
                 let connection = connections.get_mut(&connection).unwrap();

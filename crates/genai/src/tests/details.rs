@@ -3,7 +3,7 @@
 use wire::{Chunk, Direction, Moment};
 
 use super::{answer, call, request};
-use crate::{Connection, Hints, Incomplete, ModelCall, Usage};
+use crate::{Connection, Hints, Incomplete, ModelCall, Pattern, Provider, Providers, Usage};
 
 const HOST: &str = "api.openai.com";
 const PATH: &str = "/v1/chat/completions";
@@ -368,7 +368,7 @@ fn usage_is_there_if_and_only_if_its_bytes_were() {
 #[test]
 fn nothing_that_a_person_typed_is_kept() {
     let mut connection =
-        Connection::new(Hints { server_name: Some(HOST.to_owned()), server_port: None });
+        Connection::new(Hints { server_name: Some(HOST.to_owned()), ..Hints::default() });
     let question = br#"{"messages":[{"role":"user","content":"canary"}],"user":"canary","model":"m","tools":[{"x":"canary"}]}"#;
     let mut shown = String::new();
     for chunk in request(PATH, HOST, question).chunks(5) {
@@ -399,4 +399,30 @@ fn other_tiers_have_other_prices() {
         answered(&reply("flex")).usage,
         Usage { input: Some(1), output: Some(1), ..Usage::default() }
     );
+}
+
+#[test]
+fn a_provider_that_people_added_is_named_and_decoded_on_a_path_of_its_own() {
+    let reply = br#"{"id":"x","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
+    let question = br#"{"model":"m","messages":[{"role":"user","content":"q"}]}"#;
+    let provider = Provider {
+        name: "our-gateway".to_owned(),
+        host: Pattern::new("llm.*.example").unwrap(),
+        port: None,
+        path: Some("/models/".to_owned()),
+        family: Some("openai".to_owned()),
+    };
+    let hints = Hints { providers: Providers::new(vec![provider]), ..Hints::default() };
+    let calls = |path: &str, host: &str| {
+        let mut connection = Connection::new(hints.clone());
+        let asked = request(path, host, question);
+        connection.feed(Moment(1), Direction::Sent, Chunk::Bytes(&asked));
+        let answer = answer(200, "", reply);
+        connection.feed(Moment(2), Direction::Received, Chunk::Bytes(&answer))
+    };
+    let found = calls("/models/ours/generate", "llm.corp.example");
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].provider.as_str(), found[0].usage.output), ("our-gateway", Some(4)));
+    assert_eq!(calls("/wiki/ours/generate", "llm.corp.example").len(), 0);
+    assert_eq!(calls("/models/ours/generate", "llm.example").len(), 0);
 }

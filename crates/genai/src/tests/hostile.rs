@@ -8,7 +8,11 @@ use super::{answer, fixtures, request};
 use crate::{Connection, Hints, ModelCall};
 
 fn hints() -> Hints {
-    Hints { server_name: Some("api.openai.com".to_owned()), server_port: Some(443) }
+    Hints {
+        server_name: Some("api.openai.com".to_owned()),
+        server_port: Some(443),
+        ..Hints::default()
+    }
 }
 
 proptest! {
