@@ -6,6 +6,7 @@
 //! the two lists together.
 
 mod call;
+mod explanation;
 mod fleet;
 mod overview;
 mod service;
@@ -13,6 +14,7 @@ mod status;
 mod value;
 
 pub use call::{Call, Calls};
+pub use explanation::{About, Explained, Explanation, Finding, Ruling, Rulings, Step};
 pub use fleet::{Configurations, Configured, Happened, History, LayerRow, StepRow, Steps};
 pub use overview::{Bucket, ByModel, Distribution, Group, Overview, Series, ServiceModel, Stats};
 pub use service::{Evidence, Instance, Service, Services};

@@ -1,6 +1,7 @@
 //! Settings of the controller. Reading flags, environment and files is the command line's part.
 
 use contract::capture::Level;
+use contract::rules::Rules;
 use serde::Deserialize;
 use std::fmt;
 use std::path::PathBuf;
@@ -28,6 +29,9 @@ pub struct Config {
     /// Size of the buffer between kernel and controller, in bytes: a power of two.
     #[serde(default = "default_ring_bytes")]
     pub ring_bytes: u32,
+    /// Rules of discovery of this node; those of the dashboard come on top.
+    #[serde(default)]
+    pub rules: Rules,
     /// New file to record what is captured in. It holds prompts and answers.
     #[serde(default)]
     pub record: Option<PathBuf>,
@@ -52,6 +56,7 @@ impl Config {
             max_capture: default_max_capture(),
             ebpf: default_ebpf(),
             ring_bytes: default_ring_bytes(),
+            rules: Rules::default(),
             record: None,
             root: default_root(),
         }

@@ -1,41 +1,48 @@
 //! The running controller: makes the threads and the queues between them, and takes them down.
 
+use crate::asks::Asks;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::discovery::Discovery;
 use crate::event_loop::{self, Notice, Notices};
 use crate::export::{self, Sender};
+use crate::given::Given;
 use crate::kernel::{self, Grant};
 use crate::limits::Losses;
 use crate::link::Link;
-use crate::local::{self, Socket};
+use crate::local::{self, Desk, Socket};
 use crate::pipeline::{self, Pipeline};
 use crate::poll::{Agreed, KernelLosses, Poll};
 use crate::programs::Programs;
 use crate::reconcile::Ability;
 use crate::record::Recorder;
 use crate::registry::Store;
+use crate::seen::Seen;
 use crate::standing::Standings;
-use crate::watcher::{EventQueue, Orders, Watcher};
+use crate::tiers;
+use crate::watcher::{EventQueue, Input, Orders, Watcher};
+use crate::witness::Witness;
 use anyhow::Context as _;
 use contract::doctor::Fact;
 use contract::poll::Instance;
 use std::fmt;
 use std::fs;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
-use workloads::{Clients, Host, Node};
+use workloads::{Clients, Host, Node, Sockets};
 
-/// How often all processes are looked at where the kernel tells of new ones.
-const SCAN_WITH_KERNEL: Duration = Duration::from_secs(15);
-
-/// The same, where it does not.
+/// How often processes are listed where the kernel does not tell of new ones.
 const SCAN_ALONE: Duration = Duration::from_secs(5);
+
+/// Processes that may serve models and wait to be looked at.
+const MAX_CANDIDATES: usize = 1_024;
 
 /// A running controller.
 ///
@@ -46,6 +53,7 @@ pub struct Controller {
     standings: Standings,
     stop: Arc<AtomicBool>,
     orders: Orders,
+    events: EventQueue,
     socket: Option<PathBuf>,
     missing: Option<String>,
     agreed: Arc<Agreed>,
@@ -86,13 +94,23 @@ impl Controller {
         let (notices, noticed) = Notices::channel(Arc::clone(&losses));
         let clients = clients(&config, &node.host().name);
         let programs = Arc::new(Programs::of_node(node));
+        let (seen, given) = (Arc::<Seen>::default(), Given::default());
+        let sockets = Sockets::of(&config.root);
+        let telling = notices.clone();
+        let renamed = move |container: &str| {
+            telling.send(Notice::ContainerNamed(container.to_owned()));
+        };
         programs
-            .connect(&clients)
+            .connect(&clients, renamed)
             .context("cannot start the thread that asks container engines")?;
         let mut threads = Threads::default();
 
-        let sender =
-            Sender { host_name: host.name.clone(), host_id: host.id.clone(), recorded: false };
+        let sender = Sender {
+            host_name: host.name.clone(),
+            host_id: host.id.clone(),
+            given: given.clone(),
+            recorded: false,
+        };
         let (queue, exporter) =
             export::channel(link.clone(), sender, Arc::clone(&losses), Arc::clone(&stop));
         threads.spawn("export", move || exporter.run())?;
@@ -106,6 +124,15 @@ impl Controller {
             .transpose()?;
         let pipeline = pipeline::Loop {
             pipeline: Pipeline::new(Arc::clone(&losses)),
+            asks: Asks::default(),
+            witness: Witness::new(
+                Arc::clone(&programs),
+                notices.clone(),
+                Arc::clone(&losses),
+                Arc::clone(&seen),
+                sockets.clone(),
+            ),
+            interest: interested(&orders),
             programs: Arc::clone(&programs),
             notices: notices.clone(),
             queue,
@@ -118,12 +145,14 @@ impl Controller {
         let kernel_losses = KernelLosses::default();
         let watcher = Watcher {
             orders: ordered,
-            events,
+            events: events.clone(),
             notices: notices.clone(),
             losses: kernel_losses.clone(),
             stop: Arc::clone(&stop),
         };
-        let Grant { missing, facts } = start_kernel(&config, watcher, &mut threads)?;
+        let Grant { missing, mut facts } = start_kernel(&config, watcher, &mut threads)?;
+        facts.extend(tiers::facts(missing.as_deref(), sockets.can_ask_the_kernel()));
+        let (may_serve, candidates) = sync_channel(MAX_CANDIDATES);
 
         let ability =
             Ability { missing: missing.clone(), ceiling: config.max_capture, recorded: false };
@@ -133,19 +162,30 @@ impl Controller {
             store: Some(Store::new(&config.data_dir)),
             standings: standings.clone(),
             losses: Arc::clone(&losses),
+            rules: config.rules.clone(),
+            given,
             carry_out: {
                 let orders = orders.clone();
                 Box::new(move |step| orders.carry_out(step))
             },
-            scan_every: if missing.is_some() { SCAN_ALONE } else { SCAN_WITH_KERNEL },
+            tell_providers: {
+                let events = events.clone();
+                Box::new(move |providers| events.push_surely(Input::Providers(providers)))
+            },
+            // One that is not looked at for lack of room is found when it is next started.
+            may_serve: Box::new(move |process| may_serve.try_send(process).unwrap_or_default()),
+            scan_every: missing.is_some().then_some(SCAN_ALONE),
         };
         threads.spawn("reconcile", move || event_loop.run(&noticed))?;
 
         let discovery = Discovery {
-            programs,
+            programs: Arc::clone(&programs),
             notices: notices.clone(),
+            events: events.clone(),
             standings: standings.clone(),
+            sockets: sockets.clone(),
             root: config.root.clone(),
+            candidates,
             once: missing.is_none(),
         };
         threads.spawn("discovery", move || discovery.run())?;
@@ -164,7 +204,8 @@ impl Controller {
         start_polls(&poll, &mut threads)?;
         if let Some(socket) = socket {
             let stop = Arc::clone(&stop);
-            threads.spawn("socket", move || socket.serve(&poll, &stop))?;
+            let desk = Desk { poll, programs, seen, sockets, events: events.clone() };
+            threads.spawn("socket", move || socket.serve(&desk, &stop))?;
         }
         Ok(Self {
             threads,
@@ -172,6 +213,7 @@ impl Controller {
             standings,
             stop,
             orders,
+            events,
             socket: config.socket,
             missing,
             agreed,
@@ -194,6 +236,7 @@ impl Controller {
         self.stop.store(true, Ordering::Relaxed);
         self.standings.stop();
         self.orders.wake();
+        self.events.push_surely(Input::Stop);
         self.notices.send_surely(Notice::Stop);
         if let Some(socket) = &self.socket {
             local::wake(socket);
@@ -232,6 +275,11 @@ pub(crate) fn start_polls(poll: &Poll, threads: &mut Threads) -> anyhow::Result<
     let (fetch, tell) = (poll.clone(), poll.clone());
     threads.spawn("poll", move || fetch.fetch())?;
     threads.spawn("report", move || tell.tell())
+}
+
+fn interested(orders: &Orders) -> Box<dyn Fn(Vec<IpAddr>) + Send> {
+    let orders = orders.clone();
+    Box::new(move |addresses| orders.interest(addresses))
 }
 
 fn ignoring(orders: &Orders) -> Box<dyn Fn(capture::ConnectionId) + Send> {
@@ -294,7 +342,10 @@ fn instance(host: &Host) -> Instance {
 
 /// Facts about this node, for those who ask without a running controller.
 pub fn facts(config: &Config) -> Vec<Fact> {
-    kernel::facts(config, Vec::new(), None)
+    let mut facts = kernel::facts(config, Vec::new(), None);
+    let missing = (!config.ebpf).then_some("eBPF is switched off by the configuration");
+    facts.extend(tiers::facts(missing, Sockets::of(&config.root).can_ask_the_kernel()));
+    facts
 }
 
 impl fmt::Debug for Controller {

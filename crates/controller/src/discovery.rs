@@ -1,17 +1,28 @@
-//! Discovery without the kernel's help: connections that are open now, to addresses that have a
-//! known name. A hint, and shown as one; connections that open and close between two looks are missed.
+//! Discovery that does not need the kernel's events: names that this node gives to addresses,
+//! connections that are open, and programs that listen like model servers.
+//!
+//! Where the kernel tells of connections, one look at the start is enough; else open connections are
+//! listed on a timer, and those that open and close between two looks are missed. Descriptors of
+//! processes are searched only for connections whose address has a provider's name.
 
+use crate::asks::Contact;
 use crate::clock::Now;
 use crate::event_loop::{Notice, Notices, Sighting};
+use crate::names::Source;
 use crate::programs::Programs;
+use crate::registry::Presence;
+use crate::servers;
 use crate::standing::Standings;
+use crate::watcher::{EventQueue, Input};
+use capture::ProcessId;
 use contract::workload::By;
-use std::collections::HashMap;
+use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-use workloads::{Connection, hosts_file};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use workloads::{Sockets, State, hosts_file};
 
 /// How often open connections are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -24,6 +35,16 @@ const MAX_ADDRESSES: usize = 4_096;
 
 /// Port of the known providers.
 const HTTPS: u16 = 443;
+
+/// How long after its start a program that may serve models is looked at; then twice as long each
+/// time, since models take minutes to load.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
+/// Looks at a program that may serve models; the last comes some eight minutes after its start.
+const MAX_LOOKS: u32 = 9;
+
+/// Programs that may serve models and do not listen yet.
+const MAX_CANDIDATES: usize = 1_024;
 
 /// Names that are worth a question to the resolver. Which provider is behind each is not said here,
 /// but by `genai`, which knows many more.
@@ -42,88 +63,188 @@ const LOOKED_UP: [&str; 12] = [
     "openrouter.ai",
 ];
 
-/// Addresses with the names that they were seen under.
-type Names = HashMap<IpAddr, String>;
-
 /// The loop; to be run on a thread of its own, since the resolver may take its time.
 pub(crate) struct Discovery {
     pub(crate) programs: Arc<Programs>,
     pub(crate) notices: Notices,
+    pub(crate) events: EventQueue,
     pub(crate) standings: Standings,
+    pub(crate) sockets: Sockets,
     pub(crate) root: PathBuf,
-    /// Whether the kernel tells of new connections, so that one look at the start is enough.
+    /// Processes that may serve models.
+    pub(crate) candidates: Receiver<ProcessId>,
+    /// Whether the kernel tells of new connections and processes, so that one look at the start is
+    /// enough.
     pub(crate) once: bool,
 }
 
-impl Discovery {
-    /// Looks once, or until the stop.
-    pub(crate) fn run(self) {
-        let mut names = Names::new();
-        let mut looks = 0;
-        loop {
-            if looks % LOOKS_PER_LOOKUP == 0 {
-                self.look_up(&mut names);
-            }
-            looks = looks.wrapping_add(1);
-            self.look(&names);
-            if self.once || !self.standings.sleep(LOOK_EVERY) {
-                return;
-            }
-        }
-    }
+/// A program that may serve models, and when it is looked at next.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    process: ProcessId,
+    due: Instant,
+    looks: u32,
+}
 
-    /// Asks the node's own resolver, and its file of hosts, for the known names.
-    fn look_up(&self, names: &mut Names) {
-        if names.len() > MAX_ADDRESSES {
-            names.clear();
-        }
-        for host in LOOKED_UP {
-            // A name that cannot be resolved here is not asked here either.
-            let addresses = (host, HTTPS).to_socket_addrs();
-            names.extend(
-                addresses
-                    .into_iter()
-                    .flatten()
-                    .map(|address| (address.ip().to_canonical(), host.to_owned())),
-            );
+impl Discovery {
+    /// Runs until the stop.
+    #[expect(clippy::disallowed_methods, reason = "the discovery loop reads the clock")]
+    pub(crate) fn run(self) {
+        let mut names = HashSet::new();
+        let mut known = HashSet::new();
+        let mut candidates: VecDeque<Candidate> = VecDeque::new();
+        let mut seen = HashSet::new();
+        self.look_for_servers(&mut seen, &mut candidates, Instant::now());
+        let mut looks = 0_u32;
+        let mut look_due = Some(Instant::now());
+        loop {
+            let now = Instant::now();
+            if look_due.is_some_and(|due| due <= now) {
+                if looks.is_multiple_of(LOOKS_PER_LOOKUP) && !self.look_up(&mut names) {
+                    return;
+                }
+                looks = looks.wrapping_add(1);
+                self.look(&names, &mut known);
+                if !self.once {
+                    self.look_for_servers(&mut seen, &mut candidates, now);
+                }
+                look_due = (!self.once).then(|| now + LOOK_EVERY);
+            }
+            self.look_at(&mut candidates, now);
+            let due = candidates.iter().map(|candidate| candidate.due).chain(look_due).min();
+            // A stop is noticed within this time by the end of the channel.
+            let patience = due.map_or(Duration::from_secs(600), |due| {
+                due.saturating_duration_since(Instant::now())
+            });
+            match self.candidates.recv_timeout(patience) {
+                Ok(process) => push(&mut candidates, process, Instant::now()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
             if !self.standings.sleep(Duration::ZERO) {
                 return;
             }
         }
-        let listed = hosts_file(&self.root)
-            .into_iter()
-            .filter(|(name, _)| genai::provider_of_host(name).is_some());
-        names.extend(listed.map(|(name, address)| (address.to_canonical(), name)));
     }
 
-    fn look(&self, names: &Names) {
-        let connections = self.programs.node(workloads::Node::connections).unwrap_or_default();
-        let at_unix_nanos = Now::read().unix_nanos;
-        for (connection, name, provider) in hints(&connections, names) {
-            let Some(program) = self.programs.read(connection.pid) else { continue };
-            self.notices.send(Notice::Sighted(Sighting {
-                program,
-                provider: provider.to_owned(),
-                by: By::Address,
-                seen: format!("{name} ({})", connection.peer.ip()),
-                at_unix_nanos,
-            }));
+    /// Asks the node's file of hosts, and its resolver, for the known names; `false` at a stop.
+    fn look_up(&self, addresses: &mut HashSet<IpAddr>) -> bool {
+        if addresses.len() > MAX_ADDRESSES {
+            addresses.clear();
         }
+        let at = Now::read().monotonic;
+        for (name, address) in hosts_file(&self.root) {
+            addresses.insert(address.to_canonical());
+            let source = Source::HostsFile;
+            self.events.push_surely(Input::Learned { name, addresses: vec![address], source, at });
+        }
+        for host in LOOKED_UP {
+            // A name that cannot be resolved here is not asked here either.
+            let found = (host, HTTPS).to_socket_addrs().into_iter().flatten();
+            let found: Vec<IpAddr> = found.map(|address| address.ip().to_canonical()).collect();
+            addresses.extend(&found);
+            let (name, source) = (host.to_owned(), Source::Asked);
+            self.events.push_surely(Input::Learned { name, addresses: found, source, at });
+            if !self.standings.sleep(Duration::ZERO) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Finds the owners of connections to addresses that have a name and that nobody looked at.
+    fn look(&self, addresses: &HashSet<IpAddr>, known: &mut HashSet<u64>) {
+        let pids = self.sockets.pids();
+        let mut open = self.sockets.all(State::Established, &pids);
+        open.retain(|socket| addresses.contains(&socket.peer.ip()));
+        let inodes: HashSet<u64> = open.iter().map(|socket| socket.inode).collect();
+        known.retain(|inode| inodes.contains(inode));
+        let new: HashSet<u64> = inodes.difference(known).copied().collect();
+        if new.is_empty() {
+            return;
+        }
+        let owners = self.sockets.owners(&new, &pids);
+        let at = Now::read().monotonic;
+        for socket in open {
+            let Some(pid) = owners.get(&socket.inode) else { continue };
+            let ticks = self.programs.node(|node| node.start_ticks(*pid)).flatten();
+            if let Some(ticks) = ticks {
+                let process = ProcessId::from_ticks(*pid, ticks);
+                let contact = Contact { process, peer: socket.peer, at };
+                self.events.push_surely(Input::Open(contact));
+                known.insert(socket.inode);
+            }
+        }
+    }
+
+    /// Takes note of processes, not looked at before, that may serve models.
+    fn look_for_servers(
+        &self,
+        seen: &mut HashSet<u32>,
+        candidates: &mut VecDeque<Candidate>,
+        now: Instant,
+    ) {
+        let pids = self.sockets.pids();
+        let new: Vec<u32> = pids.iter().copied().filter(|pid| !seen.contains(pid)).collect();
+        *seen = if self.once { HashSet::new() } else { pids.into_iter().collect() };
+        for pid in new {
+            let executable = self.programs.node(|node| node.executable(pid)).flatten();
+            let ticks = self.programs.node(|node| node.start_ticks(pid)).flatten();
+            if executable.is_some_and(|executable| servers::may_serve(&executable))
+                && let Some(ticks) = ticks
+            {
+                let process = ProcessId::from_ticks(pid, ticks);
+                push(candidates, process, now);
+                if let Some(candidate) = candidates.back_mut() {
+                    candidate.due = now;
+                }
+            }
+        }
+    }
+
+    /// Looks at those candidates whose time has come.
+    fn look_at(&self, candidates: &mut VecDeque<Candidate>, now: Instant) {
+        let (due, rest): (VecDeque<_>, VecDeque<_>) =
+            candidates.drain(..).partition(|candidate| candidate.due <= now);
+        *candidates = rest;
+        for candidate in due {
+            let looks = candidate.looks + 1;
+            if self.is_server(candidate.process) == Some(false) && looks < MAX_LOOKS {
+                let due = now + FIRST_LOOK * 2_u32.saturating_pow(looks);
+                candidates.push_back(Candidate { due, looks, ..candidate });
+            }
+        }
+    }
+
+    /// Whether a process serves models; `None` when it is gone, or does not look like it.
+    fn is_server(&self, process: ProcessId) -> Option<bool> {
+        let program = self.programs.of(process)?;
+        let Some(server) = servers::shape(&program.instance) else {
+            self.programs.forget(process.pid);
+            return None;
+        };
+        let sockets = self.sockets.of_process(process.pid);
+        let listening = sockets.iter().filter(|socket| socket.state == State::Listening);
+        let listening: Vec<_> = listening.map(|socket| socket.local).collect();
+        let Some(place) = servers::place(server, &listening) else { return Some(false) };
+        self.notices.send(Notice::Sighted(Sighting {
+            program,
+            presence: Presence::Running,
+            provider: server.provider.to_owned(),
+            model: None,
+            by: By::Listen,
+            seen: place.to_string(),
+            at_unix_nanos: Now::read().unix_nanos,
+        }));
+        Some(true)
     }
 }
 
-/// Connections to addresses of known providers, one a process and name.
-fn hints<'a>(
-    connections: &'a [Connection],
-    names: &'a Names,
-) -> Vec<(&'a Connection, &'a str, &'static str)> {
-    let hint = |connection: &'a Connection| {
-        let name = names.get(&connection.peer.ip()).filter(|_| connection.peer.port() == HTTPS)?;
-        Some((connection, name.as_str(), genai::provider_of_host(name)?))
-    };
-    let mut hints: Vec<_> = connections.iter().filter_map(hint).collect();
-    hints.dedup_by_key(|(connection, name, _)| (connection.pid, *name));
-    hints
+fn push(candidates: &mut VecDeque<Candidate>, process: ProcessId, now: Instant) {
+    if candidates.len() >= MAX_CANDIDATES {
+        candidates.pop_front();
+    }
+    candidates.push_back(Candidate { process, due: now + FIRST_LOOK, looks: 0 });
 }
 
 #[cfg(test)]
@@ -133,26 +254,5 @@ mod tests {
     #[test]
     fn every_name_that_is_looked_up_is_known() {
         assert!(LOOKED_UP.iter().all(|host| genai::provider_of_host(host).is_some()));
-    }
-
-    #[test]
-    fn only_known_names_on_their_port_are_hints() {
-        let names = Names::from([
-            ("203.0.113.7".parse().unwrap(), "api.openai.com".to_owned()),
-            ("203.0.113.8".parse().unwrap(), "www.example.com".to_owned()),
-        ]);
-        let connection = |pid, peer: &str| Connection { pid, peer: peer.parse().unwrap() };
-        let connections = [
-            connection(1, "203.0.113.7:443"),
-            connection(1, "203.0.113.7:443"),
-            connection(2, "203.0.113.7:80"),
-            connection(3, "203.0.113.8:443"),
-            connection(4, "203.0.113.9:443"),
-        ];
-        let hints: Vec<_> = hints(&connections, &names)
-            .into_iter()
-            .map(|(c, name, provider)| (c.pid, name, provider))
-            .collect();
-        assert_eq!(hints, [(1, "api.openai.com", "openai")]);
     }
 }

@@ -7,6 +7,7 @@ mod metrics;
 mod span;
 
 use crate::clock::Now;
+use crate::given::Given;
 use crate::limits::{Loss, Losses};
 use crate::link::{Answer, Backoff, Link, chance};
 use genai::ModelCall;
@@ -54,6 +55,8 @@ pub(crate) struct Finished {
 pub(crate) struct Sender {
     pub(crate) host_name: String,
     pub(crate) host_id: String,
+    /// Names that people gave; they win.
+    pub(crate) given: Given,
     /// Whether all of it comes from a recording.
     pub(crate) recorded: bool,
 }

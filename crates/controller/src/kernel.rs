@@ -6,6 +6,7 @@ use crate::watcher::{Kernel, Wake, Watcher};
 use capture::{Capture, ConnectionId, Event, Watched};
 use contract::doctor::{Fact, Standing};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -135,6 +136,10 @@ impl Kernel for Probes {
 
     fn ignore(&mut self, connection: ConnectionId) {
         self.capture.ignore(connection);
+    }
+
+    fn interest(&mut self, addresses: &[IpAddr]) {
+        self.capture.interest(addresses);
     }
 
     fn next(&mut self, wait: Duration) -> Option<Event> {

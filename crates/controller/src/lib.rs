@@ -11,12 +11,13 @@
 //! | `export` | calls to OTLP, sent and sent again (`export`) | `Queue` | 4 096 calls |
 //! | `poll` | holds the long poll open (`poll`) | – | – |
 //! | `report` | tells every change, one after the other (`poll`) | `Standings` | the newest only |
-//! | `discovery` | finds programs by their open connections, where the kernel does not tell | – | – |
+//! | `discovery` | finds programs by their open connections and by what listens | candidates | 1 024 |
 //! | `player` | plays a recording in place of `capture` (`replay`) | – | – |
 //! | `socket` | answers the command line (`local`) | – | one caller at a time |
 //!
 //! A full queue drops what is newest and counts it (`limits`); nothing waits for the dashboard. The
-//! deciding parts are functions of values: `pipeline::Pipeline`, `reconcile::plan`, `export::span`.
+//! deciding parts are functions of values: `pipeline::Pipeline`, `asks::Asks`, `relays::Relays`,
+//! `rules::Rulebook`, `registry::Registry`, `reconcile::plan`, `export::span`.
 //!
 //! Nothing here listens on a network, and nothing that was captured is logged. A recording
 //! ([`Config::record`]) is the one place that holds what people typed; it is made on request alone.
@@ -24,27 +25,38 @@
 //! Start with [`Controller`].
 #![forbid(unsafe_code)]
 
+mod asks;
+mod bystanders;
 mod clock;
 mod config;
 mod controller;
 mod discovery;
 mod event_loop;
+mod explain;
 mod export;
+mod given;
 mod kernel;
 mod limits;
 mod link;
 mod local;
+mod names;
 mod pipeline;
 mod poll;
 mod programs;
 mod reconcile;
 mod record;
 mod registry;
+mod relays;
 mod replay;
+pub mod rules;
+mod seen;
+mod servers;
 #[cfg(test)]
 mod stand_in;
 mod standing;
+mod tiers;
 mod watcher;
+mod witness;
 
 pub use config::{Config, Token};
 pub use controller::{Controller, facts};

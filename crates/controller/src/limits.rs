@@ -18,6 +18,17 @@ pub(crate) enum Loss {
     NoticeQueueFull,
     /// Workloads beyond the limit of a node.
     WorkloadLimit,
+    /// Workloads that were stopped and made room for new ones.
+    WorkloadForgotten,
+    /// Workloads that were stopped and not seen for so long that they were forgotten.
+    WorkloadExpired,
+    /// Processes of one workload beyond the limit.
+    InstanceLimit,
+    /// Evidence, providers and models of one workload that made room for new ones.
+    EvidenceForgotten,
+    /// Programs that were seen to talk to a model and ended before they could be read; they are
+    /// shown under what the kernel said of them.
+    ProgramUnread,
     /// Spans that did not fit the export queue.
     SpanQueueFull,
     /// Spans that the receiver rejected, or refused for good.
@@ -30,13 +41,18 @@ pub(crate) enum Loss {
     RecordingLimit,
 }
 
-const ALL: [(Loss, &str); 11] = [
+const ALL: [(Loss, &str); 16] = [
     (Loss::EventQueueFull, "event_queue_full"),
     (Loss::ConnectionLimit, "connection_limit"),
     (Loss::ConnectionIdle, "connection_idle"),
     (Loss::ProgramGone, "program_gone"),
     (Loss::NoticeQueueFull, "notice_queue_full"),
     (Loss::WorkloadLimit, "workload_limit"),
+    (Loss::WorkloadForgotten, "workload_forgotten"),
+    (Loss::WorkloadExpired, "workload_expired"),
+    (Loss::InstanceLimit, "instance_limit"),
+    (Loss::EvidenceForgotten, "evidence_forgotten"),
+    (Loss::ProgramUnread, "program_unread"),
     (Loss::SpanQueueFull, "span_queue_full"),
     (Loss::SpanRejected, "span_rejected"),
     (Loss::SpanUnsent, "span_unsent"),
@@ -55,6 +71,13 @@ impl Losses {
         if let Some(counter) = index.and_then(|index| self.0.get(index)) {
             counter.fetch_add(number, Ordering::Relaxed);
         }
+    }
+
+    /// How many were lost for this reason.
+    pub(crate) fn count(&self, loss: Loss) -> u64 {
+        let index = ALL.iter().position(|(known, _)| *known == loss);
+        let counter = index.and_then(|index| self.0.get(index));
+        counter.map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
     /// What was lost, by reason; reasons that did not occur are left out.

@@ -1,29 +1,48 @@
 //! The unix socket of a controller that runs without a dashboard beside it: answers the command
 //! line with the same rows as the dashboard's API, for the owner alone (mode 0600).
 //!
-//! A small HTTP/1.1 of its own: two paths, read only, one request a connection. The controller never
+//! A small HTTP/1.1 of its own: a few paths, read only, one request a connection. The controller never
 //! listens on a network.
 
+use crate::event_loop::Notice;
+use crate::explain::{Account, Question, Sources};
 use crate::poll::Poll;
+use crate::programs::Programs;
+use crate::rules::Rulebook;
+use crate::seen::Seen;
+use crate::watcher::{EventQueue, Input};
 use anyhow::Context as _;
 use contract::capture::Level;
-use contract::row::{Node, Service, Services, Status, Time};
+use contract::row::{Explanation, Node, Rulings, Service, Services, Status, Time};
+use contract::rules::Rules;
 use contract::workload::{Key, Observed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
+use workloads::Sockets;
 
-/// A request for a path and nothing else is shorter.
-const MAX_REQUEST: usize = 8 << 10;
+/// A path, and rules to try: some hundred of them.
+const MAX_REQUEST: usize = 64 << 10;
 
 /// Longest time that one caller may take; others wait for it.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the socket answers from.
+pub(crate) struct Desk {
+    pub(crate) poll: Poll,
+    pub(crate) programs: Arc<Programs>,
+    pub(crate) seen: Arc<Seen>,
+    pub(crate) sockets: Sockets,
+    pub(crate) events: EventQueue,
+}
 
 /// The socket, until it is dropped.
 #[derive(Debug)]
@@ -60,12 +79,12 @@ impl Socket {
     }
 
     /// Answers until the stop; [`wake`] ends the waiting for the last caller.
-    pub(crate) fn serve(self, poll: &Poll, stop: &Arc<AtomicBool>) {
+    pub(crate) fn serve(self, desk: &Desk, stop: &Arc<AtomicBool>) {
         for caller in self.listener.incoming() {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
-            if let Err(error) = caller.and_then(|caller| answer(caller, poll)) {
+            if let Err(error) = caller.and_then(|caller| answer(caller, desk)) {
                 tracing::debug!(%error, "cannot answer on the socket");
             }
         }
@@ -83,7 +102,7 @@ pub(crate) fn wake(path: &Path) {
     drop(UnixStream::connect(path));
 }
 
-fn answer(mut caller: UnixStream, poll: &Poll) -> std::io::Result<()> {
+fn answer(mut caller: UnixStream, desk: &Desk) -> std::io::Result<()> {
     caller.set_read_timeout(Some(PATIENCE))?;
     caller.set_write_timeout(Some(PATIENCE))?;
     let mut request = Vec::new();
@@ -97,10 +116,17 @@ fn answer(mut caller: UnixStream, poll: &Poll) -> std::io::Result<()> {
     }
     let line = String::from_utf8_lossy(&request);
     let mut words = line.split_whitespace();
-    let path = words.nth(1).and_then(|path| path.split('?').next()).unwrap_or_default();
+    let target = words.nth(1).unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let poll = &desk.poll;
     let (status, body) = match (line.split_whitespace().next(), path) {
         (Some("GET"), "/api/v1/services") => ("200 OK", serde_json::to_vec(&services(poll))?),
         (Some("GET"), "/api/v1/status") => ("200 OK", serde_json::to_vec(&status(poll))?),
+        (Some("GET"), "/api/v1/explain") => reply(desk.explain(&value(query, "about")))?,
+        (Some("GET"), "/api/v1/rules/test") => match rules(&value(query, "rules")) {
+            Ok(rules) => reply(desk.test_rules(&value(query, "about"), rules.as_ref()))?,
+            Err(mistake) => ("400 Bad Request", error(&mistake)),
+        },
         (Some("GET"), _) => (
             "404 Not Found",
             error(
@@ -118,6 +144,78 @@ fn answer(mut caller: UnixStream, poll: &Poll) -> std::io::Result<()> {
     );
     caller.write_all(head.as_bytes())?;
     caller.write_all(&body)
+}
+
+fn reply<T: serde::Serialize>(answer: Option<T>) -> std::io::Result<(&'static str, Vec<u8>)> {
+    Ok(match answer {
+        Some(answer) => ("200 OK", serde_json::to_vec(&answer)?),
+        None => ("503 Service Unavailable", error("the controller is busy or stops; ask again")),
+    })
+}
+
+/// Rules to try; none when none are given.
+fn rules(text: &str) -> Result<Option<Rules>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_str(text).map(Some).map_err(|error| format!("cannot read the rules: {error}"))
+}
+
+/// The value of a key in a query, decoded (RFC 3986 section 2.1); empty when it is not there.
+fn value(query: &str, key: &str) -> String {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let text = pairs.filter(|(name, _)| *name == key).map(|(_, text)| text).next();
+    let mut bytes = text.unwrap_or_default().bytes();
+    let mut decoded = Vec::new();
+    while let Some(byte) = bytes.next() {
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+        decoded.push(match byte {
+            b'+' => b' ',
+            b'%' => match (digit(bytes.next()), digit(bytes.next())) {
+                (Some(high), Some(low)) => u8::try_from(high * 16 + low).unwrap_or_default(),
+                _ => b'?',
+            },
+            byte => byte,
+        });
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+impl Desk {
+    fn explain(&self, about: &str) -> Option<Explanation> {
+        let account = self.account(about)?;
+        let names_of = |addresses: Vec<IpAddr>| {
+            let (reply, answer) = sync_channel(1);
+            self.events.push(Input::NamesOf(addresses, reply));
+            answer.recv_timeout(PATIENCE).unwrap_or_default()
+        };
+        let report = self.poll.report(0, true);
+        let sources = Sources {
+            programs: &self.programs,
+            seen: &self.seen,
+            sockets: &self.sockets,
+            names_of: &names_of,
+            doctor: report.doctor.as_deref().unwrap_or_default(),
+            started_unix_nanos: report.instance.started_unix_nanos,
+        };
+        Some(account.explain(about, &sources))
+    }
+
+    /// What rules say: these, in place of the node's own, or those that hold.
+    fn test_rules(&self, about: &str, rules: Option<&Rules>) -> Option<Rulings> {
+        let account = self.account(about)?;
+        let own = rules.unwrap_or(&account.own_rules);
+        let sources = [("this node's", own), ("the dashboard's", &account.their_rules)];
+        let book = Rulebook::new(&sources, |id| self.programs.user(id));
+        Some(account.rulings(about, &book, &self.programs))
+    }
+
+    /// What the event loop knows.
+    fn account(&self, about: &str) -> Option<Account> {
+        let (reply, answer) = sync_channel(1);
+        self.poll.notices.send(Notice::Asked(Question { about: about.to_owned(), reply }));
+        answer.recv_timeout(PATIENCE).ok()
+    }
 }
 
 fn error(message: &str) -> Vec<u8> {
@@ -196,5 +294,18 @@ fn status(poll: &Poll) -> Status {
         received: BTreeMap::new(),
         storage_bytes: 0,
         storage: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_a_query_are_decoded() {
+        let query = "about=a%2Fb+c%C3%A4&rules=%7B%7D&x";
+        assert_eq!(value(query, "about"), "a/b cä");
+        assert_eq!(value(query, "rules"), "{}");
+        assert_eq!((value(query, "x"), value("a=%zz%", "a")), (String::new(), "??".to_owned()));
     }
 }

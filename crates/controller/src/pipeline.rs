@@ -1,20 +1,26 @@
-//! Events to sightings and model calls: finds the connection of each chunk, turns holes into gaps,
-//! and feeds the decoder. A function of its events; the thread around it stands at the end.
+//! Events to model calls: finds the connection of each chunk, turns holes into gaps, and feeds the
+//! decoder. A function of its events; the thread around it, which also hands on who asks whom, stands
+//! at the end.
 
+use crate::asks::{Asks, Contact};
 use crate::clock::Now;
 use crate::event_loop::{Notice, Notices, Sighting};
 use crate::export::{Finished, Queue};
 use crate::limits::{Loss, Losses};
+use crate::names::Source;
 use crate::programs::Programs;
 use crate::record::Recorder;
+use crate::registry::Presence;
 use crate::watcher::{Events, Input};
+use crate::witness::Witness;
 use capture::{ConnectionId, Event, ProcessId};
 use contract::workload::By;
-use genai::{Connection, Hints, ModelCall, RecognisedBy, Verdict};
+use genai::{Connection, Hints, ModelCall, Providers, RecognisedBy, Verdict};
 use std::collections::{BTreeMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use wire::{Chunk, Direction, Moment, Protocol};
+use wire::{Chunk, Direction, Moment, Protocol, RequestHead};
 
 /// Connections that are decoded at once; each holds at most a few megabytes, most a few kilobytes.
 const MAX_CONNECTIONS: usize = 8_192;
@@ -28,8 +34,6 @@ const SWEEP_EVERY_NANOS: u64 = 30 * 1_000_000_000;
 /// What an event meant.
 #[derive(Debug)]
 pub(crate) enum Output {
-    /// A process asked a known provider by name.
-    Sighted { process: ProcessId, provider: &'static str, server_name: String, at: Moment },
     /// A model call is complete.
     Called { process: ProcessId, call: Box<ModelCall> },
     /// A connection surely carries no model calls that can be read: nothing more of it is needed.
@@ -45,6 +49,7 @@ pub(crate) struct Pipeline {
     swept: Moment,
     /// Processes that were watched: what still comes of them is a rest.
     unwatched: HashSet<u32>,
+    providers: Providers,
     losses: Arc<Losses>,
 }
 
@@ -66,6 +71,7 @@ impl Pipeline {
             connections: BTreeMap::new(),
             swept: Moment::default(),
             unwatched: HashSet::new(),
+            providers: Providers::default(),
             losses,
         }
     }
@@ -73,16 +79,6 @@ impl Pipeline {
     /// Takes the next event, and returns what it led to.
     pub(crate) fn take(&mut self, event: Event) -> Vec<Output> {
         match event {
-            Event::Hello { process, at, server_name: Some(server_name), .. } => {
-                let provider = genai::provider_of_host(&server_name);
-                let sighted = provider.map(|provider| Output::Sighted {
-                    process,
-                    provider,
-                    server_name,
-                    at: Moment(at),
-                });
-                sighted.into_iter().collect()
-            }
             Event::Data { connection, .. } | Event::Named { connection, .. }
                 if self.unwatched.contains(&connection.process.pid) =>
             {
@@ -106,7 +102,8 @@ impl Pipeline {
     /// A program says whom it asks before the first byte; later it is too late to matter.
     fn named(&mut self, id: ConnectionId, at: Moment, server_name: String) -> Vec<Output> {
         let outputs = self.make_room(id, at);
-        let hints = Hints { server_name: Some(server_name), ..Hints::default() };
+        let server_name = Some(server_name);
+        let hints = Hints { server_name, ..self.hints() };
         self.connections.entry(id).or_insert_with(|| Reading::new(hints, at));
         outputs
     }
@@ -118,8 +115,8 @@ impl Pipeline {
         (direction, offset, bytes): (capture::Direction, u64, &[u8]),
     ) -> Vec<Output> {
         let mut outputs = self.make_room(id, at);
-        let reading =
-            self.connections.entry(id).or_insert_with(|| Reading::new(Hints::default(), at));
+        let hints = self.hints();
+        let reading = self.connections.entry(id).or_insert_with(|| Reading::new(hints, at));
         reading.last = at;
         let calls = reading.feed(at, (direction, offset, bytes));
         outputs.extend(called(id, calls));
@@ -156,6 +153,15 @@ impl Pipeline {
             decoder.map_or_else(Vec::new, |mut decoder| called(id, decoder.process_ended(at)))
         };
         ids.into_iter().flat_map(ended).collect()
+    }
+
+    /// Who serves models, from here on.
+    pub(crate) fn set_providers(&mut self, providers: Providers) {
+        self.providers = providers;
+    }
+
+    fn hints(&self) -> Hints {
+        Hints { providers: self.providers.clone(), ..Hints::default() }
     }
 
     /// A process is watched from here on.
@@ -209,8 +215,8 @@ impl Pipeline {
 
 impl Reading {
     fn new(hints: Hints, at: Moment) -> Self {
-        let is_to_provider =
-            hints.server_name.as_deref().and_then(genai::provider_of_host).is_some();
+        let name = hints.server_name.as_deref();
+        let is_to_provider = name.is_some_and(|name| hints.providers.of_host(name, None).is_some());
         Self {
             decoder: Some(Box::new(Connection::new(hints))),
             is_to_provider,
@@ -265,10 +271,14 @@ fn called(id: ConnectionId, calls: Vec<ModelCall>) -> Vec<Output> {
 /// The pipeline with the ends that its outputs go to; to be run on a thread of its own.
 pub(crate) struct Loop {
     pub(crate) pipeline: Pipeline,
+    pub(crate) asks: Asks,
+    pub(crate) witness: Witness,
     pub(crate) programs: Arc<Programs>,
     pub(crate) notices: Notices,
     pub(crate) queue: Queue,
     pub(crate) recorder: Option<Recorder>,
+    /// Asks for connections to these addresses to be told.
+    pub(crate) interest: Box<dyn Fn(Vec<IpAddr>) + Send>,
     pub(crate) ignore: Box<dyn Fn(ConnectionId) + Send>,
     pub(crate) losses: Arc<Losses>,
 }
@@ -276,20 +286,106 @@ pub(crate) struct Loop {
 impl Loop {
     /// Runs until the other end of `events` is gone.
     pub(crate) fn run(mut self, events: &Events) {
-        while let Ok(event) = events.next(Duration::from_secs(30)) {
-            match event {
-                Some(Input::Event(event)) => self.take(event),
-                Some(Input::Watched(pid)) => self.pipeline.watched(pid),
-                Some(Input::Unwatched(pid)) => self.pipeline.unwatched(pid),
+        while let Ok(input) = events.next(self.patience()) {
+            match input {
+                Some(Input::Stop) => break,
+                Some(input) => self.accept(input),
                 None => {
                     let outputs = self.pipeline.sweep(Now::read().monotonic);
                     self.carry_out(outputs);
                 }
             }
+            self.look_at_the_silent();
         }
         // What is under way at a stop neither failed nor ended: nothing is said about it.
         if let Some(recorder) = &mut self.recorder {
             recorder.save();
+        }
+    }
+
+    /// How long nothing is due.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(if self.asks.is_waiting() { 1 } else { 30 })
+    }
+
+    fn accept(&mut self, input: Input) {
+        match input {
+            Input::Event(event) => self.take(event),
+            Input::Watched(pid) => self.pipeline.watched(pid),
+            Input::Unwatched(pid) => self.pipeline.unwatched(pid),
+            Input::Providers(providers) => {
+                self.pipeline.set_providers(providers.clone());
+                self.asks.set_providers(providers);
+            }
+            Input::Learned { name, addresses, source, at } => {
+                self.asks.resolved(&name, &addresses, source, at);
+                self.tell_interest();
+            }
+            Input::Open(contact) => {
+                if let Some(ask) = self.asks.by_address(contact) {
+                    self.witness.take(ask, None, Now::read());
+                }
+            }
+            Input::NamesOf(addresses, reply) => {
+                let names = addresses.into_iter().map(|it| self.asks.names_of(it)).collect();
+                // Whoever asked may be gone.
+                drop(reply.try_send(names));
+            }
+            Input::Stop => {}
+        }
+    }
+
+    /// Connections that have not said a name by now are taken by their addresses.
+    fn look_at_the_silent(&mut self) {
+        if self.asks.is_waiting() {
+            let now = Now::read();
+            for ask in self.asks.due(now.monotonic) {
+                self.witness.take(ask, None, now);
+            }
+        }
+    }
+
+    /// Who asks whom, as far as an event tells.
+    fn asked(&mut self, event: &Event) {
+        let contact = |process: &ProcessId, peer: &SocketAddr, at: &u64| Contact {
+            process: *process,
+            peer: *peer,
+            at: Moment(*at),
+        };
+        let (ask, caller) = match event {
+            Event::Hello { process, caller, at, server_name, ech, random, peer } => {
+                let contact = contact(process, peer, at);
+                let ask = self.asks.hello(contact, server_name.clone(), *random, *ech);
+                (ask, Some(caller))
+            }
+            Event::Opening { process, caller, at, peer, bytes } => {
+                let ask = RequestHead::opening(bytes.as_bytes()).and_then(|head| {
+                    let by = if head.is_tunnel() { By::Connect } else { By::Host };
+                    Some(self.asks.request(contact(process, peer, at), head.server()?, by))
+                });
+                (ask, Some(caller))
+            }
+            Event::Resolved { at, name, addresses, .. } => {
+                self.asks.resolved(name, addresses, Source::Answer, Moment(*at));
+                (None, None)
+            }
+            Event::Connected { process, at, peer, .. } => {
+                self.asks.connected(contact(process, peer, at));
+                (None, None)
+            }
+            _ => return,
+        };
+        if let Some(ask) = ask {
+            self.witness.take(ask, caller.map(|caller| &**caller), Now::read());
+        }
+        self.tell_interest();
+    }
+
+    /// Lets the kernel tell of connections to addresses that belong to providers.
+    fn tell_interest(&mut self) {
+        let learned = self.asks.take_learned();
+        if !learned.is_empty() {
+            (self.interest)(learned);
         }
     }
 
@@ -312,10 +408,12 @@ impl Loop {
             Event::Exited { process, .. } => Some(Notice::Exited(*process)),
             _ => None,
         };
+        self.asked(&event);
         let outputs = self.pipeline.take(event);
         self.carry_out(outputs);
         if let Some(Notice::Started { process, .. } | Notice::Exited(process)) = &notice {
             self.programs.forget(process.pid);
+            self.witness.ended(*process);
         }
         if let Some(notice) = notice {
             self.notices.send(notice);
@@ -326,41 +424,12 @@ impl Loop {
         let now = Now::read();
         for output in outputs {
             match output {
-                Output::Sighted { process, provider, server_name, at } => {
-                    self.sighted(process, (provider, By::Sni, server_name), now.wall(at));
-                }
                 Output::Called { process, call } => self.called(process, *call, now),
                 Output::Ignored(connection) => (self.ignore)(connection),
                 Output::Unreadable { process, why } => {
                     self.notices.send(Notice::Unreadable { process, why });
                 }
             }
-        }
-    }
-
-    fn sighted(
-        &self,
-        process: ProcessId,
-        (provider, by, seen): (&str, By, String),
-        at_unix_nanos: u64,
-    ) {
-        let known = self.programs.of(process);
-        // A process that speaks TLS has its library by now, if it has one.
-        let program = match known {
-            Some(program) if program.instance.tls.is_none() => {
-                self.programs.read(process.pid).or(Some(program))
-            }
-            known => known,
-        };
-        match program {
-            Some(program) => self.notices.send(Notice::Sighted(Sighting {
-                program,
-                provider: provider.to_owned(),
-                by,
-                seen,
-                at_unix_nanos,
-            })),
-            None => self.losses.add(Loss::ProgramGone, 1),
         }
     }
 
@@ -375,7 +444,9 @@ impl Loop {
         });
         self.notices.send(Notice::Sighted(Sighting {
             program: Arc::clone(&program),
+            presence: Presence::Running,
             provider: call.provider.clone(),
+            model: call.response_model.clone().or_else(|| call.request_model.clone()),
             by: By::Call,
             seen,
             at_unix_nanos: now.wall(call.ended),

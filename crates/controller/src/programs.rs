@@ -1,9 +1,9 @@
 //! Programs that were read once: the process of a call may be gone when its call ends.
 
-use capture::ProcessId;
+use capture::{Caller, ProcessId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use workloads::{Clients, Node, Program};
+use workloads::{Clients, Node, Program, Remains};
 
 /// Programs that are remembered; then those that ended are forgotten.
 const MAX_PROGRAMS: usize = 8_192;
@@ -37,12 +37,19 @@ impl Programs {
     }
 
     /// Starts to ask engines of containers and the cluster; what they name anew is read anew.
-    pub(crate) fn connect(self: &Arc<Self>, clients: &Clients) -> std::io::Result<()> {
+    ///
+    /// `tell` is told the id of each container that has another name now.
+    pub(crate) fn connect(
+        self: &Arc<Self>,
+        clients: &Clients,
+        tell: impl Fn(&str) + Send + Sync + 'static,
+    ) -> std::io::Result<()> {
         let Source::Node(node) = &self.source else { return Ok(()) };
         let programs = Arc::downgrade(self);
         let renamed = move |container: &str| {
             if let Some(programs) = programs.upgrade() {
                 programs.forget_container(container);
+                tell(container);
             }
         };
         lock(node).connect(clients, renamed)
@@ -82,11 +89,32 @@ impl Programs {
         Some(program)
     }
 
+    /// The program of a process that ended before it was read, as the kernel said it was: under the
+    /// name that it called itself. `None` for a recording.
+    pub(crate) fn unread(&self, process: ProcessId, caller: &Caller) -> Option<Arc<Program>> {
+        let remains = Remains {
+            pid: process.pid,
+            start_ticks: process.start_time / capture::TICK_NANOS,
+            parent: caller.parent.map_or(0, |parent| parent.pid),
+            user: caller.user,
+            name: &caller.name,
+            executable: caller.program.as_ref().and_then(|program| program.executable.to_str()),
+            arguments: caller.program.as_ref().map(|program| program.arguments.as_bytes()),
+            cgroup: caller.program.as_ref().map(|program| program.cgroup.as_str()),
+        };
+        self.node(|node| Arc::new(node.remains(&remains)))
+    }
+
     /// Forgets a process that ended, or that runs another program now.
     pub(crate) fn forget(&self, pid: u32) {
         if matches!(self.source, Source::Node(_)) {
             lock(&self.known).remove(&pid);
         }
+    }
+
+    /// Name of a user by its number; the number where it has none.
+    pub(crate) fn user(&self, id: u32) -> String {
+        self.node(|node| node.user_name(id)).unwrap_or_else(|| id.to_string())
     }
 
     /// Asks the node; `None` for a recording.

@@ -1,14 +1,13 @@
-//! The workloads that are known on this node, and what of them survives a restart.
+//! The workloads that are known on this node. A value; `kept` is its form on disk.
 
-use contract::capture::Level;
-use contract::poll::Desired;
-use contract::workload::{Evidence, Key, Platform};
+mod kept;
+
+use crate::limits::Loss;
+use crate::rules::Subject;
+use contract::workload::{By, Evidence, Key, Platform};
+pub(crate) use kept::{Kept, Store, Wishes};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use workloads::Program;
 
@@ -18,39 +17,64 @@ const MAX_WORKLOADS: usize = 1_000;
 /// Kinds of evidence of one workload: providers times hosts.
 const MAX_EVIDENCE: usize = 16;
 
-/// Executables of one workload.
+/// Executables, and users, of one workload.
 const MAX_EXECUTABLES: usize = 16;
 
-/// Processes of one workload.
+/// Running processes of one workload.
 const MAX_INSTANCES: usize = 512;
 
-/// Version of the file.
-const VERSION: u32 = 1;
+/// Instances of one workload that ended and are remembered.
+const MAX_ENDED: usize = 16;
 
-/// The file has about 1 KB a workload.
-const MAX_FILE: u64 = 64 << 20;
+/// Providers of one workload; there are some fifty.
+const MAX_PROVIDERS: usize = 64;
+
+/// Models of one workload; a gateway asks for many.
+const MAX_MODELS: usize = 128;
+
+/// How long a workload that is stopped and was not seen is remembered: three months.
+const RETENTION_NANOS: u64 = 90 * 24 * 60 * 60 * 1_000_000_000;
 
 /// All workloads that were seen to talk to a model, running or not.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     workloads: BTreeMap<Key, Workload>,
+    /// Workloads that the rules leave out: remembered, and neither shown nor watched.
+    hidden: BTreeMap<Key, Workload>,
     /// Which workload a process was last seen in.
     processes: HashMap<u32, Key>,
+    forgotten: Vec<(Loss, u64)>,
 }
 
 /// One workload.
 #[derive(Debug, Clone)]
 pub(crate) struct Workload {
+    /// Name that it has without a person's help.
     pub(crate) name: String,
     pub(crate) platform: Platform,
     pub(crate) attributes: BTreeMap<String, String>,
     pub(crate) evidence: Vec<Evidence>,
+    /// Providers that it was seen to ask.
+    pub(crate) providers: BTreeMap<String, Span>,
+    /// Models that it was seen to ask for.
+    pub(crate) models: BTreeMap<String, Span>,
     pub(crate) first_seen_unix_nanos: u64,
     pub(crate) last_seen_unix_nanos: u64,
     /// Executables that its processes ran, by which new ones are recognised cheaply.
     pub(crate) executables: BTreeSet<String>,
+    /// Users that its processes ran as.
+    pub(crate) users: BTreeSet<String>,
     /// Running processes, by id.
     pub(crate) instances: BTreeMap<u32, Running>,
+    /// Those that ended, oldest first.
+    pub(crate) ended: VecDeque<Ended>,
+}
+
+/// From when to when something was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Span {
+    pub(crate) first_unix_nanos: u64,
+    pub(crate) last_unix_nanos: u64,
 }
 
 /// A running process of a workload.
@@ -61,80 +85,99 @@ pub(crate) struct Running {
     pub(crate) talks: bool,
 }
 
-/// What survives a restart.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Kept {
-    version: u32,
-    /// Generation of the wishes below.
-    pub(crate) generation: u64,
-    /// The last wishes, which hold until a dashboard says otherwise.
-    pub(crate) desired: Vec<Desired>,
-    workloads: Vec<KeptWorkload>,
+/// A process of a workload that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    pub(crate) pid: u32,
+    pub(crate) started_unix_nanos: u64,
+    /// When it was noticed.
+    pub(crate) ended_unix_nanos: u64,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct KeptWorkload {
-    key: Key,
-    name: String,
-    platform: Platform,
-    attributes: BTreeMap<String, String>,
-    evidence: Vec<Evidence>,
-    first_seen_unix_nanos: u64,
-    last_seen_unix_nanos: u64,
-    executables: BTreeSet<String>,
+/// Whether a program runs that was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It was read, and runs.
+    Running,
+    /// It ended before anybody looked.
+    Gone,
 }
 
 impl Registry {
-    /// All workloads, by key.
+    /// All workloads that count, by key.
     pub(crate) fn workloads(&self) -> &BTreeMap<Key, Workload> {
         &self.workloads
     }
 
-    /// Whether a workload with this key was seen.
+    /// Whether a workload with this key was seen, and counts.
     pub(crate) fn knows(&self, key: &Key) -> bool {
         self.workloads.contains_key(key)
     }
 
-    /// Notes that a program was seen to talk to a model; `false` when there is no room for it.
-    pub(crate) fn sighted(&mut self, program: &Arc<Program>, evidence: Evidence) -> bool {
-        if !self.knows(&program.key) && !self.make_room() {
+    /// Notes that a program was seen to talk to a model, and which one; `false` when there is no
+    /// room for it.
+    pub(crate) fn sighted(
+        &mut self,
+        program: &Arc<Program>,
+        evidence: Evidence,
+        model: Option<String>,
+        presence: Presence,
+    ) -> bool {
+        let key = &program.key;
+        if let Some(hidden) = self.hidden.remove(key) {
+            self.workloads.insert(key.clone(), hidden);
+        }
+        if !self.knows(key) && !self.make_room() {
             return false;
         }
         let at = evidence.last_seen_unix_nanos;
-        let workload = self.workloads.entry(program.key.clone()).or_insert_with(|| Workload {
-            name: program.name.clone(),
-            platform: program.platform,
-            attributes: program.attributes.clone(),
-            evidence: Vec::new(),
-            first_seen_unix_nanos: at,
-            last_seen_unix_nanos: at,
-            executables: BTreeSet::new(),
-            instances: BTreeMap::new(),
-        });
+        let workload =
+            self.workloads.entry(key.clone()).or_insert_with(|| Workload::new(program, at));
+        workload.first_seen_unix_nanos = workload.first_seen_unix_nanos.min(at);
         workload.last_seen_unix_nanos = workload.last_seen_unix_nanos.max(at);
-        workload.witness(evidence);
-        self.joined(program);
-        if let Some(running) = self.running_mut(program.instance.pid) {
-            running.talks = true;
+        let forgotten = &mut self.forgotten;
+        note(&mut workload.providers, &evidence.provider, at, MAX_PROVIDERS, forgotten);
+        if let Some(model) = model {
+            note(&mut workload.models, &model, at, MAX_MODELS, forgotten);
+        }
+        workload.witness(evidence, forgotten);
+        match presence {
+            Presence::Running => {
+                self.joined(program);
+                if let Some(running) = self.running_mut(program.instance.pid) {
+                    running.talks = true;
+                }
+            }
+            Presence::Gone => workload.remember(program, at),
         }
         true
     }
 
     /// Notes that a process runs a program of a known workload; of others nothing is kept.
-    pub(crate) fn joined(&mut self, program: &Arc<Program>) {
+    ///
+    /// A process that is the same and has another key now was not known well enough before: what is
+    /// known of its workload goes with it. Gives the key that it had and the one that it has then.
+    pub(crate) fn joined(&mut self, program: &Arc<Program>) -> Option<(Key, Key)> {
         let pid = program.instance.pid;
-        if self.processes.get(&pid).is_some_and(|key| *key != program.key) {
-            self.left(pid);
+        let before = self.processes.get(&pid).filter(|key| **key != program.key).cloned();
+        let mut moved = None;
+        if let Some(before) = before {
+            let is_same = self.running(pid).is_some_and(|known| is_same(&known.program, program));
+            self.processes.remove(&pid);
+            if let Some(workload) = self.workloads.get_mut(&before) {
+                workload.instances.remove(&pid);
+            }
+            if is_same {
+                self.identified(&before, program);
+                moved = Some((before, program.key.clone()));
+            }
         }
-        let Some(workload) = self.workloads.get_mut(&program.key) else { return };
+        let Some(workload) = self.workloads.get_mut(&program.key) else { return moved };
         if workload.instances.len() >= MAX_INSTANCES && !workload.instances.contains_key(&pid) {
-            return;
+            self.forgotten.push((Loss::InstanceLimit, 1));
+            return moved;
         }
-        workload.name.clone_from(&program.name);
-        workload.attributes.clone_from(&program.attributes);
-        if workload.executables.len() < MAX_EXECUTABLES {
-            workload.executables.insert(program.instance.executable.clone());
-        }
+        workload.update(program);
         let before = workload
             .instances
             .get(&pid)
@@ -142,14 +185,116 @@ impl Registry {
         let talks = before.is_some_and(|running| running.talks);
         workload.instances.insert(pid, Running { program: Arc::clone(program), talks });
         self.processes.insert(pid, program.key.clone());
+        moved
     }
 
-    /// Notes that a process ended.
-    pub(crate) fn left(&mut self, pid: u32) {
-        let Some(key) = self.processes.remove(&pid) else { return };
-        if let Some(workload) = self.workloads.get_mut(&key) {
-            workload.instances.remove(&pid);
+    /// What was known under a provisional key is known under the real one; the old row goes with the
+    /// last of its processes.
+    fn identified(&mut self, before: &Key, program: &Arc<Program>) {
+        let Some(old) = self.workloads.get(before).cloned() else { return };
+        let new = self
+            .workloads
+            .entry(program.key.clone())
+            .or_insert_with(|| Workload::new(program, old.first_seen_unix_nanos));
+        new.first_seen_unix_nanos = new.first_seen_unix_nanos.min(old.first_seen_unix_nanos);
+        new.last_seen_unix_nanos = new.last_seen_unix_nanos.max(old.last_seen_unix_nanos);
+        let forgotten = &mut self.forgotten;
+        for (known, more, limit) in [
+            (&mut new.providers, &old.providers, MAX_PROVIDERS),
+            (&mut new.models, &old.models, MAX_MODELS),
+        ] {
+            for (name, span) in more {
+                note(known, name, span.first_unix_nanos, limit, forgotten);
+                note(known, name, span.last_unix_nanos, limit, forgotten);
+            }
         }
+        for evidence in old.evidence {
+            new.witness(evidence, forgotten);
+        }
+        new.ended.extend(old.ended);
+        if old.instances.is_empty() {
+            self.workloads.remove(before);
+        }
+    }
+
+    /// Notes that a process ended, or runs another program now.
+    pub(crate) fn left(&mut self, pid: u32, at_unix_nanos: u64) {
+        let Some(key) = self.processes.remove(&pid) else { return };
+        if let Some(workload) = self.workloads.get_mut(&key)
+            && let Some(running) = workload.instances.remove(&pid)
+        {
+            workload.remember(&running.program, at_unix_nanos);
+        }
+    }
+
+    /// Takes back that a process asked for a name: it only passes on what others ask. Gives whether
+    /// anything was taken back; a workload without any other evidence is forgotten.
+    pub(crate) fn retract(&mut self, pid: u32, name: &str) -> bool {
+        let Some(key) = self.processes.get(&pid).cloned() else { return false };
+        let Some(workload) = self.workloads.get_mut(&key) else { return false };
+        let before = workload.evidence.len();
+        workload.evidence.retain(|known| known.seen != name || known.by == By::Call);
+        if workload.evidence.len() == before {
+            return false;
+        }
+        let Workload { evidence, providers, .. } = workload;
+        providers.retain(|provider, _| evidence.iter().any(|known| known.provider == *provider));
+        if workload.evidence.is_empty() {
+            let pids: Vec<u32> = workload.instances.keys().copied().collect();
+            self.workloads.remove(&key);
+            pids.iter().for_each(|pid| drop(self.processes.remove(pid)));
+        }
+        true
+    }
+
+    /// Shows those workloads that count, and hides the others.
+    ///
+    /// `counts` is asked about every process that runs, and about a workload as a whole when none
+    /// does. What is hidden stays known, so that a rule that is taken back brings it back.
+    pub(crate) fn judge(&mut self, counts: impl Fn(&Subject) -> bool) {
+        for (key, mut workload) in std::mem::take(&mut self.hidden) {
+            workload.instances.clear();
+            self.workloads.insert(key, workload);
+        }
+        for (key, mut workload) in std::mem::take(&mut self.workloads) {
+            let had_instances = !workload.instances.is_empty();
+            workload.instances.retain(|pid, running| {
+                let stays = counts(&Subject::of(&running.program, &workload.name));
+                if !stays {
+                    self.processes.remove(pid);
+                }
+                stays
+            });
+            let whole = || counts(&workload.subject(&key));
+            let is_shown = !workload.instances.is_empty() || (!had_instances && whole());
+            let place = if is_shown { &mut self.workloads } else { &mut self.hidden };
+            place.insert(key, workload);
+        }
+    }
+
+    /// Workloads that the rules leave out.
+    pub(crate) fn hidden(&self) -> &BTreeMap<Key, Workload> {
+        &self.hidden
+    }
+
+    /// Forgets what is stopped and was not seen for three months.
+    pub(crate) fn expire(&mut self, now_unix_nanos: u64) {
+        let is_kept = |workload: &Workload| {
+            let unseen = now_unix_nanos.saturating_sub(workload.last_seen_unix_nanos);
+            !workload.instances.is_empty() || unseen <= RETENTION_NANOS
+        };
+        let before = self.workloads.len() + self.hidden.len();
+        self.workloads.retain(|_, workload| is_kept(workload));
+        self.hidden.retain(|_, workload| is_kept(workload));
+        let gone = before - self.workloads.len() - self.hidden.len();
+        if gone > 0 {
+            self.forgotten.push((Loss::WorkloadExpired, u64::try_from(gone).unwrap_or_default()));
+        }
+    }
+
+    /// What was forgotten since the last time, by reason.
+    pub(crate) fn take_forgotten(&mut self) -> Vec<(Loss, u64)> {
+        std::mem::take(&mut self.forgotten)
     }
 
     /// The process with this id, when it belongs to a workload.
@@ -163,85 +308,83 @@ impl Registry {
 
     /// Ids and starts of all processes of workloads.
     pub(crate) fn processes(&self) -> Vec<(u32, u64)> {
-        let of = |workload: &Workload| {
-            workload
-                .instances
-                .iter()
-                .map(|(pid, running)| (*pid, running.program.start_ticks))
-                .collect::<Vec<_>>()
-        };
-        self.workloads.values().flat_map(of).collect()
+        let instances = self.workloads.values().flat_map(|workload| &workload.instances);
+        instances.map(|(pid, running)| (*pid, running.program.start_ticks)).collect()
     }
 
     /// Forgets the longest unseen stopped workload when there is no room for one more.
     fn make_room(&mut self) -> bool {
-        if self.workloads.len() < MAX_WORKLOADS {
+        if self.workloads.len() + self.hidden.len() < MAX_WORKLOADS {
             return true;
         }
-        let stopped = self.workloads.iter().filter(|(_, workload)| workload.instances.is_empty());
-        let Some(oldest) = stopped
-            .min_by_key(|(_, workload)| workload.last_seen_unix_nanos)
-            .map(|(key, _)| key.clone())
-        else {
+        let oldest = |of: &BTreeMap<Key, Workload>| {
+            let stopped = of.iter().filter(|(_, workload)| workload.instances.is_empty());
+            stopped
+                .min_by_key(|(_, workload)| workload.last_seen_unix_nanos)
+                .map(|(key, _)| key.clone())
+        };
+        if let Some(key) = oldest(&self.hidden) {
+            self.hidden.remove(&key);
+        } else if let Some(key) = oldest(&self.workloads) {
+            self.workloads.remove(&key);
+        } else {
             return false;
-        };
-        self.workloads.remove(&oldest);
+        }
+        self.forgotten.push((Loss::WorkloadForgotten, 1));
         true
-    }
-
-    /// What has to survive a restart.
-    pub(crate) fn to_keep(&self, generation: u64, desired: &BTreeMap<Key, Level>) -> Kept {
-        let kept = |(key, workload): (&Key, &Workload)| KeptWorkload {
-            key: key.clone(),
-            name: workload.name.clone(),
-            platform: workload.platform,
-            attributes: workload.attributes.clone(),
-            evidence: workload.evidence.clone(),
-            first_seen_unix_nanos: workload.first_seen_unix_nanos,
-            last_seen_unix_nanos: workload.last_seen_unix_nanos,
-            executables: workload.executables.clone(),
-        };
-        Kept {
-            version: VERSION,
-            generation,
-            desired: desired
-                .iter()
-                .map(|(key, level)| Desired {
-                    key: key.clone(),
-                    level: *level,
-                    agent: None,
-                    generation: 0,
-                })
-                .collect(),
-            workloads: self.workloads.iter().map(kept).collect(),
-        }
-    }
-
-    /// The registry before the restart; its processes have to be found again.
-    pub(crate) fn from_kept(kept: &Kept) -> Self {
-        let workload = |kept: &KeptWorkload| {
-            let workload = Workload {
-                name: kept.name.clone(),
-                platform: kept.platform,
-                attributes: kept.attributes.clone(),
-                evidence: kept.evidence.iter().take(MAX_EVIDENCE).cloned().collect(),
-                first_seen_unix_nanos: kept.first_seen_unix_nanos,
-                last_seen_unix_nanos: kept.last_seen_unix_nanos,
-                executables: kept.executables.iter().take(MAX_EXECUTABLES).cloned().collect(),
-                instances: BTreeMap::new(),
-            };
-            (kept.key.clone(), workload)
-        };
-        Self {
-            workloads: kept.workloads.iter().take(MAX_WORKLOADS).map(workload).collect(),
-            processes: HashMap::new(),
-        }
     }
 }
 
 impl Workload {
+    fn new(program: &Program, at_unix_nanos: u64) -> Self {
+        Self {
+            name: program.name.clone(),
+            platform: program.platform,
+            attributes: program.attributes.clone(),
+            evidence: Vec::new(),
+            providers: BTreeMap::new(),
+            models: BTreeMap::new(),
+            first_seen_unix_nanos: at_unix_nanos,
+            last_seen_unix_nanos: at_unix_nanos,
+            executables: BTreeSet::new(),
+            users: BTreeSet::new(),
+            instances: BTreeMap::new(),
+            ended: VecDeque::new(),
+        }
+    }
+
+    /// Takes over what its newest process says about it.
+    fn update(&mut self, program: &Program) {
+        self.name.clone_from(&program.name);
+        self.attributes.clone_from(&program.attributes);
+        if self.executables.len() < MAX_EXECUTABLES {
+            self.executables.insert(program.instance.executable.clone());
+        }
+        if self.users.len() < MAX_EXECUTABLES {
+            self.users.insert(program.instance.user.clone());
+        }
+    }
+
+    /// Remembers a process that ended.
+    fn remember(&mut self, program: &Program, at_unix_nanos: u64) {
+        let ended = Ended {
+            pid: program.instance.pid,
+            started_unix_nanos: program.instance.started_unix_nanos,
+            ended_unix_nanos: at_unix_nanos,
+        };
+        let is_same = |known: &Ended| {
+            known.pid == ended.pid && known.started_unix_nanos == ended.started_unix_nanos
+        };
+        if !self.ended.iter().any(is_same) {
+            self.ended.push_back(ended);
+        }
+        while self.ended.len() > MAX_ENDED {
+            self.ended.pop_front();
+        }
+    }
+
     /// Adds evidence, or renews what is there; the oldest goes when there is too much.
-    fn witness(&mut self, evidence: Evidence) {
+    fn witness(&mut self, evidence: Evidence, forgotten: &mut Vec<(Loss, u64)>) {
         let same = |known: &&mut Evidence| {
             known.provider == evidence.provider
                 && known.by == evidence.by
@@ -253,183 +396,59 @@ impl Workload {
             return;
         }
         if self.evidence.len() >= MAX_EVIDENCE {
-            let oldest = self
-                .evidence
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, known)| known.last_seen_unix_nanos);
+            let known = self.evidence.iter().enumerate();
+            let oldest = known.min_by_key(|(_, known)| known.last_seen_unix_nanos);
             if let Some((index, _)) = oldest {
                 self.evidence.swap_remove(index);
+                forgotten.push((Loss::EvidenceForgotten, 1));
             }
         }
         self.evidence.push(evidence);
         self.evidence
             .sort_by(|a, b| (a.by, &a.provider, &a.seen).cmp(&(b.by, &b.provider, &b.seen)));
     }
-}
 
-/// The file that [`Kept`] is kept in.
-#[derive(Debug)]
-pub(crate) struct Store {
-    file: PathBuf,
-}
-
-impl Store {
-    /// The file of this data directory.
-    pub(crate) fn new(data_dir: &Path) -> Self {
-        Self { file: data_dir.join("controller.json") }
-    }
-
-    /// What was kept; nothing at the first start.
-    ///
-    /// A file that cannot be understood is set aside rather than lost or obeyed.
-    pub(crate) fn load(&self) -> Kept {
-        let text = match fs::metadata(&self.file) {
-            Ok(metadata) if metadata.len() > MAX_FILE => Err(ErrorKind::FileTooLarge.into()),
-            Ok(_) => fs::read(&self.file),
-            Err(error) => Err(error),
-        };
-        let error = match text {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Kept::default(),
-            Err(error) => error.to_string(),
-            Ok(text) => match serde_json::from_slice::<Kept>(&text) {
-                Ok(kept) if kept.version == VERSION => return kept,
-                Ok(kept) => format!("version {} is not {VERSION}", kept.version),
-                Err(error) => error.to_string(),
-            },
-        };
-        let aside = self.file.with_extension("json.unreadable");
-        tracing::warn!(error, file = %self.file.display(), aside = %aside.display(), "cannot read what was kept; starting anew");
-        if let Err(error) = fs::rename(&self.file, &aside) {
-            tracing::warn!(%error, "cannot set the file aside");
+    /// What rules look at while none of its processes runs.
+    pub(crate) fn subject(&self, key: &Key) -> Subject {
+        Subject {
+            name: self.name.clone(),
+            key: key.0.clone(),
+            attributes: self.attributes.clone(),
+            users: self.users.clone(),
+            paths: self.executables.clone(),
         }
-        Kept::default()
     }
+}
 
-    /// Replaces the file as a whole: after a crash it is either the old one or the new one.
-    ///
-    /// # Errors
-    ///
-    /// When the directory cannot be written; the old file stands then.
-    pub(crate) fn save(&self, kept: &Kept) -> std::io::Result<()> {
-        let fresh = self.file.with_extension("json.new");
-        let mut file: File = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&fresh)?;
-        file.write_all(&serde_json::to_vec(kept)?)?;
-        file.sync_all()?;
-        fs::rename(&fresh, &self.file)
+/// Notes when something was seen; the longest unseen makes room.
+fn note(
+    known: &mut BTreeMap<String, Span>,
+    name: &str,
+    at: u64,
+    limit: usize,
+    forgotten: &mut Vec<(Loss, u64)>,
+) {
+    if let Some(span) = known.get_mut(name) {
+        span.first_unix_nanos = span.first_unix_nanos.min(at);
+        span.last_unix_nanos = span.last_unix_nanos.max(at);
+        return;
     }
+    if known.len() >= limit {
+        let oldest = known.iter().min_by_key(|(_, span)| span.last_unix_nanos);
+        if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+            known.remove(&oldest);
+            forgotten.push((Loss::EvidenceForgotten, 1));
+        }
+    }
+    known.insert(name.to_owned(), Span { first_unix_nanos: at, last_unix_nanos: at });
+}
+
+/// Whether two readings are of one process that runs one program: exec changes what is run.
+fn is_same(one: &Program, other: &Program) -> bool {
+    one.start_ticks == other.start_ticks
+        && one.instance.executable == other.instance.executable
+        && one.instance.arguments == other.instance.arguments
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use contract::workload::{By, Instance};
-
-    /// A program with a key, made up.
-    pub(crate) fn program(key: &str, pid: u32, tls: Option<&str>) -> Arc<Program> {
-        Arc::new(Program {
-            key: Key(key.to_owned()),
-            name: key.to_owned(),
-            platform: Platform::Process,
-            attributes: BTreeMap::new(),
-            provisional: false,
-            start_ticks: u64::from(pid) * 100,
-            instance: Instance {
-                pid,
-                started_unix_nanos: 1,
-                executable: "/usr/bin/x".to_owned(),
-                arguments: vec!["x".to_owned()],
-                user: "root".to_owned(),
-                tls: tls.map(str::to_owned),
-                ..Instance::default()
-            },
-        })
-    }
-
-    pub(crate) fn evidence(provider: &str, by: By, at: u64) -> Evidence {
-        Evidence {
-            provider: provider.to_owned(),
-            by,
-            seen: format!("{provider}.example"),
-            last_seen_unix_nanos: at,
-        }
-    }
-
-    #[test]
-    fn a_program_is_kept_over_its_end_and_over_a_restart() {
-        let mut registry = Registry::default();
-        assert!(registry.sighted(&program("a", 7, None), evidence("openai", By::Sni, 5)));
-        registry.joined(&program("a", 8, None));
-        registry.joined(&program("unknown", 9, None));
-        assert_eq!(registry.processes(), [(7, 700), (8, 800)]);
-        registry.left(7);
-        registry.left(8);
-        assert!(registry.knows(&Key("a".to_owned())) && registry.processes().is_empty());
-
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::new(directory.path());
-        assert_eq!(store.load().generation, 0);
-        let desired = BTreeMap::from([(Key("a".to_owned()), Level::Network)]);
-        store.save(&registry.to_keep(3, &desired)).unwrap();
-        let kept = store.load();
-        assert_eq!((kept.generation, kept.desired[0].level), (3, Level::Network));
-        let again = Registry::from_kept(&kept);
-        assert_eq!(
-            again.workloads()[&Key("a".to_owned())].evidence,
-            [evidence("openai", By::Sni, 5)]
-        );
-    }
-
-    #[test]
-    fn an_unreadable_file_is_set_aside() {
-        let directory = tempfile::tempdir().unwrap();
-        for text in ["", "{", r#"{"version":99,"generation":1,"desired":[],"workloads":[]}"#] {
-            fs::write(directory.path().join("controller.json"), text).unwrap();
-            assert_eq!(Store::new(directory.path()).load().generation, 0);
-            assert_eq!(
-                fs::read_to_string(directory.path().join("controller.json.unreadable")).unwrap(),
-                text
-            );
-        }
-    }
-
-    #[test]
-    fn a_process_that_became_another_program_leaves_its_workload() {
-        let mut registry = Registry::default();
-        registry.sighted(&program("a", 7, None), evidence("openai", By::Sni, 5));
-        registry.sighted(&program("b", 7, None), evidence("openai", By::Sni, 6));
-        assert!(registry.workloads()[&Key("a".to_owned())].instances.is_empty());
-        assert_eq!(registry.running(7).unwrap().program.key.0, "b");
-    }
-
-    #[test]
-    fn evidence_is_renewed_and_bounded() {
-        let mut registry = Registry::default();
-        for at in 0..40 {
-            registry
-                .sighted(&program("a", 7, None), evidence(&format!("p{}", at % 20), By::Sni, at));
-        }
-        assert_eq!(registry.workloads()[&Key("a".to_owned())].evidence.len(), MAX_EVIDENCE);
-    }
-
-    #[test]
-    fn the_longest_unseen_stopped_workload_makes_room() {
-        let mut registry = Registry::default();
-        for number in 0..MAX_WORKLOADS {
-            let pid = u32::try_from(number).unwrap() + 1;
-            assert!(registry.sighted(
-                &program(&format!("w{number}"), pid, None),
-                evidence("openai", By::Sni, 1000 + u64::from(pid))
-            ));
-        }
-        assert!(!registry.sighted(&program("new", 5000, None), evidence("openai", By::Sni, 9000)));
-        registry.left(3);
-        assert!(registry.sighted(&program("new", 5000, None), evidence("openai", By::Sni, 9000)));
-        assert!(!registry.knows(&Key("w2".to_owned())));
-    }
-}
+pub(crate) mod tests;

@@ -1,11 +1,13 @@
 //! Plays a recording through the real pipeline, as if it happened now; everything that comes of it
 //! is marked as recorded.
 
+use crate::asks::Asks;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::controller::{Threads, start_polls};
 use crate::event_loop::{self, Notice, Notices};
 use crate::export::{self, Sender};
+use crate::given::Given;
 use crate::limits::Losses;
 use crate::link::Link;
 use crate::pipeline::{self, Pipeline};
@@ -14,19 +16,22 @@ use crate::programs::Programs;
 use crate::reconcile::Ability;
 use crate::standing::Standings;
 use crate::watcher::{EventQueue, Input};
+use crate::witness::Witness;
 use capture::{ConnectionId, Direction, Event, Payload, ProcessId};
 use contract::capture::Level;
 use contract::poll::Instance;
+use contract::rules::Rules;
 use contract::workload::{self, Key, Platform, Runtime};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use wire::transcript::{Record, Recording};
-use workloads::Program;
+use workloads::{Program, Sockets};
 
 /// Pause between two rounds.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -77,6 +82,7 @@ impl Replay {
         let sender = Sender {
             host_name: instance.host_name.clone(),
             host_id: instance.id.clone(),
+            given: Given::default(),
             recorded: true,
         };
         let (queue, exporter) =
@@ -85,6 +91,15 @@ impl Replay {
         let (events, received) = EventQueue::channel(Arc::clone(&losses));
         let pipeline = pipeline::Loop {
             pipeline: Pipeline::new(Arc::clone(&losses)),
+            asks: Asks::default(),
+            witness: Witness::new(
+                Arc::clone(&programs),
+                notices.clone(),
+                Arc::clone(&losses),
+                Arc::default(),
+                Sockets::of(Path::new("/nonexistent")),
+            ),
+            interest: Box::new(|_| {}),
             programs: Arc::clone(&programs),
             notices: notices.clone(),
             queue,
@@ -99,8 +114,12 @@ impl Replay {
             store: None,
             standings: standings.clone(),
             losses: Arc::clone(&losses),
+            rules: Rules::default(),
+            given: Given::default(),
             carry_out: Box::new(|_| true),
-            scan_every: Duration::from_secs(60),
+            tell_providers: Box::new(|_| {}),
+            may_serve: Box::new(|_| {}),
+            scan_every: None,
         };
         threads.spawn("reconcile", move || event_loop.run(&noticed))?;
         let poll = Poll {

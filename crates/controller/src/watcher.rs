@@ -1,15 +1,20 @@
 //! The thread that talks to the kernel: steps in, events out. Nothing here decides.
 
+use crate::asks::Contact;
 use crate::event_loop::{Notice, Notices};
 use crate::limits::{Loss, Losses};
+use crate::names::Source;
 use crate::poll::KernelLosses;
 use crate::reconcile::{Action, Step};
 use capture::{ConnectionId, Event, ProcessId, Watched};
+use genai::Providers;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+use wire::Moment;
 
 /// Events that wait for the pipeline.
 const MAX_EVENTS: usize = 16_384;
@@ -31,6 +36,7 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 pub(crate) enum Order {
     Carry(Step),
     Ignore(ConnectionId),
+    Interest(Vec<IpAddr>),
 }
 
 /// What the pipeline is fed with.
@@ -42,6 +48,16 @@ pub(crate) enum Input {
     Watched(u32),
     /// The process is no longer watched; what still comes of it is the rest of what was under way.
     Unwatched(u32),
+    /// Who serves models, from here on.
+    Providers(Providers),
+    /// A name and its addresses, as this node's files or resolver have them.
+    Learned { name: String, addresses: Vec<IpAddr>, source: Source, at: Moment },
+    /// A connection that is open already.
+    Open(Contact),
+    /// Somebody wants to know the names of addresses, in their order.
+    NamesOf(Vec<IpAddr>, SyncSender<Vec<Vec<String>>>),
+    /// Nothing more is to be read.
+    Stop,
 }
 
 /// Ends the wait of [`Kernel::next`].
@@ -61,6 +77,8 @@ pub(crate) trait Kernel {
     fn unwatch(&mut self, pid: u32);
     /// Asks for nothing more of a connection.
     fn ignore(&mut self, connection: ConnectionId);
+    /// Asks to be told of connections to these addresses.
+    fn interest(&mut self, addresses: &[IpAddr]);
     /// The next event.
     fn next(&mut self, wait: Duration) -> Option<Event>;
     /// What was lost so far, by reason.
@@ -114,6 +132,13 @@ impl Orders {
     /// Asks for no more of a connection. When too many orders wait nothing is lost but time.
     pub(crate) fn ignore(&self, connection: ConnectionId) {
         drop(self.orders.try_send(Order::Ignore(connection)));
+        self.wake();
+    }
+
+    /// Asks to be told of connections to these addresses. When too many orders wait, those
+    /// connections are known by what they say alone.
+    pub(crate) fn interest(&self, addresses: Vec<IpAddr>) {
+        drop(self.orders.try_send(Order::Interest(addresses)));
         self.wake();
     }
 
@@ -177,7 +202,7 @@ pub(crate) struct Ended;
 fn size(input: &Input) -> usize {
     match input {
         Input::Event(Event::Data { bytes, .. }) => bytes.len(),
-        Input::Event(_) | Input::Watched(_) | Input::Unwatched(_) => 0,
+        _ => 0,
     }
 }
 
@@ -219,6 +244,7 @@ impl Watcher {
             match self.orders.orders.try_recv() {
                 Ok(Order::Carry(step)) => self.carry_out(kernel, &step),
                 Ok(Order::Ignore(connection)) => kernel.ignore(connection),
+                Ok(Order::Interest(addresses)) => kernel.interest(&addresses),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
             }

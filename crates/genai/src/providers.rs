@@ -119,6 +119,16 @@ impl Providers {
         added.or_else(|| provider_of_host(authority))
     }
 
+    /// The provider behind an address that is known to have this name: like [`of_host`](Self::of_host),
+    /// but only where it serves HTTP, since an address has other ports for other things.
+    pub fn of_address(&self, name: &str, port: u16) -> Option<&str> {
+        let is_web = matches!(port, 80 | 443);
+        match self.added(name, Some(port), None) {
+            Some(added) => (is_web || added.port.is_some()).then_some(added.name.as_str()),
+            None => provider_of_host(name).filter(|_| is_web),
+        }
+    }
+
     /// Who is asked for `path` at one of these names, the first that is known.
     pub(crate) fn asked(
         &self,
@@ -239,6 +249,9 @@ mod tests {
         assert_eq!(ours.of_host("gw.corp.example", Some(443)), None);
         assert_eq!(ours.of_host("gw.other.example", Some(8443)), None);
         assert_eq!(ours.of_host("api.openai.com", Some(443)), Some("openai"));
+        assert_eq!(ours.of_address("gw.corp.example", 8443), Some("ours"));
+        assert_eq!(ours.of_address("api.openai.com", 443), Some("openai"));
+        assert_eq!(ours.of_address("api.openai.com", 5432), None);
         let asked = |path| {
             let names = [None, Some("gw.corp.example")];
             ours.asked(&names, Some(8443), Some(path)).map(|known| known.by_path)

@@ -42,7 +42,35 @@ impl Api {
 
     /// The Sonde of this machine.
     pub(crate) fn local(data_dir: Option<&Path>) -> Result<Self, Failure> {
-        let socket = place::socket(data_dir)?;
+        Self::at(place::socket(data_dir)?)
+    }
+
+    /// The controller of this machine.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Usage`] when another machine is named, or no controller runs here.
+    pub(crate) fn controller(target: &Target) -> Result<Self, Failure> {
+        if let Some(url) = &target.remote.dashboard {
+            return Err(Failure::usage(format!(
+                "only the controller on the node of the program can say that, not {url}; run the \
+                 command there without --dashboard"
+            )));
+        }
+        let api = Self::at(place::controller_socket(target.data_dir.as_deref())?)?;
+        // A dashboard that runs alone answers on the socket, too, and knows no processes.
+        let is_controller = api.request(Method::GET, "/api/v1/rules/test").send();
+        if is_controller.is_ok_and(|response| response.status() == StatusCode::NOT_FOUND) {
+            return Err(Failure::usage(format!(
+                "no controller runs here: {} is that of a dashboard alone; run the command on the \
+                 node of the program, where `sonde controller` or `sonde up` runs",
+                api.place
+            )));
+        }
+        Ok(api)
+    }
+
+    fn at(socket: PathBuf) -> Result<Self, Failure> {
         if !socket.exists() {
             return Err(Failure::usage(format!(
                 "cannot find a running Sonde: there is no socket `{}`; start one with `sonde up`, \

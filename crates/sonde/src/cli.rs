@@ -4,6 +4,7 @@
 //! the same name: `--data-dir`, `SONDE_DATA_DIR`, `data_dir`. `config.rs` does the layering.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use contract::rules::{Provider, Rule, Rules};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -74,6 +75,8 @@ pub(crate) struct Up {
     pub(crate) keep: Keep,
     #[command(flatten)]
     pub(crate) capture: CaptureOptions,
+    #[command(flatten)]
+    pub(crate) rules: RuleOptions,
 }
 
 #[derive(Debug, Args)]
@@ -84,6 +87,8 @@ pub(crate) struct Controller {
     pub(crate) remote: Remote,
     #[command(flatten)]
     pub(crate) capture: CaptureOptions,
+    #[command(flatten)]
+    pub(crate) rules: RuleOptions,
 }
 
 #[derive(Debug, Args)]
@@ -233,6 +238,37 @@ pub(crate) struct CaptureOptions {
     pub(crate) record: Option<PathBuf>,
 }
 
+/// Rules of discovery. Each is `key=pattern,key=pattern`, or the same as a JSON object; in a pattern
+/// `*` stands for any run of characters. Variables hold one a line.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RuleOptions {
+    /// Only programs that match one of these count: namespace, label, name, user, path, such as
+    /// `namespace=prod,label=team=search`
+    #[arg(long, env = "SONDE_INCLUDE", value_name = "RULE", value_delimiter = '\n',
+          value_parser = controller::rules::rule)]
+    pub(crate) include: Vec<Rule>,
+    /// Programs that match one of these never count, such as `user=postgres` or `path=/opt/ci/*`
+    #[arg(long, env = "SONDE_EXCLUDE", value_name = "RULE", value_delimiter = '\n',
+          value_parser = controller::rules::rule)]
+    pub(crate) exclude: Vec<Rule>,
+    /// A host that serves models and is not known: name, host, port, path, family, such as
+    /// `name=our-gateway,host=llm.*.example,family=openai`
+    #[arg(long, env = "SONDE_PROVIDER", value_name = "PROVIDER", value_delimiter = '\n',
+          value_parser = controller::rules::provider)]
+    pub(crate) provider: Vec<Provider>,
+}
+
+impl RuleOptions {
+    /// All of them.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            include: self.include.clone(),
+            exclude: self.exclude.clone(),
+            providers: self.provider.clone(),
+        }
+    }
+}
+
 /// A dashboard on another machine.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Remote {
@@ -282,6 +318,12 @@ pub(crate) struct Format {
 pub(crate) struct Services {
     #[command(subcommand)]
     pub(crate) action: Option<ServicesAction>,
+    /// Only services that run there: kubernetes, docker, systemd, process
+    #[arg(long, env = "SONDE_PLATFORM", value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// Only services of this Kubernetes namespace
+    #[arg(long, env = "SONDE_NAMESPACE", value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
     #[command(flatten)]
     pub(crate) target: Target,
     #[command(flatten)]
@@ -292,6 +334,22 @@ pub(crate) struct Services {
 pub(crate) enum ServicesAction {
     /// Set how much of a service is captured, and wait until it is in effect
     Set(ServicesSet),
+    /// Say step by step why a program of this node is discovered, or is not
+    Explain {
+        /// Process id, name or key
+        about: String,
+    },
+    /// Say which rule decides about the programs of this node; the rules are those that are given,
+    /// and those of the configuration file as it is now, with those of the dashboard
+    TestRules(TestRules),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestRules {
+    /// Only this program: process id, name or key
+    pub(crate) about: Option<String>,
+    #[command(flatten)]
+    pub(crate) rules: RuleOptions,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,13 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+/// Keys that hold tables, each with what finds the mistakes in one.
+const TABLES: [(&str, fn(&str) -> Vec<String>); 3] = [
+    ("include", controller::rules::rule_mistakes),
+    ("exclude", controller::rules::rule_mistakes),
+    ("provider", controller::rules::provider_mistakes),
+];
+
 const DEFAULT_FILE: &str = "/etc/sonde/sonde.toml";
 
 /// The file is small; more than this is a wrong path.
@@ -93,7 +100,11 @@ fn values(text: &str, command: &clap::Command) -> Result<Values, Vec<String>> {
             mistakes.push(unknown(&key, &known));
             continue;
         }
-        match scalar_or_list(&value) {
+        let list = match TABLES.iter().find(|(name, _)| *name == key) {
+            Some((_, check)) => tables(&key, &value, *check, &mut mistakes),
+            None => scalar_or_list(&value),
+        };
+        match list {
             Some(list) => {
                 values.insert(key, list);
             }
@@ -117,6 +128,29 @@ fn scalar_or_list(value: &toml::Value) -> Option<Vec<String>> {
         }
         toml::Value::Datetime(_) | toml::Value::Table(_) => None,
     }
+}
+
+/// Rules, each a table or text as on the command line; every mistake is told with its place.
+fn tables(
+    key: &str,
+    value: &toml::Value,
+    check: fn(&str) -> Vec<String>,
+    mistakes: &mut Vec<String>,
+) -> Option<Vec<String>> {
+    let one = |value: &toml::Value| match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Table(table) => serde_json::to_string(table).ok(),
+        _ => None,
+    };
+    let all = match value {
+        toml::Value::Array(list) => list.iter().map(one).collect::<Option<Vec<_>>>()?,
+        value => vec![one(value)?],
+    };
+    for (index, text) in all.iter().enumerate() {
+        let place = |mistake: String| format!("`{key}` number {}: {mistake}", index + 1);
+        mistakes.extend(check(text).into_iter().map(place));
+    }
+    Some(all)
 }
 
 /// Ids of all flags of all commands.
@@ -191,6 +225,34 @@ mod tests {
         assert!(message.contains("did you mean `data_dir`"), "{message}");
         assert!(message.contains("did you mean `listen`"), "{message}");
         assert!(message.contains("`limit`: needs"), "{message}");
+    }
+
+    #[test]
+    fn rules_are_tables_and_every_mistake_is_told_with_its_place() {
+        let good = "[[exclude]]\nnamespace = 'kube-*'\n[[exclude]]\npath = '/opt/a,b/*'\n\
+                    [[provider]]\nname = 'ours'\nhost = 'llm.*.example'\nport = 8443";
+        let matches = with_file(good, &["up", "--include", "user=alice,name=chat*"]).unwrap();
+        let up = matches.subcommand_matches("up").unwrap();
+        let rules = |key: &str| -> Vec<contract::rules::Rule> {
+            up.get_many(key).into_iter().flatten().cloned().collect()
+        };
+        assert_eq!(rules("exclude").len(), 2);
+        assert_eq!(rules("exclude")[1].path.as_deref(), Some("/opt/a,b/*"));
+        assert_eq!(rules("include")[0].name.as_deref(), Some("chat*"));
+        let provider = up.get_one::<contract::rules::Provider>("provider").unwrap();
+        assert_eq!(provider.port, Some(8443));
+
+        let bad = "exclude = ['name=a', 'labl=b']\n[[include]]\n[[provider]]\nname = ''\n\
+                   host = 'a/b'";
+        let message = with_file(bad, &["up"]).unwrap_err();
+        for part in [
+            "`exclude` number 2: unknown field `labl`",
+            "`include` number 1: says nothing",
+            "`provider` number 1: `name`",
+            "`provider` number 1: `host`",
+        ] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
     }
 
     #[test]

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 /// Name of the socket in the data directory.
 pub(crate) const SOCKET: &str = "sonde.sock";
 
+/// Socket of the controller below the data directory, where a dashboard has the other one.
+pub(crate) const CONTROLLER_SOCKET: &str = "controller/controller.sock";
+
 /// Directory for everything that is kept, when none is named.
 ///
 /// # Errors
@@ -69,6 +72,17 @@ pub(crate) fn socket(data_dir: Option<&Path>) -> Result<PathBuf, Failure> {
         Some(socket) => Ok(socket),
         None => Ok(default_data_dir()?.join(SOCKET)),
     }
+}
+
+/// Socket of the controller to ask, by the same rule.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] when there is no place to look in.
+pub(crate) fn controller_socket(data_dir: Option<&Path>) -> Result<PathBuf, Failure> {
+    let socket = socket(data_dir)?;
+    let beside = socket.with_file_name(CONTROLLER_SOCKET);
+    Ok(if is_running(&beside) { beside } else { socket })
 }
 
 /// Targets of the links in the runtime directory, newest first; the first that takes a connection.

@@ -30,5 +30,5 @@ mod tls;
 
 pub use clients::{Access, Clients, Cluster};
 pub use node::{Host, Node};
-pub use process::Program;
-pub use sockets::{Connection, hosts_file};
+pub use process::{Program, Remains};
+pub use sockets::{Socket, Sockets, State, hosts_file};

@@ -3,8 +3,7 @@
 use crate::binary::Binaries;
 use crate::clients::{Changed, Clients, Running};
 use crate::platform::{Around, Platform};
-use crate::process::{self, Process, Program};
-use crate::sockets::{self, Connection};
+use crate::process::{self, Process, Program, Remains};
 use crate::{cgroup, identity, platform, runtime, tls};
 use contract::attribute;
 use contract::doctor::Fact;
@@ -123,7 +122,15 @@ impl Node {
     ///
     /// What this user may not read is left empty rather than guessed.
     pub fn program(&self, pid: u32) -> Option<Program> {
-        let process = Process::read(&self.root, pid)?;
+        Some(self.named(pid, Process::read(&self.root, pid)?))
+    }
+
+    /// The program of a process that ended before anybody looked, from what the kernel said of it.
+    pub fn remains(&self, remains: &Remains<'_>) -> Program {
+        self.named(remains.pid, Process::of_remains(remains))
+    }
+
+    fn named(&self, pid: u32, process: Process) -> Program {
         let around = Around { root: &self.root, own: &self.own };
         let place = platform::place(&self.platforms, &process, around);
         let mut binaries = self.binaries.borrow_mut();
@@ -139,7 +146,7 @@ impl Node {
         attributes
             .extend(said.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
         let in_container = !process.cgroup.containers.is_empty() || process.cgroup.pod.is_some();
-        Some(Program {
+        Program {
             key: identity.key,
             name: identity.name,
             platform: place.platform.unwrap_or(contract::workload::Platform::Process),
@@ -159,7 +166,7 @@ impl Node {
                 coverage: tls.coverage,
                 attributes: place.instance,
             },
-        })
+        }
     }
 
     /// Ids of the processes that run now, in order.
@@ -178,13 +185,6 @@ impl Node {
         process::executable(&self.root, pid)
     }
 
-    /// Connections that are established now, with the processes that hold them.
-    ///
-    /// Costs a walk over the descriptors of all processes: for the start and for slow timers.
-    pub fn connections(&self) -> Vec<Connection> {
-        sockets::established(&self.root, &self.pids())
-    }
-
     fn started_unix_nanos(&self, ticks: u64) -> u64 {
         let since_boot = Duration::from_nanos(ticks.saturating_mul(process::TICK_NANOS));
         let started = self.booted.checked_add(since_boot).unwrap_or(self.booted);
@@ -196,6 +196,11 @@ impl Node {
     fn user(&self, id: u32, in_container: bool) -> String {
         let name = self.users.get(&id).filter(|_| !in_container || id == 0);
         name.cloned().unwrap_or_else(|| id.to_string())
+    }
+
+    /// Name of a user of the node by its number; the number where it has none.
+    pub fn user_name(&self, id: u32) -> String {
+        self.user(id, false)
     }
 }
 

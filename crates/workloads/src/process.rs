@@ -47,6 +47,27 @@ pub struct Program {
     pub instance: Instance,
 }
 
+/// What is left of a process that ended before it was read: what the kernel said of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Remains<'a> {
+    /// Its id.
+    pub pid: u32,
+    /// Its start in clock ticks since boot.
+    pub start_ticks: u64,
+    /// Process that started it; 0 when not known.
+    pub parent: u32,
+    /// Number of its user.
+    pub user: u32,
+    /// What it called itself (`comm`).
+    pub name: &'a str,
+    /// Path of its executable, where that was seen.
+    pub executable: Option<&'a str>,
+    /// Its arguments, each ended by a zero byte, where they were seen.
+    pub arguments: Option<&'a [u8]>,
+    /// Path of its cgroup, where that was seen.
+    pub cgroup: Option<&'a str>,
+}
+
 impl Program {
     /// Whether this is the process that the kernel says was started `start_nanos` after boot.
     pub fn started_at(&self, start_nanos: u64) -> bool {
@@ -109,6 +130,24 @@ impl Process {
         };
         // The id may have gone to another process while its files were read.
         (start(root, pid)?.0 == start_ticks).then_some(process)
+    }
+
+    /// A process of which nothing is left but what the kernel said.
+    pub(crate) fn of_remains(remains: &Remains<'_>) -> Self {
+        let raw_arguments = split(remains.arguments.unwrap_or_default());
+        let arguments = arguments::masked(&raw_arguments);
+        Self {
+            start_ticks: remains.start_ticks,
+            parent: remains.parent,
+            user: remains.user,
+            executable: clean(remains.executable.unwrap_or(remains.name), MAX_PATH),
+            shown_arguments: arguments::shown(&arguments),
+            arguments,
+            cgroup: cgroup::read(
+                &remains.cgroup.map(str::to_owned).into_iter().collect::<Vec<_>>(),
+            ),
+            ..Self::default()
+        }
     }
 
     /// Last part of the executable's path.

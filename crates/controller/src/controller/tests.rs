@@ -1,5 +1,7 @@
 //! The whole controller, with a real process, a real server and a scripted kernel.
 
+mod discovery;
+
 use super::*;
 use crate::config::Token;
 use crate::reconcile::Action;
@@ -13,6 +15,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -42,6 +45,8 @@ impl Kernel for Script {
     }
 
     fn ignore(&mut self, _: ConnectionId) {}
+
+    fn interest(&mut self, _: &[IpAddr]) {}
 
     fn next(&mut self, wait: Duration) -> Option<Event> {
         self.events.recv_timeout(wait.min(Duration::from_millis(5))).ok()
@@ -158,14 +163,30 @@ fn start(config: Config) -> (Controller, Say<Event>, Receiver<(Action, u32)>) {
 }
 
 fn hello(process: ProcessId) -> Event {
+    hello_of(process, "api.openai.com", u64::from(process.pid), "127.0.0.1:443")
+}
+
+/// A hello for a name, with a random, to a place.
+fn hello_of(process: ProcessId, name: &str, random: u64, peer: &str) -> Event {
     Event::Hello {
         process,
         caller: Box::default(),
         at: Now::read().monotonic.0,
-        server_name: Some("api.openai.com".to_owned()),
+        server_name: Some(name.to_owned()),
         ech: false,
-        random: 0,
-        peer: "127.0.0.1:443".parse().unwrap(),
+        random,
+        peer: peer.parse().unwrap(),
+    }
+}
+
+/// A request in plain text.
+fn opening(process: ProcessId, head: &str, peer: SocketAddr) -> Event {
+    Event::Opening {
+        process,
+        caller: Box::default(),
+        at: Now::read().monotonic.0,
+        peer,
+        bytes: Payload::from(head.as_bytes()),
     }
 }
 

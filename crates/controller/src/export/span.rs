@@ -113,7 +113,7 @@ fn resource(program: &Program, sender: &Sender) -> Vec<KeyValue> {
 /// The workload and its node, without what differs from process to process.
 pub(crate) fn workload(program: &Program, sender: &Sender) -> Vec<KeyValue> {
     let mut all = Attributes(Vec::new());
-    all.set(attribute::SERVICE_NAME, program.name.as_str());
+    all.set(attribute::SERVICE_NAME, sender.given.name(&program.key, &program.name).as_str());
     all.set(attribute::WORKLOAD_KEY, program.key.0.as_str());
     all.set(attribute::PLATFORM, platform(program.platform));
     all.set(attribute::HOST_NAME, sender.host_name.as_str());

@@ -102,7 +102,12 @@ fn batch() -> Vec<Finished> {
 }
 
 fn sender(recorded: bool) -> Sender {
-    Sender { host_name: "node-1".to_owned(), host_id: "0123".to_owned(), recorded }
+    Sender {
+        host_name: "node-1".to_owned(),
+        host_id: "0123".to_owned(),
+        given: Given::default(),
+        recorded,
+    }
 }
 
 fn start(

@@ -33,29 +33,6 @@ fn calls(outputs: Vec<Output>) -> Vec<ModelCall> {
 }
 
 #[test]
-fn only_known_hosts_are_sightings() {
-    let (mut pipeline, _) = pipeline();
-    let mut hello = |name: Option<&str>| {
-        let server_name = name.map(str::to_owned);
-        pipeline
-            .take(Event::Hello {
-                process: PROCESS,
-                caller: Box::default(),
-                at: 1,
-                server_name,
-                ech: false,
-                random: 0,
-                peer: "[::1]:443".parse().unwrap(),
-            })
-            .len()
-    };
-    assert_eq!(
-        (hello(Some("api.anthropic.com")), hello(Some("example.com")), hello(None)),
-        (1, 0, 0)
-    );
-}
-
-#[test]
 fn a_call_is_read_in_pieces_that_come_twice() {
     let (mut pipeline, _) = pipeline();
     let sent = capture::Direction::Sent;

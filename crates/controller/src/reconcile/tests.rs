@@ -1,8 +1,8 @@
 //! The table of cases: what is, what is wanted, what is done about it and what is said.
 
 use super::*;
-use crate::registry::Registry;
 use crate::registry::tests::{evidence, program};
+use crate::registry::{Presence, Registry};
 use contract::workload::By;
 
 /// A node with one workload `w`; its processes are 1, 2, ….
@@ -16,12 +16,14 @@ struct Case {
 impl Case {
     fn new(processes: u32) -> Self {
         let mut registry = Registry::default();
-        registry.sighted(&program("w", 1, Some("libssl 3.0.17")), evidence("openai", By::Sni, 1));
+        let seen = evidence("openai", By::Sni, 1);
+        let first = program("w", 1, Some("libssl 3.0.17"));
+        registry.sighted(&first, seen, None, Presence::Running);
         for pid in 2..=processes {
             registry.joined(&program("w", pid, None));
         }
         if processes == 0 {
-            registry.left(1);
+            registry.left(1, 1);
         }
         let ability = Ability { missing: None, ceiling: Level::Network, recorded: false };
         Self { registry, desired: BTreeMap::new(), watches: BTreeMap::new(), ability }
@@ -139,7 +141,8 @@ fn a_program_without_a_readable_library_says_why() {
         .wanting(Level::Network)
         .watching(1, Progress::Attached { libraries: vec![], refused: None });
     assert_eq!(case.standing().state, State::Unsupported);
-    case.registry.sighted(&program("w", 1, None), evidence("openai", By::Sni, 1));
+    let seen = evidence("openai", By::Sni, 1);
+    case.registry.sighted(&program("w", 1, None), seen, None, Presence::Running);
     assert!(case.standing().reason.contains("No OpenSSL"), "{}", case.standing().reason);
 }
 

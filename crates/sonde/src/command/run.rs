@@ -6,7 +6,7 @@ use crate::cli::{
     Keep, Listen, OtlpPort, StoreOptions, Telemetry, Up,
 };
 use crate::failure::Failure;
-use crate::place::{self, SOCKET};
+use crate::place::{self, CONTROLLER_SOCKET, SOCKET};
 use crate::signals::Signals;
 use anyhow::Context as _;
 use controller::Controller;
@@ -22,10 +22,12 @@ pub(crate) fn up(options: Up) -> Result<(), Failure> {
     let dashboard = start_dashboard(&data_dir, options.listen, options.telemetry, keep)?;
     let _announced = place::announce(&data_dir);
     let link = format!("unix:{}", data_dir.join(SOCKET).display());
-    let config = controller_config(
+    let mut config = controller_config(
         controller::Config::new(controller_dir(&data_dir)?, link),
         options.capture,
     );
+    config.socket = Some(data_dir.join(CONTROLLER_SOCKET));
+    config.rules = options.rules.rules();
     let controller = Controller::start(config).context("cannot start the controller")?;
     greet(&dashboard)?;
     signals.wait();
@@ -53,6 +55,7 @@ pub(crate) fn controller(options: ControllerOptions) -> Result<(), Failure> {
     let mut config = controller::Config::new(controller_dir(&data_dir)?, url);
     config.token = Some(controller::Token(token));
     config.socket = Some(data_dir.join(SOCKET));
+    config.rules = options.rules.rules();
     let place = config.dashboard.clone();
     let controller = Controller::start(controller_config(config, options.capture))
         .context("cannot start the controller")?;

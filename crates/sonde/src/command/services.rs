@@ -1,13 +1,14 @@
 //! `sonde services`: the programs that talk to a model, and how much of each is captured.
 
 use crate::api::Api;
-use crate::cli::{CaptureLevel, Output, Services, ServicesAction, ServicesSet};
+use crate::cli::{CaptureLevel, Output, Services, ServicesAction, ServicesSet, TestRules};
 use crate::failure::Failure;
 use crate::table::{self, Column, text};
 use anyhow::Context as _;
 use contract::attribute;
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 /// How often a wait looks again; a wish is in effect within some milliseconds.
@@ -19,9 +20,45 @@ const COLUMNS: &[Column] = &[
     Column { head: "RUNTIME", right: false, cell: runtime },
     Column { head: "PID", right: true, cell: |row| text(row, attribute::PROCESS_PID) },
     Column { head: "CALLS TO", right: false, cell: |row| text(row, attribute::PROVIDERS) },
+    Column { head: "SEEN BY", right: false, cell: seen_by },
+    Column { head: "INSTANCES", right: true, cell: instances },
     Column { head: "CAPTURE", right: false, cell: |row| text(row, attribute::CAPTURE_OBSERVED) },
+    Column { head: "LAST SEEN", right: false, cell: last_seen },
+    Column { head: "KEY", right: false, cell: |row| text(row, attribute::WORKLOAD_KEY) },
     Column { head: "STATE", right: false, cell: state },
 ];
+
+const RULINGS: &[Column] = &[
+    Column { head: "SERVICE", right: false, cell: |row| text(row, attribute::SERVICE_NAME) },
+    Column { head: "PID", right: true, cell: |row| text(row, attribute::PROCESS_PID) },
+    Column { head: "KEY", right: false, cell: |row| text(row, attribute::WORKLOAD_KEY) },
+    Column { head: "VERDICT", right: false, cell: verdict },
+    Column { head: "RULE", right: false, cell: |row| text(row, "rule") },
+];
+
+fn verdict(row: &Value) -> String {
+    let counts = row.get("counts").and_then(Value::as_bool).unwrap_or_default();
+    if counts { "counts" } else { "left out" }.to_owned()
+}
+
+/// The strongest evidence, which is the first, and how sure it is.
+fn seen_by(row: &Value) -> String {
+    let Some(first) = row.get(attribute::EVIDENCE).and_then(|all| all.get(0)) else {
+        return String::new();
+    };
+    format!("{} ({})", text(first, "by"), text(first, "confidence"))
+}
+
+fn instances(row: &Value) -> String {
+    let running = row.get(attribute::INSTANCES).and_then(Value::as_array);
+    running.map_or(0, Vec::len).to_string()
+}
+
+/// To the second.
+fn last_seen(row: &Value) -> String {
+    let time = text(row, attribute::LAST_SEEN);
+    time.split_once('.').map_or(time.clone(), |(seconds, _)| format!("{seconds}Z"))
+}
 
 fn runtime(row: &Value) -> String {
     let version = text(row, attribute::PROCESS_RUNTIME_VERSION);
@@ -35,11 +72,27 @@ fn state(row: &Value) -> String {
 
 /// Lists services, or sets one.
 pub(crate) fn run(options: &Services) -> Result<(), Failure> {
-    let api = Api::open(&options.target)?;
-    if let Some(ServicesAction::Set(wanted)) = &options.action {
-        return set(&api, wanted, options.format.output);
+    let output = options.format.output;
+    match &options.action {
+        Some(ServicesAction::Set(wanted)) => {
+            return set(&Api::open(&options.target)?, wanted, output);
+        }
+        Some(ServicesAction::Explain { about }) => {
+            return explain(&Api::controller(&options.target)?, about, output);
+        }
+        Some(ServicesAction::TestRules(tested)) => {
+            return test_rules(&Api::controller(&options.target)?, tested, output);
+        }
+        None => {}
     }
-    let rows = rows(&api)?;
+    let is_there = |row: &Value, key: &str, wanted: &Option<String>| {
+        wanted.as_ref().is_none_or(|wanted| text(row, key) == *wanted)
+    };
+    let mut rows = rows(&Api::open(&options.target)?)?;
+    rows.retain(|row| {
+        is_there(row, attribute::PLATFORM, &options.platform)
+            && is_there(row, attribute::K8S_NAMESPACE_NAME, &options.namespace)
+    });
     let mut out = std::io::stdout().lock();
     if rows.is_empty() && options.format.output == Output::Table {
         tracing::info!(
@@ -48,6 +101,64 @@ pub(crate) fn run(options: &Services) -> Result<(), Failure> {
         return Ok(());
     }
     table::print(&mut out, options.format.output, COLUMNS, &rows)?;
+    Ok(())
+}
+
+/// Prints why a program is discovered, or is not.
+fn explain(api: &Api, about: &str, output: Output) -> Result<(), Failure> {
+    let answer = api.get("/api/v1/explain", &[("about", about)])?;
+    let programs = answer.get("programs").and_then(Value::as_array).cloned().unwrap_or_default();
+    if programs.is_empty() {
+        return Err(Failure::usage(format!(
+            "nothing is known about `{about}`: no process with this id runs or was seen, and no \
+             service is called so; `sonde services` lists those that are"
+        )));
+    }
+    let mut out = std::io::stdout().lock();
+    if output == Output::Json {
+        table::lines(&mut out, &programs)?;
+        return Ok(());
+    }
+    for program in &programs {
+        let name = text(program, attribute::SERVICE_NAME);
+        let pid = text(program, attribute::PROCESS_PID);
+        let pid = if pid.is_empty() { String::new() } else { format!(" (process {pid})") };
+        line(&mut out, &format!("{name}{pid}: {}", text(program, "verdict")))?;
+        for step in program.get("steps").and_then(Value::as_array).into_iter().flatten() {
+            let mark = match text(step, "finding").as_str() {
+                "for" => '+',
+                "against" => '-',
+                _ => ' ',
+            };
+            line(&mut out, &format!("{mark} {}: {}", text(step, "about"), text(step, "text")))?;
+            for detail in step.get("details").and_then(Value::as_array).into_iter().flatten() {
+                line(&mut out, &format!("    {}", detail.as_str().unwrap_or_default()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn line(out: &mut impl std::io::Write, text: &str) -> Result<(), Failure> {
+    writeln!(out, "{}", table::plain(text)).map_err(Failure::from)
+}
+
+/// Prints which rule decides about each program.
+fn test_rules(api: &Api, tested: &TestRules, output: Output) -> Result<(), Failure> {
+    let about = tested.about.as_deref().unwrap_or_default();
+    let rules = serde_json::to_string(&tested.rules.rules()).context("cannot write the rules")?;
+    let answer = api.get("/api/v1/rules/test", &[("about", about), ("rules", &rules)])?;
+    for mistake in answer.get("refused").and_then(Value::as_array).into_iter().flatten() {
+        tracing::warn!("cannot use a rule: {}", mistake.as_str().unwrap_or_default());
+    }
+    let programs = answer.get("programs").and_then(Value::as_array).cloned().unwrap_or_default();
+    if programs.is_empty() && !about.is_empty() {
+        return Err(Failure::usage(format!(
+            "nothing is known about `{about}`; name a process that runs, or a service that \
+             `sonde services` lists"
+        )));
+    }
+    table::print(&mut std::io::stdout().lock(), output, RULINGS, &programs)?;
     Ok(())
 }
 

@@ -1,0 +1,78 @@
+//! How things stand, for those who tell others.
+
+use super::Running;
+use crate::reconcile;
+use crate::standing::Published;
+use contract::workload::Observed;
+use std::time::{Duration, Instant};
+
+/// Instances that are reported of one workload.
+const MAX_REPORTED: usize = 64;
+
+/// How often a report that differs only in times goes out.
+const TIMES_EVERY: Duration = Duration::from_secs(5);
+
+impl Running {
+    pub(super) fn publish(&mut self, now: Instant) {
+        let observed = self.observed();
+        let is_news = !is_same_but_for_times(&observed, &self.published);
+        let times_are_due =
+            self.published_at.is_none_or(|at| now.saturating_duration_since(at) >= TIMES_EVERY);
+        if is_news || (times_are_due && observed != self.published) {
+            self.published.clone_from(&observed);
+            self.published_at = Some(now);
+            let desired = self.wishes.desired.clone();
+            self.parts.standings.publish(Published { workloads: observed, desired });
+        }
+    }
+
+    /// When times that changed are to be told; `None` when none did.
+    pub(super) fn times_due(&self, now: Instant) -> Option<Duration> {
+        let at = self.published_at?;
+        let is_later = |observed: &Observed| {
+            let workload = self.registry.workloads().get(&observed.key);
+            workload.is_some_and(|it| it.last_seen_unix_nanos != observed.last_seen_unix_nanos)
+        };
+        let is_due = self.published.iter().any(is_later);
+        is_due.then(|| (at + TIMES_EVERY).saturating_duration_since(now))
+    }
+
+    fn observed(&self) -> Vec<Observed> {
+        let world = self.world();
+        let observed = self.registry.workloads().iter().map(|(key, workload)| {
+            let standing = reconcile::standing(world, key, workload);
+            let instances = workload
+                .instances
+                .values()
+                .take(MAX_REPORTED)
+                .map(|running| running.program.instance.clone());
+            Observed {
+                key: key.clone(),
+                name: self.parts.given.name(key, &workload.name),
+                platform: workload.platform,
+                instances: instances.collect(),
+                evidence: workload.evidence.clone(),
+                level: standing.level,
+                state: standing.state,
+                reason: standing.reason,
+                first_seen_unix_nanos: workload.first_seen_unix_nanos,
+                last_seen_unix_nanos: workload.last_seen_unix_nanos,
+                attributes: workload.attributes.clone(),
+            }
+        });
+        observed.collect()
+    }
+}
+
+fn is_same_but_for_times(left: &[Observed], right: &[Observed]) -> bool {
+    let without_times = |observed: &Observed| {
+        let mut observed = observed.clone();
+        observed.last_seen_unix_nanos = 0;
+        for evidence in &mut observed.evidence {
+            evidence.last_seen_unix_nanos = 0;
+        }
+        observed
+    };
+    left.len() == right.len()
+        && left.iter().zip(right).all(|(left, right)| without_times(left) == without_times(right))
+}
