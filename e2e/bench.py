@@ -1,6 +1,6 @@
 """Measures what Sonde costs, and writes the numbers into docs/budgets.md (`./dev bench`).
 
-Four numbers: what a probe adds to a TLS call and what is added to a connection (the benches of
+Five numbers: what an idle controller costs on a crowded machine (measured here), what a probe adds to a TLS call and what is added to a connection (the benches of
 `capture`), how fast traffic is read (the bench of `genai`, on the fixtures), and how long after the
 last byte of an answer its row is with an open page (measured here, against the stand-in's clock).
 """
@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 
-from harness import KINDS, ROOT, Client, Sonde, StandIn, until
+from harness import KINDS, ROOT, SONDE, Client, Sonde, StandIn, free_port, until
 
 CALLS = 200
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -72,6 +72,69 @@ def latency(directory: pathlib.Path) -> list[float]:
         stand_in.stop()
 
 
+PROCESSES, SOCKETS = 2_000, 10_000
+IDLE_SECONDS = 60
+
+# Holds its share of the connections open, both ends, and sleeps.
+CROWD = """
+import socket, sys, time
+server = socket.create_server(("127.0.0.1", 0), backlog=64)
+kept = []
+for _ in range(int(sys.argv[1]) // 2):
+    kept.append(socket.create_connection(server.getsockname()))
+    kept.append(server.accept())
+print("ready", flush=True)
+time.sleep(3600)
+"""
+
+
+def idle(directory: pathlib.Path) -> dict[str, float]:
+    """CPU and memory of a controller that has nothing to do, beside many processes and sockets."""
+    holders = 100
+    crowd = [
+        subprocess.Popen(
+            [sys.executable, "-c", CROWD, str(SOCKETS // holders)], stdout=subprocess.PIPE
+        )
+        for _ in range(holders)
+    ]
+    crowd += [subprocess.Popen(["sleep", "3600"]) for _ in range(PROCESSES - holders)]
+    dashboard = [SONDE, "dashboard", "--data-dir", directory / "d", "--listen", "127.0.0.1:0"]
+    running = []
+    try:
+        for one in crowd[:holders]:
+            one.stdout.readline()
+        port = free_port()
+        dashboard[-1] = f"127.0.0.1:{port}"
+        running.append(subprocess.Popen(dashboard, stdout=subprocess.PIPE))
+        running[0].stdout.readline()
+        token = subprocess.run(
+            [SONDE, "tokens", "create", "--kind", "join", "--data-dir", directory / "d"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()[-1]
+        command = [SONDE, "controller", "--data-dir", directory / "c", "--token", token]
+        command += ["--dashboard", f"http://127.0.0.1:{port}"]
+        controller = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        running.append(controller)
+        time.sleep(20)
+
+        def spent() -> int:
+            tasks = pathlib.Path(f"/proc/{controller.pid}/task").iterdir()
+            return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+
+        before = spent()
+        time.sleep(IDLE_SECONDS)
+        percent = (spent() - before) / IDLE_SECONDS / 1e9 * 100
+        status = pathlib.Path(f"/proc/{controller.pid}/status").read_text()
+        memory = int(re.search(r"VmRSS:\s*(\d+) kB", status)[1]) / 1024
+        return {"percent": percent, "mib": memory}
+    finally:
+        for one in crowd + running:
+            one.kill()
+            one.wait()
+
+
 def cargo_bench(crate: str, bench: str) -> str:
     """What a bench prints."""
     command = ["cargo", "bench", "--locked", "-p", crate, "--bench", bench]
@@ -106,6 +169,7 @@ def main() -> None:
     connects = cargo_bench("capture", "connects")
     decode = cargo_bench("genai", "decode")
     with tempfile.TemporaryDirectory(prefix="sonde-bench-") as directory:
+        quiet = idle(pathlib.Path(directory))
         times = latency(pathlib.Path(directory))
     lines = [machine(), ""]
     lines += ["## Added time for a TLS call", "", "```text", overhead, "```", ""]
@@ -116,6 +180,11 @@ def main() -> None:
     lines += ["Beside it, in the same run, the obvious way: collect the body, parse all of it.", ""]
     lines += ["```text", decode, "```"]
     p95, p99 = statistics.quantiles(times, n=100)[94], statistics.quantiles(times, n=100)[98]
+    lines += ["", "## An idle controller on a crowded machine", ""]
+    lines += [
+        f"{quiet['percent']:.3f} % of a core over {IDLE_SECONDS} s and {quiet['mib']:.1f} MiB of "
+        f"resident memory, with capture ready, beside {PROCESSES} processes and {SOCKETS} sockets."
+    ]
     lines += ["", "## From the last byte of an answer to its row on an open page", ""]
     lines += [
         f"Median {statistics.median(times):.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, longest "

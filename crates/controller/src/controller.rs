@@ -3,7 +3,7 @@
 use crate::asks::Asks;
 use crate::clock::Now;
 use crate::config::Config;
-use crate::discovery::Discovery;
+use crate::discovery::{Discovery, Hint, Resolver};
 use crate::event_loop::{self, Notice, Notices};
 use crate::export::{self, Sender};
 use crate::given::Given;
@@ -41,8 +41,8 @@ use workloads::{Clients, Host, Node, Sockets};
 /// How often processes are listed where the kernel does not tell of new ones.
 const SCAN_ALONE: Duration = Duration::from_secs(5);
 
-/// Processes that may serve models and wait to be looked at.
-const MAX_CANDIDATES: usize = 1_024;
+/// Processes and addresses that wait to be looked at.
+const MAX_HINTS: usize = 1_024;
 
 /// A running controller.
 ///
@@ -152,7 +152,14 @@ impl Controller {
         };
         let Grant { missing, mut facts } = start_kernel(&config, watcher, &mut threads)?;
         facts.extend(tiers::facts(missing.as_deref(), sockets.can_ask_the_kernel()));
-        let (may_serve, candidates) = sync_channel(MAX_CANDIDATES);
+        let (hint, hints) = sync_channel(MAX_HINTS);
+        let resolver = Resolver {
+            events: events.clone(),
+            standings: standings.clone(),
+            hints: hint.clone(),
+            once: missing.is_none(),
+        };
+        threads.spawn("resolver", move || resolver.run())?;
 
         let ability =
             Ability { missing: missing.clone(), ceiling: config.max_capture, recorded: false };
@@ -173,7 +180,9 @@ impl Controller {
                 Box::new(move |providers| events.push_surely(Input::Providers(providers)))
             },
             // One that is not looked at for lack of room is found when it is next started.
-            may_serve: Box::new(move |process| may_serve.try_send(process).unwrap_or_default()),
+            may_serve: Box::new(move |process| {
+                hint.try_send(Hint::MayServe(process)).unwrap_or_default();
+            }),
             scan_every: missing.is_some().then_some(SCAN_ALONE),
         };
         threads.spawn("reconcile", move || event_loop.run(&noticed))?;
@@ -185,7 +194,7 @@ impl Controller {
             standings: standings.clone(),
             sockets: sockets.clone(),
             root: config.root.clone(),
-            candidates,
+            hints,
             once: missing.is_none(),
         };
         threads.spawn("discovery", move || discovery.run())?;
@@ -195,6 +204,7 @@ impl Controller {
             link,
             instance: instance(&host),
             doctor: facts,
+            programs: Arc::clone(&programs),
             standings: standings.clone(),
             notices: notices.clone(),
             losses,
@@ -263,7 +273,9 @@ impl Threads {
     pub(crate) fn join(self) {
         for thread in self.0 {
             let name = thread.thread().name().unwrap_or_default().to_owned();
-            if !matches!(name.as_str(), "poll" | "report" | "discovery") && thread.join().is_err() {
+            if !matches!(name.as_str(), "poll" | "report" | "discovery" | "resolver")
+                && thread.join().is_err()
+            {
                 tracing::error!(thread = name, "a thread ended by a panic");
             }
         }

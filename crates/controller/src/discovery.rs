@@ -20,15 +20,18 @@ use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 use workloads::{Sockets, State, hosts_file};
 
 /// How often open connections are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// Looks between two lookups of the known names: their addresses change within minutes.
-const LOOKS_PER_LOOKUP: u32 = 12;
+/// How often the known names are looked up: their addresses change within minutes.
+const ASK_EVERY: Duration = Duration::from_secs(120);
+
+/// How long an address waits for the others of its name.
+const SETTLE: Duration = Duration::from_millis(500);
 
 /// Addresses of known names that are remembered; they rotate.
 const MAX_ADDRESSES: usize = 4_096;
@@ -71,11 +74,58 @@ pub(crate) struct Discovery {
     pub(crate) standings: Standings,
     pub(crate) sockets: Sockets,
     pub(crate) root: PathBuf,
-    /// Processes that may serve models.
-    pub(crate) candidates: Receiver<ProcessId>,
+    /// Processes and addresses that are worth a look.
+    pub(crate) hints: Receiver<Hint>,
     /// Whether the kernel tells of new connections and processes, so that one look at the start is
     /// enough.
     pub(crate) once: bool,
+}
+
+/// What is worth a look.
+#[derive(Debug, Clone)]
+pub(crate) enum Hint {
+    /// A process began to run a program that may serve models.
+    MayServe(ProcessId),
+    /// A known name has these addresses.
+    Named(Vec<IpAddr>),
+}
+
+/// Asks the resolver of this node for the known names; on a thread of its own, since where there is
+/// no network each question takes its time.
+pub(crate) struct Resolver {
+    pub(crate) events: EventQueue,
+    pub(crate) standings: Standings,
+    pub(crate) hints: SyncSender<Hint>,
+    /// Whether once is enough.
+    pub(crate) once: bool,
+}
+
+impl Resolver {
+    /// Asks once, or again and again until the stop.
+    pub(crate) fn run(self) {
+        loop {
+            for host in LOOKED_UP {
+                // A name that cannot be resolved here is not asked here either.
+                let found = (host, HTTPS).to_socket_addrs().into_iter().flatten();
+                let found: Vec<IpAddr> = found.map(|address| address.ip().to_canonical()).collect();
+                if !self.standings.sleep(Duration::ZERO) {
+                    return;
+                }
+                if found.is_empty() {
+                    continue;
+                }
+                let (name, at) = (host.to_owned(), Now::read().monotonic);
+                let (addresses, source) = (found.clone(), Source::Asked);
+                self.events.push_surely(Input::Learned { name, addresses, source, at });
+                if self.hints.send(Hint::Named(found)).is_err() {
+                    return;
+                }
+            }
+            if self.once || !self.standings.sleep(ASK_EVERY) {
+                return;
+            }
+        }
+    }
 }
 
 /// A program that may serve models, and when it is looked at next.
@@ -95,15 +145,11 @@ impl Discovery {
         let mut candidates: VecDeque<Candidate> = VecDeque::new();
         let mut seen = HashSet::new();
         self.look_for_servers(&mut seen, &mut candidates, Instant::now());
-        let mut looks = 0_u32;
+        self.read_hosts(&mut names);
         let mut look_due = Some(Instant::now());
         loop {
             let now = Instant::now();
             if look_due.is_some_and(|due| due <= now) {
-                if looks.is_multiple_of(LOOKS_PER_LOOKUP) && !self.look_up(&mut names) {
-                    return;
-                }
-                looks = looks.wrapping_add(1);
                 self.look(&names, &mut known);
                 if !self.once {
                     self.look_for_servers(&mut seen, &mut candidates, now);
@@ -112,12 +158,19 @@ impl Discovery {
             }
             self.look_at(&mut candidates, now);
             let due = candidates.iter().map(|candidate| candidate.due).chain(look_due).min();
-            // A stop is noticed within this time by the end of the channel.
-            let patience = due.map_or(Duration::from_secs(600), |due| {
-                due.saturating_duration_since(Instant::now())
-            });
-            match self.candidates.recv_timeout(patience) {
-                Ok(process) => push(&mut candidates, process, Instant::now()),
+            let now = Instant::now();
+            // A stop is noticed by the end of the channel.
+            let patience =
+                due.map_or(Duration::from_secs(600), |due| due.saturating_duration_since(now));
+            match self.hints.recv_timeout(patience) {
+                Ok(Hint::MayServe(process)) => push(&mut candidates, process, now),
+                Ok(Hint::Named(addresses)) => {
+                    if names.len() > MAX_ADDRESSES {
+                        names.clear();
+                    }
+                    names.extend(addresses);
+                    look_due.get_or_insert(now + SETTLE);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -127,29 +180,14 @@ impl Discovery {
         }
     }
 
-    /// Asks the node's file of hosts, and its resolver, for the known names; `false` at a stop.
-    fn look_up(&self, addresses: &mut HashSet<IpAddr>) -> bool {
-        if addresses.len() > MAX_ADDRESSES {
-            addresses.clear();
-        }
+    /// Takes the names of the node's file of hosts.
+    fn read_hosts(&self, addresses: &mut HashSet<IpAddr>) {
         let at = Now::read().monotonic;
         for (name, address) in hosts_file(&self.root) {
             addresses.insert(address.to_canonical());
             let source = Source::HostsFile;
             self.events.push_surely(Input::Learned { name, addresses: vec![address], source, at });
         }
-        for host in LOOKED_UP {
-            // A name that cannot be resolved here is not asked here either.
-            let found = (host, HTTPS).to_socket_addrs().into_iter().flatten();
-            let found: Vec<IpAddr> = found.map(|address| address.ip().to_canonical()).collect();
-            addresses.extend(&found);
-            let (name, source) = (host.to_owned(), Source::Asked);
-            self.events.push_surely(Input::Learned { name, addresses: found, source, at });
-            if !self.standings.sleep(Duration::ZERO) {
-                return false;
-            }
-        }
-        true
     }
 
     /// Finds the owners of connections to addresses that have a name and that nobody looked at.

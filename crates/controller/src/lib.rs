@@ -11,7 +11,8 @@
 //! | `export` | calls to OTLP, sent and sent again (`export`) | `Queue` | 4 096 calls |
 //! | `poll` | holds the long poll open (`poll`) | – | – |
 //! | `report` | tells every change, one after the other (`poll`) | `Standings` | the newest only |
-//! | `discovery` | finds programs by their open connections and by what listens | candidates | 1 024 |
+//! | `discovery` | finds programs by their open connections and by what listens | hints | 1 024 |
+//! | `resolver` | asks the resolver of this node for the known names | – | – |
 //! | `player` | plays a recording in place of `capture` (`replay`) | – | – |
 //! | `socket` | answers the command line (`local`) | – | one caller at a time |
 //!

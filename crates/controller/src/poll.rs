@@ -6,9 +6,10 @@
 use crate::event_loop::{Notice, Notices};
 use crate::limits::Losses;
 use crate::link::{Answer, Backoff, Link, chance};
+use crate::programs::Programs;
 use crate::standing::Standings;
 use contract::doctor::Fact;
-use contract::poll::{Instance, OLDEST_PROTOCOL, PROTOCOL, Report, Wish};
+use contract::poll::{Cluster, Instance, OLDEST_PROTOCOL, PROTOCOL, Report, Wish};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +38,8 @@ pub(crate) struct Poll {
     pub(crate) link: Link,
     pub(crate) instance: Instance,
     pub(crate) doctor: Vec<Fact>,
+    /// Knows the cluster, and how the engines of containers stand.
+    pub(crate) programs: Arc<Programs>,
     pub(crate) standings: Standings,
     pub(crate) notices: Notices,
     pub(crate) losses: Arc<Losses>,
@@ -172,14 +175,27 @@ impl Poll {
         Report {
             protocol: PROTOCOL,
             oldest_protocol: OLDEST_PROTOCOL,
-            instance: self.instance.clone(),
+            instance: Instance { cluster: self.cluster(), ..self.instance.clone() },
             generation: self.standings.generation(),
             wait_seconds,
             workloads: None,
-            doctor: with_doctor.then(|| self.doctor.clone()),
+            doctor: with_doctor.then(|| self.facts()),
             lost,
             ..Report::default()
         }
+    }
+
+    /// The cluster, once an API server has told it.
+    fn cluster(&self) -> Option<Cluster> {
+        let id = self.programs.node(workloads::Node::cluster).flatten()?;
+        Some(Cluster { id, name: None })
+    }
+
+    /// What the node allows, and how its platforms answer just now.
+    fn facts(&self) -> Vec<Fact> {
+        let mut facts = self.doctor.clone();
+        facts.extend(self.programs.node(workloads::Node::facts).unwrap_or_default());
+        facts
     }
 
     fn ask(&self, report: &Report) -> Result<Wish, Trouble> {

@@ -109,7 +109,7 @@ impl Replay {
         };
         threads.spawn("pipeline", move || pipeline.run(&received))?;
         let event_loop = event_loop::Loop {
-            programs,
+            programs: Arc::clone(&programs),
             ability: Ability { missing: None, ceiling: Level::Off, recorded: true },
             store: None,
             standings: standings.clone(),
@@ -126,6 +126,7 @@ impl Replay {
             link,
             instance,
             doctor: Vec::new(),
+            programs: Arc::clone(&programs),
             standings: standings.clone(),
             notices: notices.clone(),
             losses,

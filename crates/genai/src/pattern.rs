@@ -28,43 +28,48 @@ impl Pattern {
     }
 
     /// Whether the whole of `text` is as the pattern says.
-    ///
-    /// Takes time in proportion to both lengths multiplied, at worst, and no memory: only the last
-    /// star is ever tried again.
     pub fn matches(&self, text: &str) -> bool {
-        let (mut pattern, mut rest) = (self.0.as_str(), text);
-        // Where to go on when what follows the last star does not fit here.
-        let mut again: Option<(&str, &str)> = None;
-        loop {
-            let mut ahead = pattern.chars();
-            match (ahead.next(), rest.chars().next()) {
-                (Some('*'), _) => {
-                    pattern = ahead.as_str();
-                    again = Some((pattern, rest));
-                    continue;
-                }
-                (Some(wanted), Some(found)) if wanted == found => {
-                    pattern = ahead.as_str();
-                    rest = after_first(rest);
-                    continue;
-                }
-                (None, None) => return true,
-                _ => {}
-            }
-            match again {
-                Some((behind_star, from)) if !from.is_empty() => {
-                    rest = after_first(from);
-                    pattern = behind_star;
-                    again = Some((behind_star, rest));
-                }
-                _ => return false,
-            }
-        }
+        matches(&self.0, text)
     }
 
     /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Whether the whole of `text` is as `pattern` says.
+///
+/// Takes time in proportion to both lengths multiplied, at worst, and no memory: only the last star is
+/// ever tried again.
+pub(crate) fn matches(mut pattern: &str, text: &str) -> bool {
+    let mut rest = text;
+    // Where to go on when what follows the last star does not fit here.
+    let mut again: Option<(&str, &str)> = None;
+    loop {
+        let mut ahead = pattern.chars();
+        match (ahead.next(), rest.chars().next()) {
+            (Some('*'), _) => {
+                pattern = ahead.as_str();
+                again = Some((pattern, rest));
+                continue;
+            }
+            (Some(wanted), Some(found)) if wanted == found => {
+                pattern = ahead.as_str();
+                rest = after_first(rest);
+                continue;
+            }
+            (None, None) => return true,
+            _ => {}
+        }
+        match again {
+            Some((behind_star, from)) if !from.is_empty() => {
+                rest = after_first(from);
+                pattern = behind_star;
+                again = Some((behind_star, rest));
+            }
+            _ => return false,
+        }
     }
 }
 

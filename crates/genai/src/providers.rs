@@ -11,14 +11,15 @@ mod responses;
 use std::sync::Arc;
 
 use crate::family::Family;
-use crate::pattern::Pattern;
+use crate::pattern::{self, Pattern};
 
 /// Every family, in order of precedence.
 pub(crate) static FAMILIES: [Family; 4] =
     [openai::FAMILY, anthropic::FAMILY, responses::FAMILY, embeddings::FAMILY];
 
 /// Hosts and their providers, by the names of the semantic conventions where they have one.
-/// A pattern that begins with a dot stands for every host that ends with it.
+/// A pattern that begins with a dot stands for every host that ends with it; a star for any run of
+/// characters, such as a region.
 const HOSTS: &[(&str, &str)] = &[
     ("api.openai.com", "openai"),
     (".api.openai.com", "openai"),
@@ -71,6 +72,27 @@ const HOSTS: &[(&str, &str)] = &[
     ("api.cohere.ai", "cohere"),
     ("generativelanguage.googleapis.com", "gcp.gemini"),
     ("aiplatform.googleapis.com", "gcp.vertex_ai"),
+    ("*-aiplatform.googleapis.com", "gcp.vertex_ai"),
+    ("bedrock-runtime.*.amazonaws.com", "aws.bedrock"),
+    ("bedrock-runtime-fips.*.amazonaws.com", "aws.bedrock"),
+    ("bedrock-runtime.*.amazonaws.com.cn", "aws.bedrock"),
+    ("bedrock-runtime.*.api.aws", "aws.bedrock"),
+    ("*.bedrock-runtime.*.vpce.amazonaws.com", "aws.bedrock"),
+    ("bedrock-agent-runtime.*.amazonaws.com", "aws.bedrock"),
+    (".ml.cloud.ibm.com", "ibm.watsonx.ai"),
+    ("api.replicate.com", "replicate"),
+    ("api.voyageai.com", "voyage"),
+    ("api.jina.ai", "jina"),
+    (".githubcopilot.com", "github_copilot"),
+    ("api.siliconflow.cn", "siliconflow"),
+    ("api.siliconflow.com", "siliconflow"),
+    ("ark.*.volces.com", "volcengine"),
+    ("api.stepfun.com", "stepfun"),
+    ("api.upstage.ai", "upstage"),
+    ("api.reka.ai", "reka"),
+    ("api.writer.com", "writer"),
+    ("api.hyperbolic.xyz", "hyperbolic"),
+    ("llm.chutes.ai", "chutes"),
 ];
 
 /// Who serves models: the hosts that are known, and those that people added, which win.
@@ -192,6 +214,7 @@ pub fn provider_of_host(host: &str) -> Option<&'static str> {
         Some(domain) => {
             host.strip_suffix(domain).is_some_and(|label| label.len() > 1 && label.ends_with('.'))
         }
+        None if pattern.contains('*') => pattern::matches(pattern, &host),
         None => host == pattern,
     };
     HOSTS.iter().find(|(pattern, _)| matches(pattern)).map(|(_, provider)| *provider)
@@ -277,6 +300,11 @@ mod tests {
             ("team.openai.azure.com", Some("azure.ai.openai")),
             (".openai.azure.com", None),
             ("openai.azure.com", None),
+            ("bedrock-runtime.eu-west-3.amazonaws.com", Some("aws.bedrock")),
+            ("vpce-1.bedrock-runtime.us-east-1.vpce.amazonaws.com", Some("aws.bedrock")),
+            ("europe-west4-aiplatform.googleapis.com", Some("gcp.vertex_ai")),
+            ("storage.googleapis.com", None),
+            ("s3.eu-west-3.amazonaws.com", None),
             ("api.openai.com.evil.example", None),
             ("notapi.openai.com", None),
             ("xapi.openai.com", None),

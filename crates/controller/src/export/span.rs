@@ -99,15 +99,33 @@ pub(crate) fn scope() -> InstrumentationScope {
 fn resource(program: &Program, sender: &Sender) -> Vec<KeyValue> {
     let instance = &program.instance;
     let mut all = Attributes(workload(program, sender));
+    for (name, value) in &instance.attributes {
+        all.set(name, value.as_str());
+    }
+    all.set(attribute::SERVICE_INSTANCE_ID, instance_id(program, sender).as_str());
     all.set(attribute::PROCESS_PID, i64::from(instance.pid));
     all.set(attribute::PROCESS_EXECUTABLE_PATH, instance.executable.as_str());
     all.set(attribute::PROCESS_COMMAND_ARGS, instance.arguments.as_slice());
     all.set(attribute::PROCESS_OWNER, instance.user.as_str());
+    all.set(attribute::PROCESS_WORKING_DIRECTORY, instance.directory.as_str());
+    if instance.parent != 0 {
+        all.set(attribute::PROCESS_PARENT_PID, i64::from(instance.parent));
+    }
     if let Some(runtime) = &instance.runtime {
         all.set(attribute::PROCESS_RUNTIME_NAME, runtime.name.as_str());
         all.set_some(attribute::PROCESS_RUNTIME_VERSION, runtime.version.as_deref());
     }
     all.0
+}
+
+/// What tells one instance from the others of its service, everywhere and for good: the container
+/// that it runs in, else the process on its node.
+fn instance_id(program: &Program, sender: &Sender) -> String {
+    let instance = &program.instance;
+    match instance.attributes.get(attribute::CONTAINER_ID) {
+        Some(container) => format!("{container}-{}", instance.pid),
+        None => format!("{}-{}-{}", sender.host_id, instance.pid, program.start_ticks),
+    }
 }
 
 /// The workload and its node, without what differs from process to process.

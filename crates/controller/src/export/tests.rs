@@ -3,6 +3,7 @@
 use super::*;
 use crate::registry::tests::program;
 use crate::stand_in::{Response, StandIn, Stopwatch};
+use contract::attribute;
 use contract::workload::Runtime;
 use expect_test::expect_file;
 use genai::{Cost, Incomplete, RecognisedBy, Usage};
@@ -87,6 +88,26 @@ fn failed_call() -> ModelCall {
 fn caller(key: &str) -> Arc<Program> {
     let mut caller = Program::clone(&program(key, 42, Some("libssl 3.0.17")));
     caller.name = "chat.py".to_owned();
+    caller.instance.parent = 7;
+    caller.instance.directory = "/srv/chat".to_owned();
+    if key.ends_with('2') {
+        caller.platform = contract::workload::Platform::Kubernetes;
+        let attributes = [
+            (attribute::K8S_CLUSTER_UID, "0d5c"),
+            (attribute::K8S_NAMESPACE_NAME, "prod"),
+            (attribute::DEPLOYMENT_ENVIRONMENT_NAME, "production"),
+            (attribute::CONTAINER_IMAGE_NAME, "registry.example/chat:7"),
+        ];
+        caller.attributes =
+            attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let own = [
+            (attribute::K8S_NODE_NAME, "node-1"),
+            (attribute::K8S_POD_NAME, "chat-5d8-x2x"),
+            (attribute::CONTAINER_ID, "c0ffee"),
+        ];
+        caller.instance.attributes =
+            own.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    }
     caller.instance.runtime =
         Some(Runtime { name: "cpython".to_owned(), version: Some("3.11.2".to_owned()) });
     Arc::new(caller)

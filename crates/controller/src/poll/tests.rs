@@ -39,6 +39,7 @@ fn poll(url: &str) -> (Poll, Receiver<Notice>) {
         link: Link::new(url, token).unwrap(),
         instance,
         doctor: Vec::new(),
+        programs: Arc::new(Programs::recorded(Vec::new())),
         standings: Standings::default(),
         notices,
         losses,

@@ -1,0 +1,140 @@
+"""How programs are found, left out and explained: real clients and proxies on the real kernel."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from harness import CURL, KINDS, Kind, until
+
+pytestmark = pytest.mark.kernel
+
+# Listens on a port of loopback that it prints, and does nothing else.
+LISTENER = """
+    import socket, time
+    server = socket.create_server(("127.0.0.1", 0))
+    print(server.getsockname()[1], flush=True)
+    time.sleep(600)
+"""
+
+# Connects whoever asks by CONNECT to the address and port of its arguments.
+PROXY = """
+    import socket, sys, threading
+    server = socket.create_server(("127.0.0.1", 0))
+    print(server.getsockname()[1], flush=True)
+
+    def pump(source, sink):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.close()
+
+    def serve(client):
+        while b"\\r\\n\\r\\n" not in client.recv(65536):
+            pass
+        upstream = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+        client.sendall(b"HTTP/1.1 200 OK\\r\\n\\r\\n")
+        threading.Thread(target=pump, args=(upstream, client), daemon=True).start()
+        pump(client, upstream)
+
+    while True:
+        threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Runs a Python script under a name, gives the process and the port that it prints."""
+    running = []
+
+    def start(name: str, text: str, *arguments: str):
+        file = tmp_path / name
+        file.write_text(textwrap.dedent(text))
+        command = [sys.executable, str(file), *arguments]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        running.append(process)
+        return process, int(process.stdout.readline())
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def explain(sonde, about) -> dict:
+    """The one program that it can be, explained."""
+    return sonde.rows("services", "explain", str(about))[0]
+
+
+def test_a_program_that_is_discovered_and_one_that_is_not_are_explained(sonde, client):
+    known, other = client(KINDS[0]), client(Kind("idle", KINDS[0].command, "openai", "m", "cpython"))
+    known.call(stream=False)
+    row = sonde.service(known.pid)
+    why = explain(sonde, known.pid)
+    assert why["discovered"] and why["sonde.workload.key"] == row["sonde.workload.key"]
+    assert "api.openai.com" in why["verdict"]
+    about = [step["about"] for step in why["steps"]]
+    assert about[:2] == ["process", "identity"] and "names" in about and "sockets" in about
+    shown = sonde.cli("services", "explain", str(known.pid)).stdout
+    assert "api.openai.com by TLS server name" in shown
+    del other
+    done = sonde.cli("services", "explain", "nobody", check=False)
+    assert done.returncode == 64 and "nobody" in done.stderr
+
+
+def test_a_proxy_is_not_named_and_the_program_behind_it_is(sonde, stand_in, script):
+    proxy, port = script("proxy.py", PROXY, stand_in.address, str(stand_in.port))
+    command = [CURL, "--silent", "--proxy", f"http://127.0.0.1:{port}", "--cacert", stand_in.ca]
+    command += ["https://api.openai.com/v1/models", "--header", "x-test: relay"]
+    subprocess.run(command, check=False, capture_output=True, timeout=20)
+
+    def curl():
+        rows = [row for row in sonde.services() if row["service.name"] == "curl"]
+        return next((row for row in rows if "openai" in row["sonde.providers"]), None)
+
+    until("curl is discovered", curl)
+    why = until("the proxy was heard", lambda: explain(sonde, proxy.pid), 5)
+    assert not why["discovered"] and "passes on" in why["verdict"], why
+    pids = [one["process.pid"] for row in sonde.services() for one in row["sonde.instances"]]
+    assert proxy.pid not in pids
+
+
+def test_a_model_server_that_starts_later_is_found_and_a_port_alone_is_not(sonde, script):
+    server, port = script("ollama", LISTENER, "serve")
+    other, _ = script("listener.py", LISTENER)
+    row = sonde.service(server.pid, 15)
+    assert row["sonde.providers"] == ["ollama"]
+    first = row["sonde.evidence"][0]
+    assert (first["by"], first["confidence"]) == ("listen", "likely")
+    assert first["seen"] == f"127.0.0.1:{port}"
+    assert not explain(sonde, other.pid)["discovered"]
+
+
+def test_rules_leave_programs_out_and_can_be_tried(up, client):
+    python = subprocess.run(["readlink", "-f", sys.executable], capture_output=True, text=True)
+    path = python.stdout.strip()
+    sonde = up("--exclude", f"path={path}")
+    left_out, node = client(KINDS[0]), client(KINDS[4])
+    left_out.call(stream=False)
+    node.call(stream=False)
+    sonde.service(node.pid)
+    pids = [one["process.pid"] for row in sonde.services() for one in row["sonde.instances"]]
+    assert left_out.pid not in pids
+    why = explain(sonde, left_out.pid)
+    assert not why["discovered"] and "exclude 1" in why["verdict"], why
+    tried = sonde.rows("services", "test-rules", "--exclude", "name=*", str(node.pid))
+    assert [row["counts"] for row in tried] == [False]
+    tried = sonde.rows("services", "test-rules", str(left_out.pid))
+    assert [row["counts"] for row in tried] == [True], "these rules, not those that hold"
+
+
+def test_programs_are_found_without_the_kernel_and_it_is_said(up, script):
+    server, _ = script("litellm", LISTENER)
+    sonde = up("--ebpf", "false")
+    assert sonde.service(server.pid, 15)["sonde.providers"] == ["litellm"]
+    said = sonde.cli("doctor", "--output", "json", check=False).stdout.splitlines()
+    doctor = {fact["name"]: fact for fact in map(json.loads, said)}
+    assert doctor["discovery_names"]["standing"] == "limited"
+    assert doctor["discovery_sockets"]["standing"] == "good"
+
