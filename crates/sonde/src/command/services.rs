@@ -8,7 +8,6 @@ use anyhow::Context as _;
 use contract::attribute;
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 /// How often a wait looks again; a wish is in effect within some milliseconds.
