@@ -55,6 +55,11 @@ pub(crate) struct Asks {
 }
 
 impl Asks {
+    /// Nothing was learned yet.
+    pub(crate) fn of(providers: Providers) -> Self {
+        Self { providers, ..Self::default() }
+    }
+
     /// Takes over who serves models.
     pub(crate) fn set_providers(&mut self, providers: Providers) {
         self.providers = providers;

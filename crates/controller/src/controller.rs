@@ -17,6 +17,7 @@ use crate::programs::Programs;
 use crate::reconcile::Ability;
 use crate::record::Recorder;
 use crate::registry::Store;
+use crate::rules::Rulebook;
 use crate::seen::Seen;
 use crate::standing::Standings;
 use crate::tiers;
@@ -122,9 +123,12 @@ impl Controller {
             .as_deref()
             .map(|file| Recorder::create(file, Arc::clone(&losses)))
             .transpose()?;
+        // Those of the dashboard come as soon as the loop has read what was kept.
+        let own = [("this node's", &config.rules)];
+        let providers = Rulebook::new(&own, |id| programs.user(id)).providers().clone();
         let pipeline = pipeline::Loop {
-            pipeline: Pipeline::new(Arc::clone(&losses)),
-            asks: Asks::default(),
+            pipeline: Pipeline::new(Arc::clone(&losses), providers.clone()),
+            asks: Asks::of(providers.clone()),
             witness: Witness::new(
                 Arc::clone(&programs),
                 notices.clone(),

@@ -66,12 +66,12 @@ struct Reading {
 }
 
 impl Pipeline {
-    pub(crate) fn new(losses: Arc<Losses>) -> Self {
+    pub(crate) fn new(losses: Arc<Losses>, providers: Providers) -> Self {
         Self {
             connections: BTreeMap::new(),
             swept: Moment::default(),
             unwatched: HashSet::new(),
-            providers: Providers::default(),
+            providers,
             losses,
         }
     }

@@ -22,6 +22,7 @@ use contract::capture::Level;
 use contract::poll::Instance;
 use contract::rules::Rules;
 use contract::workload::{self, Key, Platform, Runtime};
+use genai::Providers;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -90,7 +91,7 @@ impl Replay {
         threads.spawn("export", move || exporter.run())?;
         let (events, received) = EventQueue::channel(Arc::clone(&losses));
         let pipeline = pipeline::Loop {
-            pipeline: Pipeline::new(Arc::clone(&losses)),
+            pipeline: Pipeline::new(Arc::clone(&losses), Providers::default()),
             asks: Asks::default(),
             witness: Witness::new(
                 Arc::clone(&programs),

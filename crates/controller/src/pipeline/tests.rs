@@ -11,7 +11,7 @@ const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConte
 
 fn pipeline() -> (Pipeline, Arc<Losses>) {
     let losses = Arc::new(Losses::default());
-    (Pipeline::new(Arc::clone(&losses)), losses)
+    (Pipeline::new(Arc::clone(&losses), Providers::default()), losses)
 }
 
 fn data(direction: capture::Direction, offset: u64, at: u64, text: &str) -> Event {

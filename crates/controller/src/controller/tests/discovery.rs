@@ -265,12 +265,11 @@ fn a_process_that_nobody_knows_is_explained() {
 fn a_program_that_listens_like_a_model_server_is_found_without_the_kernel() {
     let (directory, dashboard) = (tempfile::tempdir().unwrap(), Wisher::start());
     // A program that is called like the server, and does nothing but listen.
-    let script = "import socket,time; s=socket.create_server(('127.0.0.1',0)); time.sleep(60)";
-    let mut server = Command::new("python3")
-        .args(["-c", script, "-m", "vllm.entrypoints.openai.api_server"])
-        .spawn()
-        .unwrap();
-    let mut other = Command::new("python3").args(["-c", script]).spawn().unwrap();
+    let text = "import socket,time; s=socket.create_server(('127.0.0.1',0)); time.sleep(600)";
+    let script = directory.path().join("vllm");
+    fs::write(&script, text).unwrap();
+    let mut server = Command::new("python3").arg(&script).arg("serve").spawn().unwrap();
+    let mut other = Command::new("python3").args(["-c", text]).spawn().unwrap();
     let config = Config { ebpf: false, ..config(directory.path(), &dashboard.server.url) };
     let controller = Controller::start(config).unwrap();
     let all = once_known(&dashboard, server.id());
