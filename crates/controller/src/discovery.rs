@@ -16,7 +16,7 @@ use crate::standing::Standings;
 use crate::watcher::{EventQueue, Input};
 use capture::ProcessId;
 use contract::workload::By;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,10 +25,14 @@ use std::time::{Duration, Instant};
 use workloads::{Sockets, State, hosts_file};
 
 /// How often open connections are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How often the known names are looked up: their addresses change within minutes.
 const ASK_EVERY: Duration = Duration::from_secs(120);
+
+/// Looks at a process that is new, where the kernel does not tell that it runs another program by
+/// now: a launcher becomes what it launches.
+const LOOKS: u8 = 2;
 
 /// How long an address waits for the others of its name.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -143,15 +147,15 @@ impl Discovery {
         let mut names = HashSet::new();
         let mut known = HashSet::new();
         let mut candidates: VecDeque<Candidate> = VecDeque::new();
-        let mut seen = HashSet::new();
-        self.look_for_servers(&mut seen, &mut candidates, Instant::now());
+        let mut seen = HashMap::new();
         self.read_hosts(&mut names);
         let mut look_due = Some(Instant::now());
         loop {
             let now = Instant::now();
             if look_due.is_some_and(|due| due <= now) {
                 self.look(&names, &mut known);
-                if !self.once {
+                // Once the kernel tells of every program that is started, there is nothing to look for.
+                if !self.once || seen.is_empty() {
                     self.look_for_servers(&mut seen, &mut candidates, now);
                 }
                 look_due = (!self.once).then(|| now + LOOK_EVERY);
@@ -218,13 +222,14 @@ impl Discovery {
     /// Takes note of processes, not looked at before, that may serve models.
     fn look_for_servers(
         &self,
-        seen: &mut HashSet<u32>,
+        seen: &mut HashMap<u32, u8>,
         candidates: &mut VecDeque<Candidate>,
         now: Instant,
     ) {
         let pids = self.sockets.pids();
-        let new: Vec<u32> = pids.iter().copied().filter(|pid| !seen.contains(pid)).collect();
-        *seen = if self.once { HashSet::new() } else { pids.into_iter().collect() };
+        let looks = |pid: &u32| seen.get(pid).copied().unwrap_or_default();
+        let new: Vec<u32> = pids.iter().copied().filter(|pid| looks(pid) < LOOKS).collect();
+        *seen = pids.into_iter().map(|pid| (pid, (looks(&pid) + 1).min(LOOKS))).collect();
         for pid in new {
             let executable = self.programs.node(|node| node.executable(pid)).flatten();
             let ticks = self.programs.node(|node| node.start_ticks(pid)).flatten();

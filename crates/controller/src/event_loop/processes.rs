@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// for it: most programs that start are gone by then, and cost nothing.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// A process that is younger than this may still become another program (fork, then exec).
+const SETTLED_TICKS: u64 = 200;
+
 /// Processes that are to be looked at later.
 const MAX_LATER: usize = 4_096;
 
@@ -132,7 +135,10 @@ impl Running {
             self.read_again(pid);
             return;
         };
-        if let Some(start) = programs.node(|node| node.start_ticks(pid)).flatten() {
+        let Some(start) = programs.node(|node| node.start_ticks(pid)).flatten() else { return };
+        // Where the kernel does not tell of it, a launcher becomes what it launches unseen.
+        let age = (Now::read().monotonic.0 / capture::TICK_NANOS).saturating_sub(start);
+        if self.parts.scan_every.is_none() || age >= SETTLED_TICKS {
             self.bystanders.pass(pid, start, executable, None);
         }
     }
