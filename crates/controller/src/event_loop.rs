@@ -51,7 +51,7 @@ pub(crate) enum Notice {
     /// A process ended.
     Exited(ProcessId),
     /// What the dashboard wants.
-    Wanted(Wish),
+    Wanted(Box<Wish>),
     /// A container has another name than before, or one at all.
     ContainerNamed(String),
     /// What became of a step.
@@ -255,7 +255,7 @@ impl Running {
                 self.started(process, how, now);
             }
             Notice::Exited(process) => self.exited(process),
-            Notice::Wanted(wish) => self.wanted(wish),
+            Notice::Wanted(wish) => self.wanted(*wish),
             Notice::ContainerNamed(container) => self.container_named(&container),
             Notice::Watched { pid, start_ticks, result } => self.watched(pid, start_ticks, result),
             Notice::Attached { pid, library } => self.attached(pid, library),

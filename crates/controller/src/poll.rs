@@ -231,7 +231,7 @@ impl Poll {
         if is_first || wish.generation > known || is_anew {
             self.agreed.generation.store(wish.generation, Ordering::SeqCst);
             self.agreed.answers.fetch_add(1, Ordering::SeqCst);
-            self.notices.send_surely(Notice::Wanted(wish));
+            self.notices.send_surely(Notice::Wanted(Box::new(wish)));
         }
     }
 }

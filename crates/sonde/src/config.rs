@@ -11,8 +11,11 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-/// Keys that hold tables, each with what finds the mistakes in one.
-const TABLES: [(&str, fn(&str) -> Vec<String>); 3] = [
+/// Finds the mistakes in one table.
+type Check = fn(&str) -> Vec<String>;
+
+/// Keys that hold tables.
+const TABLES: [(&str, Check); 3] = [
     ("include", controller::rules::rule_mistakes),
     ("exclude", controller::rules::rule_mistakes),
     ("provider", controller::rules::provider_mistakes),
@@ -134,7 +137,7 @@ fn scalar_or_list(value: &toml::Value) -> Option<Vec<String>> {
 fn tables(
     key: &str,
     value: &toml::Value,
-    check: fn(&str) -> Vec<String>,
+    check: Check,
     mistakes: &mut Vec<String>,
 ) -> Option<Vec<String>> {
     let one = |value: &toml::Value| match value {

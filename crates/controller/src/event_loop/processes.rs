@@ -68,7 +68,8 @@ impl Running {
 
     /// Looks at those processes whose time has come.
     pub(super) fn look_later(&mut self, now: Instant) {
-        while let Some((_, process)) = self.later.pop_front_if(|(due, _)| *due <= now) {
+        while let Some((_, process)) = self.later.front().copied().filter(|(due, _)| *due <= now) {
+            self.later.pop_front();
             let start = self.parts.programs.node(|node| node.start_ticks(process.pid)).flatten();
             if start == Some(process.start_time / capture::TICK_NANOS) {
                 self.read_again(process.pid);
