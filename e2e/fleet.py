@@ -1,5 +1,6 @@
-"""A dashboard of its own, and nodes that speak the poll protocol to it: what a page shows of clusters,
-ceilings and losses that one machine does not have."""
+"""A dashboard of its own, and nodes that speak the poll protocol to it.
+
+They show what one machine does not have: clusters, ceilings, losses, silence."""
 
 import json
 import pathlib

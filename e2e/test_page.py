@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 
 from harness import KINDS, ROOT, until
 
+
 def dial(page, name: str, level: str):
     """One position of the dial in the row of a service."""
     row = page.get_by_role("row").filter(has_text=name)

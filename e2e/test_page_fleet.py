@@ -118,6 +118,7 @@ def test_a_name_is_changed_in_place(signed_in, dashboard):
     assert "billing" in names(dashboard)
 
     page.keyboard.press("e")
+    expect(box).to_be_focused()
     box.fill("a" * 257)
     box.press("Enter")
     expect(peek.get_by_role("alert")).to_contain_text("1 to 256 printable characters")
@@ -254,8 +255,10 @@ def test_a_provider_is_added_with_its_mistakes_at_the_fields(signed_in, dashboar
 
 
 def test_layers_are_laid_over_each_other_and_a_locked_value_says_why(signed_in, dashboard, nodes):
-    page, (first, second) = signed_in, nodes
-    page.goto(f"{dashboard.url}/settings?tab=configuration")
+    page, (_, second) = signed_in, nodes
+    page.goto(f"{dashboard.url}/settings")
+    page.get_by_role("tab", name="Configuration").click()
+    expect(page.get_by_role("tab", selected=True)).to_have_count(1)
     page.get_by_label("Report at least every (s)").fill("3")
     expect(page.get_by_text("A whole number from 5 to 300.")).to_be_visible()
     page.get_by_label("Report at least every (s)").fill("60")
@@ -328,7 +331,7 @@ def test_a_controller_is_added_with_a_token_that_is_shown_once(signed_in, dashbo
     shown.get_by_role("button", name="Revoke …").click()
     page.get_by_role("dialog").get_by_role("button", name="Revoke", exact=True).click()
     expect(shown).to_contain_text("revoked: nothing of it is taken")
-    with pytest.raises(OSError, match="40[13]"):
+    with pytest.raises(OSError, match=r"40[13]"):
         joined.poll()
 
     line.get_by_role("button", name="revoke").click()

@@ -36,7 +36,8 @@ export function Fleet() {
           <Empty title="No controller reports to this dashboard.">
             <p>
               A controller runs on each node and dials this dashboard; it opens no port. On this machine,
-              `sonde up` starts both. On others it needs a join token, which is made with its command.
+              <span className="mono">sonde up</span> starts both. On others it needs a join token, which is
+              made with its command.
             </p>
             <div>
               <button type="button" className="control primary" onClick={() => setAdding(true)}>

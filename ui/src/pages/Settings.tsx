@@ -1,5 +1,5 @@
 // Settings of the fleet: which programs count, and how controllers work.
-import { Link, useSearch } from "@tanstack/react-router";
+import { useNavigate, useSearch } from "@tanstack/react-router";
 import { Configuration } from "./Configuration";
 import { Discovery } from "./Discovery";
 
@@ -10,21 +10,25 @@ const TABS = [
 
 export function Settings() {
   const { tab } = useSearch({ strict: false }) as { tab?: string };
+  const navigate = useNavigate();
   return (
     <>
-      <nav className="tabs" aria-label="Settings">
+      <div className="tabs" role="tablist" aria-label="Settings">
         {TABS.map((one) => (
-          <Link
+          <button
             key={one.name}
-            to="/settings"
-            search={(old: Record<string, unknown>) => ({ ...old, tab: one.tab }) as never}
+            type="button"
+            role="tab"
             className="tab"
-            aria-current={tab === one.tab ? "page" : undefined}
+            aria-selected={tab === one.tab}
+            onClick={() =>
+              void navigate({ to: ".", search: (old: object) => ({ ...old, tab: one.tab }) as never })
+            }
           >
             {one.name} <span className="faint wide">{one.what}</span>
-          </Link>
+          </button>
         ))}
-      </nav>
+      </div>
       {tab === "configuration" ? <Configuration /> : <Discovery />}
     </>
   );

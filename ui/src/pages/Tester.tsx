@@ -84,8 +84,8 @@ export function Tester({ kept, draft, services }: Props) {
         </>
       )}
       <p className="panel-note faint">
-        Rules of a node’s own file come on top: both must let a program pass. On a node, `sonde services
-        test-rules` tells those too.
+        Rules of a node’s own file come on top: both must let a program pass. On a node,{" "}
+        <span className="mono">sonde services test-rules</span> tells those too.
       </p>
     </section>
   );

@@ -39,8 +39,8 @@ export function Tokens() {
       {tokens.error !== null ? <p className="panel-note bad">{tokens.error.message}</p> : null}
       {tokens.data !== undefined && rows.length === 0 ? (
         <p className="panel-note faint">
-          None. On this machine `sonde up` needs none; controllers elsewhere join with one, programs send
-          OpenTelemetry with one, scripts ask with one.
+          None. On this machine <span className="mono">sonde up</span> needs none; controllers elsewhere join
+          with one, programs send OpenTelemetry with one, scripts ask with one.
         </p>
       ) : null}
       {rows.length === 0 ? null : (
@@ -71,7 +71,7 @@ export function Tokens() {
                       {Object.hasOwn(KIND, one.kind) ? KIND[one.kind] : one.kind}
                     </td>
                     <td className="dim clip">{one.environment ?? <span className="faint">–</span>}</td>
-                    <td className="dim" title={one.expires}>
+                    <td className="dim keep good-for" title={one.expires}>
                       <span className={`dot ${tone}`} /> {text}
                     </td>
                     <td className="num">

@@ -23,12 +23,16 @@ export function NoServices({ status }: { status: Status | undefined }) {
     return (
       <Empty title="No controller reports to this dashboard.">
         <p>
-          A controller on each node finds the programs that call models. On this machine, `sonde up` starts
-          the dashboard and a controller in one.
+          A controller on each node finds the programs that call models. On this machine,{" "}
+          <span className="mono">sonde up</span> starts the dashboard and a controller in one.
         </p>
         <Command text="sonde up" />
-        <p>On other nodes, start one that dials this dashboard:</p>
-        <Command text={`sonde controller --dashboard ${location.origin} --token-file FILE`} />
+        <p>On other nodes, start one that dials this dashboard. It joins with a token, which Fleet makes:</p>
+        <div>
+          <Link className="control primary" to="/fleet" search={keepSpan}>
+            Add a controller
+          </Link>
+        </div>
       </Empty>
     );
   }

@@ -45,7 +45,11 @@ function Edit({ row, onEnd }: { row: Service; onEnd: () => void }) {
       onEnd();
     },
   });
-  useEffect(() => box.current?.select(), []);
+  useEffect(() => {
+    // Into sight, too, wherever the panel is scrolled to.
+    box.current?.focus();
+    box.current?.select();
+  }, []);
   return (
     <form
       className="rename"
