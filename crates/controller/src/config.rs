@@ -1,7 +1,8 @@
 //! Settings of the controller. Reading flags, environment and files is the command line's part.
 
 use contract::capture::Level;
-use contract::rules::Rules;
+use contract::rules::{Rule, Rules};
+use contract::settings::LogLevel;
 use serde::Deserialize;
 use std::fmt;
 use std::path::PathBuf;
@@ -12,17 +13,28 @@ use std::path::PathBuf;
 pub struct Config {
     /// Directory for what has to survive a restart; made by the caller.
     pub data_dir: PathBuf,
-    /// The dashboard: `http://HOST:PORT`, `https://HOST`, or `unix:PATH` for its socket.
+    /// The dashboard: `http://HOST:PORT`, `https://HOST`, or `unix:PATH` for its socket. Empty for
+    /// none: the controller then works from this configuration alone.
     pub dashboard: String,
-    /// Token for the dashboard; none where its socket is used.
+    /// Token to join the dashboard with; none where its socket is used, or where the node joined
+    /// before.
     #[serde(default)]
     pub token: Option<Token>,
+    /// Certificates for the way to the dashboard.
+    #[serde(default)]
+    pub trust: Trust,
+    /// Where calls are sent; `None` for the dashboard.
+    #[serde(default)]
+    pub otlp: Option<Otlp>,
+    /// What is captured of workloads that nobody wished anything of: each that matches one of these.
+    #[serde(default)]
+    pub wishes: Vec<Rule>,
+    /// What no dashboard can lift.
+    #[serde(default)]
+    pub ceilings: Ceilings,
     /// Unix socket to answer the command line on; none where the dashboard runs beside us.
     #[serde(default)]
     pub socket: Option<PathBuf>,
-    /// Highest capture level that any dashboard may set on this node.
-    #[serde(default = "default_max_capture")]
-    pub max_capture: Level,
     /// Whether to use eBPF; off leaves discovery by `/proc` alone.
     #[serde(default = "default_ebpf")]
     pub ebpf: bool,
@@ -38,10 +50,74 @@ pub struct Config {
     /// Root directory of the node, where it is not our own.
     #[serde(default = "default_root")]
     pub root: PathBuf,
+    /// Changes how much is logged while the controller runs; without it that is not possible.
+    #[serde(skip)]
+    pub set_log: Option<fn(LogLevel)>,
+}
+
+/// Certificates of one's own, as files in PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Trust {
+    /// Certificates to trust beside the usual ones.
+    pub ca_file: Option<PathBuf>,
+    /// Certificate to show to the other side, with what leads to its root.
+    pub client_cert: Option<PathBuf>,
+    /// Key of it, where it is not in the same file.
+    pub client_key: Option<PathBuf>,
+}
+
+/// A receiver of OTLP over HTTP.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Otlp {
+    /// Its base, such as `https://otel.example.com:4318`; `/v1/traces` and `/v1/metrics` follow.
+    pub endpoint: String,
+    /// Headers of every request.
+    #[serde(default)]
+    pub headers: Vec<(String, Token)>,
+    /// Certificates for the way there.
+    #[serde(default)]
+    pub trust: Trust,
+}
+
+/// What this node allows at most, whatever anybody wishes. In patterns `*` stands for any run of
+/// characters.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ceilings {
+    /// Highest capture level.
+    pub max_capture: Level,
+    /// Nothing is changed on this node, and no probe is attached: programs are found, and shown.
+    pub observe_only: bool,
+    /// Whether an SDK may be put into programs.
+    pub injection: bool,
+    /// Patterns of the Kubernetes namespaces in which something may be captured; empty for all.
+    pub allow_namespace: Vec<String>,
+    /// Patterns of those in which nothing may be; they win.
+    pub deny_namespace: Vec<String>,
+    /// Patterns of the systemd units of which something may be captured; empty for all.
+    pub allow_unit: Vec<String>,
+    /// Patterns of those of which nothing may be; they win.
+    pub deny_unit: Vec<String>,
+}
+
+impl Default for Ceilings {
+    fn default() -> Self {
+        Self {
+            max_capture: Level::Network,
+            observe_only: false,
+            injection: true,
+            allow_namespace: Vec::new(),
+            deny_namespace: Vec::new(),
+            allow_unit: Vec::new(),
+            deny_unit: Vec::new(),
+        }
+    }
 }
 
 /// A secret; its `Debug` does not show it.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Token(pub String);
 
@@ -53,12 +129,16 @@ impl Config {
             dashboard: dashboard.into(),
             token: None,
             socket: None,
-            max_capture: default_max_capture(),
+            trust: Trust::default(),
+            otlp: None,
+            wishes: Vec::new(),
+            ceilings: Ceilings::default(),
             ebpf: default_ebpf(),
             ring_bytes: default_ring_bytes(),
             rules: Rules::default(),
             record: None,
             root: default_root(),
+            set_log: None,
         }
     }
 }
@@ -67,10 +147,6 @@ impl fmt::Debug for Token {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("***")
     }
-}
-
-fn default_max_capture() -> Level {
-    Level::Network
 }
 
 fn default_ebpf() -> bool {
@@ -93,7 +169,7 @@ mod tests {
     fn unknown_keys_are_refused_and_the_token_is_not_printed() {
         let text = r#"{"data_dir": "/d", "dashboard": "http://h", "token": "secret"}"#;
         let config: Config = serde_json::from_str(text).unwrap();
-        assert_eq!(config.max_capture, Level::Network);
+        assert_eq!(config.ceilings.max_capture, Level::Network);
         assert!(!format!("{config:?}").contains("secret"));
         let text = r#"{"data_dir": "/d", "dashboard": "http://h", "dash": 1}"#;
         assert!(serde_json::from_str::<Config>(text).unwrap_err().to_string().contains("dash"));

@@ -1,11 +1,13 @@
 //! The running controller: makes the threads and the queues between them, and takes them down.
 
 use crate::asks::Asks;
+use crate::ceilings::Ceilings;
 use crate::clock::Now;
-use crate::config::Config;
+use crate::config::{Config, Otlp};
+use crate::credential::Credential;
 use crate::discovery::{Discovery, Hint, Resolver};
 use crate::event_loop::{self, Notice, Notices};
-use crate::export::{self, Sender};
+use crate::export::{self, Backlog, Sender};
 use crate::given::Given;
 use crate::kernel::{self, Grant};
 use crate::limits::Losses;
@@ -20,21 +22,24 @@ use crate::registry::Store;
 use crate::rules::Rulebook;
 use crate::seen::Seen;
 use crate::standing::Standings;
+use crate::steps::Steps;
+use crate::taking::Taker;
 use crate::tiers;
+use crate::tuning::Tuning;
 use crate::watcher::{EventQueue, Input, Orders, Watcher};
 use crate::witness::Witness;
 use anyhow::Context as _;
 use contract::doctor::Fact;
-use contract::poll::Instance;
+use contract::poll::{Capability, Instance};
 use std::fmt;
 use std::fs;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 use workloads::{Clients, Host, Node, Sockets};
@@ -58,6 +63,7 @@ pub struct Controller {
     socket: Option<PathBuf>,
     missing: Option<String>,
     agreed: Arc<Agreed>,
+    steps: Steps,
 }
 
 /// Threads by their names.
@@ -85,9 +91,11 @@ impl Controller {
         config: Config,
         start_kernel: impl FnOnce(&Config, Watcher, &mut Threads) -> anyhow::Result<Grant>,
     ) -> anyhow::Result<Self> {
-        let link = Link::new(&config.dashboard, config.token.clone())?;
+        let ceilings = Ceilings::new(&config.ceilings)?;
         let node = open_node(&config)?;
         let host = node.host().clone();
+        let credential = credential(&config, &host)?;
+        let (link, export_link) = links(&config, credential.as_ref())?;
         let socket = config.socket.as_deref().map(Socket::open).transpose()?;
         let losses = Arc::new(Losses::default());
         let standings = Standings::default();
@@ -106,14 +114,21 @@ impl Controller {
             .context("cannot start the thread that asks container engines")?;
         let mut threads = Threads::default();
 
+        let backlog =
+            Backlog { directory: Some(config.data_dir.join("spool")), ..Backlog::default() };
         let sender = Sender {
             host_name: host.name.clone(),
             host_id: host.id.clone(),
             given: given.clone(),
             recorded: false,
         };
-        let (queue, exporter) =
-            export::channel(link.clone(), sender, Arc::clone(&losses), Arc::clone(&stop));
+        let (queue, exporter) = export::channel(
+            export_link,
+            sender,
+            Arc::clone(&losses),
+            Arc::clone(&stop),
+            backlog.clone(),
+        );
         threads.spawn("export", move || exporter.run())?;
 
         let (events, received) = EventQueue::channel(Arc::clone(&losses));
@@ -166,7 +181,8 @@ impl Controller {
         threads.spawn("resolver", move || resolver.run())?;
 
         let ability =
-            Ability { missing: missing.clone(), ceiling: config.max_capture, recorded: false };
+            Ability { missing: missing.clone(), ceilings: ceilings.clone(), recorded: false };
+        let tuning = Tuning::open(&config.data_dir, config.set_log);
         let event_loop = event_loop::Loop {
             programs: Arc::clone(&programs),
             ability,
@@ -174,6 +190,8 @@ impl Controller {
             standings: standings.clone(),
             losses: Arc::clone(&losses),
             rules: config.rules.clone(),
+            own_wishes: config.wishes.clone(),
+            tuning: tuning.clone(),
             given,
             carry_out: {
                 let orders = orders.clone();
@@ -204,9 +222,18 @@ impl Controller {
         threads.spawn("discovery", move || discovery.run())?;
 
         let agreed = Arc::<Agreed>::default();
+        let steps = Steps::open(&config.data_dir, standings.clone());
+        let taker = Taker {
+            notices: notices.clone(),
+            standings: standings.clone(),
+            agreed: Arc::clone(&agreed),
+            ceilings,
+        };
+        let taking = steps.clone();
+        threads.spawn("steps", move || taking.run(|step| taker.take(step)))?;
         let poll = Poll {
             link,
-            instance: instance(&host),
+            instance: instance(&host, missing.is_none()),
             doctor: facts,
             programs: Arc::clone(&programs),
             standings: standings.clone(),
@@ -214,11 +241,24 @@ impl Controller {
             losses,
             kernel_losses,
             agreed: Arc::clone(&agreed),
+            credential,
+            steps: Some(steps.clone()),
+            tuning,
         };
-        start_polls(&poll, &mut threads)?;
+        if !config.dashboard.is_empty() {
+            start_polls(&poll, &mut threads)?;
+        }
         if let Some(socket) = socket {
             let stop = Arc::clone(&stop);
-            let desk = Desk { poll, programs, seen, sockets, events: events.clone() };
+            let desk = Desk {
+                poll,
+                dashboard: config.dashboard,
+                backlog,
+                programs,
+                seen,
+                sockets,
+                events: events.clone(),
+            };
             threads.spawn("socket", move || socket.serve(&desk, &stop))?;
         }
         Ok(Self {
@@ -231,6 +271,7 @@ impl Controller {
             socket: config.socket,
             missing,
             agreed,
+            steps,
         })
     }
 
@@ -249,6 +290,7 @@ impl Controller {
     pub fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.standings.stop();
+        self.steps.stop();
         self.orders.wake();
         self.events.push_surely(Input::Stop);
         self.notices.send_surely(Notice::Stop);
@@ -277,7 +319,7 @@ impl Threads {
     pub(crate) fn join(self) {
         for thread in self.0 {
             let name = thread.thread().name().unwrap_or_default().to_owned();
-            if !matches!(name.as_str(), "poll" | "report" | "discovery" | "resolver")
+            if !matches!(name.as_str(), "poll" | "report" | "steps" | "discovery" | "resolver")
                 && thread.join().is_err()
             {
                 tracing::error!(thread = name, "a thread ended by a panic");
@@ -291,6 +333,39 @@ pub(crate) fn start_polls(poll: &Poll, threads: &mut Threads) -> anyhow::Result<
     let (fetch, tell) = (poll.clone(), poll.clone());
     threads.spawn("poll", move || fetch.fetch())?;
     threads.spawn("report", move || tell.tell())
+}
+
+/// Who this node is to its dashboard; nobody in particular where its socket is used, or none.
+fn credential(config: &Config, host: &Host) -> anyhow::Result<Option<Arc<Mutex<Credential>>>> {
+    if config.dashboard.is_empty() || config.dashboard.starts_with("unix:") {
+        return Ok(None);
+    }
+    let credential = Credential::open(&config.data_dir, &host.scope(), config.token.clone())?;
+    Ok(Some(Arc::new(Mutex::new(credential))))
+}
+
+/// The way to the dashboard, and the way that calls go. Without a dashboard the first is the second,
+/// and nobody polls on it.
+fn links(
+    config: &Config,
+    credential: Option<&Arc<Mutex<Credential>>>,
+) -> anyhow::Result<(Link, Link)> {
+    let export = config.otlp.as_ref().map(|Otlp { endpoint, headers, trust }| {
+        anyhow::Ok(Link::with(endpoint, None, trust)?.carrying(headers)?.with_gzip())
+    });
+    match (config.dashboard.is_empty(), export.transpose()?) {
+        (true, None) => anyhow::bail!(
+            "cannot run without a dashboard and without a receiver of calls; name one with --dashboard URL or --otlp-endpoint URL"
+        ),
+        (true, Some(export)) => Ok((export.clone(), export)),
+        (false, export) => {
+            let shown =
+                credential.and_then(|it| it.lock().unwrap_or_else(PoisonError::into_inner).shown());
+            let link = Link::with(&config.dashboard, shown, &config.trust)?;
+            let export = export.unwrap_or_else(|| link.clone());
+            Ok((link, export))
+        }
+    }
 }
 
 fn interested(orders: &Orders) -> Box<dyn Fn(Vec<IpAddr>) + Send> {
@@ -344,8 +419,10 @@ fn fallback_id(data_dir: &Path) -> anyhow::Result<String> {
     Ok(id)
 }
 
-fn instance(host: &Host) -> Instance {
+fn instance(host: &Host, captures: bool) -> Instance {
+    let capabilities = captures.then_some(Capability::Network);
     Instance {
+        capabilities: capabilities.into_iter().collect(),
         id: host.scope(),
         host_name: host.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -1,6 +1,7 @@
 //! The loop that decides: takes notices of what happened and of what is wanted, keeps the registry,
 //! carries out what `reconcile::plan` says, and publishes how things stand.
 
+mod changes;
 mod processes;
 mod publish;
 mod sightings;
@@ -15,12 +16,15 @@ use crate::limits::{Loss, Losses};
 use crate::programs::Programs;
 use crate::reconcile::{self, Ability, Step, Watch, World};
 use crate::registry::{Kept, Presence, Registry, Store, Wishes};
-use crate::rules::Rulebook;
+use crate::rules::{Chooser, Rulebook};
 use crate::standing::Standings;
+use crate::taking::Asked;
+use crate::tuning::Tuning;
 use capture::{ProcessId, Start, Watched};
+use contract::capture::Level;
 use contract::poll::Wish;
-use contract::rules::Rules;
-use contract::workload::{By, Observed};
+use contract::rules::{Rule, Rules};
+use contract::workload::{By, Key, Observed};
 use genai::Providers;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -52,6 +56,10 @@ pub(crate) enum Notice {
     Exited(ProcessId),
     /// What the dashboard wants.
     Wanted(Box<Wish>),
+    /// How the controller works is set anew.
+    Tuned,
+    /// A step asks for a change.
+    Change(Asked),
     /// A container has another name than before, or one at all.
     ContainerNamed(String),
     /// What became of a step.
@@ -97,6 +105,10 @@ pub(crate) struct Loop {
     pub(crate) losses: Arc<Losses>,
     /// Rules of this node's own configuration.
     pub(crate) rules: Rules,
+    /// Wishes of this node's own configuration.
+    pub(crate) own_wishes: Vec<Rule>,
+    /// How the controller works.
+    pub(crate) tuning: Tuning,
     /// Names that people gave, for those who send calls.
     pub(crate) given: Given,
     /// Carries out a step; `false` when it cannot be handed over now.
@@ -114,6 +126,9 @@ struct Running {
     parts: Loop,
     registry: Registry,
     wishes: Wishes,
+    /// Level that holds for each workload, by `wishes`, the own wishes and the configuration.
+    desired: BTreeMap<Key, Level>,
+    own_wishes: Chooser,
     book: Rulebook,
     watches: BTreeMap<u32, Watch>,
     bystanders: Bystanders,
@@ -127,6 +142,7 @@ struct Running {
     /// Whether anything happened that a plan or a report can depend on.
     has_news: bool,
     is_unsaved: Option<Instant>,
+    cannot_save: bool,
     published: Vec<Observed>,
     published_at: Option<Instant>,
 }
@@ -160,6 +176,8 @@ impl Loop {
         let mut running = Running {
             registry: Registry::from_kept(&kept),
             wishes: kept.wishes(),
+            desired: BTreeMap::new(),
+            own_wishes: Chooser::new(&self.own_wishes, |id| self.programs.user(id)),
             book: Rulebook::default(),
             watches: BTreeMap::new(),
             bystanders: Bystanders::default(),
@@ -169,6 +187,7 @@ impl Loop {
             refused_notices: 0,
             has_news: true,
             is_unsaved: None,
+            cannot_save: false,
             published: Vec::new(),
             published_at: None,
             parts: self,
@@ -180,6 +199,8 @@ impl Loop {
 impl Running {
     #[expect(clippy::disallowed_methods, reason = "the event loop reads the clock")]
     fn run(&mut self, notices: &Receiver<Notice>) {
+        self.parts.standings.taken_over(self.wishes.generation);
+        self.want();
         self.obey_rules();
         self.look();
         let mut check_due = Instant::now() + self.pace();
@@ -193,6 +214,7 @@ impl Running {
             let moment = Now::read().monotonic;
             let is_due = reconcile::next_try(self.world()).is_some_and(|again| again <= moment);
             if std::mem::take(&mut self.has_news) || is_due {
+                self.want();
                 self.reconcile(moment);
                 self.publish(now);
             } else if self.times_due(now) == Some(Duration::ZERO) {
@@ -219,7 +241,10 @@ impl Running {
     }
 
     fn pace(&self) -> Duration {
-        self.parts.scan_every.unwrap_or(CHECK_EVERY)
+        let set = self.parts.tuning.settings().rescan_seconds;
+        set.map(|seconds| Duration::from_secs(seconds.into()))
+            .or(self.parts.scan_every)
+            .unwrap_or(CHECK_EVERY)
     }
 
     /// How long nothing is due.
@@ -256,6 +281,8 @@ impl Running {
             }
             Notice::Exited(process) => self.exited(process),
             Notice::Wanted(wish) => self.wanted(*wish),
+            Notice::Tuned => {}
+            Notice::Change(asked) => self.change(asked),
             Notice::ContainerNamed(container) => self.container_named(&container),
             Notice::Watched { pid, start_ticks, result } => self.watched(pid, start_ticks, result),
             Notice::Attached { pid, library } => self.attached(pid, library),
@@ -273,7 +300,7 @@ impl Running {
     fn world(&self) -> World<'_> {
         World {
             workloads: self.registry.workloads(),
-            desired: &self.wishes.desired,
+            desired: &self.desired,
             watches: &self.watches,
             ability: &self.parts.ability,
         }
@@ -307,10 +334,20 @@ impl Running {
     }
 
     fn save(&mut self) {
-        self.is_unsaved = None;
-        let Some(store) = &self.parts.store else { return };
-        if let Err(error) = store.save(&self.registry.to_keep(&self.wishes)) {
-            tracing::error!(%error, "cannot write to the data directory; a restart would forget what is wanted");
+        match self.try_save() {
+            Ok(()) => self.cannot_save = false,
+            // Said once; it is tried again with the next change, and at the stop.
+            Err(_) if self.cannot_save => {}
+            Err(error) => {
+                self.cannot_save = true;
+                tracing::error!(%error, "cannot write to the data directory; a restart would forget what is wanted");
+            }
         }
+    }
+
+    fn try_save(&mut self) -> std::io::Result<()> {
+        self.is_unsaved = None;
+        let Some(store) = &self.parts.store else { return Ok(()) };
+        store.save(&self.registry.to_keep(&self.wishes))
     }
 }

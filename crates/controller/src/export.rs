@@ -1,10 +1,12 @@
-//! Calls to OTLP: spans and metrics, sent over HTTP as protobuf, tried again from a bounded queue.
+//! Calls to OTLP: spans and metrics, sent over HTTP as protobuf, tried again from a bounded queue that
+//! goes to disk while the receiver is away.
 //!
 //! A span is on its way within [`GATHER`] of the end of its call. Content is never sent: what a
 //! person typed is not in a [`ModelCall`].
 
 mod metrics;
 mod span;
+mod spool;
 
 use crate::clock::Now;
 use crate::given::Given;
@@ -15,13 +17,15 @@ use metrics::Metrics;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message as _;
 use span::Ids;
+use spool::Spool;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 use workloads::Program;
 
-/// Calls that wait for a receiver that is away: at one a second, more than an hour of them.
+/// Calls that wait to be made into requests.
 const MAX_QUEUE: usize = 4_096;
 
 /// Spans in one request; about 300 KB.
@@ -29,6 +33,9 @@ const MAX_BATCH: usize = 512;
 
 /// How long a span waits for company.
 const GATHER: Duration = Duration::from_millis(30);
+
+/// The same, while the receiver is away: fewer and larger requests wait.
+const GATHER_AWAY: Duration = Duration::from_secs(1);
 
 /// How often metrics are sent, when there are new ones.
 const METRICS_EVERY: Duration = Duration::from_secs(10);
@@ -79,6 +86,26 @@ pub(crate) struct Exporter {
     backoff: Backoff,
     has_complained: bool,
     stop: Arc<AtomicBool>,
+    spool: Spool,
+    /// When what waits may be tried again.
+    again_at: Option<Instant>,
+}
+
+/// Where calls wait, and how many do.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Backlog {
+    /// Directory for them; `None` for memory alone.
+    pub(crate) directory: Option<PathBuf>,
+    /// Calls that wait.
+    pub(crate) length: Arc<AtomicU64>,
+}
+
+/// What became of a request.
+enum Sent {
+    /// Taken, or refused for good.
+    Over,
+    /// To be tried again after this time.
+    Later(Duration),
 }
 
 impl Queue {
@@ -101,6 +128,7 @@ pub(crate) fn channel(
     sender: Sender,
     losses: Arc<Losses>,
     stop: Arc<AtomicBool>,
+    backlog: Backlog,
 ) -> (Queue, Exporter) {
     let (entry, calls) = sync_channel(MAX_QUEUE);
     let queue = Queue { calls: entry, losses: Arc::clone(&losses) };
@@ -114,6 +142,8 @@ pub(crate) fn channel(
         backoff: Backoff::default(),
         has_complained: false,
         stop,
+        spool: Spool::open(backlog.directory, backlog.length),
+        again_at: None,
     };
     (queue, exporter)
 }
@@ -123,21 +153,34 @@ impl Exporter {
     #[expect(clippy::disallowed_methods, reason = "the export loop reads the clock")]
     pub(crate) fn run(mut self) {
         let mut metrics_due = Instant::now() + METRICS_EVERY;
-        let mut is_open = true;
-        while is_open {
-            let (batch, still_open) =
-                self.gather(metrics_due.saturating_duration_since(Instant::now()));
-            is_open = still_open;
+        loop {
+            let (batch, is_open) = self.gather(self.patience(metrics_due));
             if !batch.is_empty() {
-                let deadline = (!is_open).then(|| Instant::now() + FLUSH);
                 self.record(&batch);
-                is_open = self.deliver(&batch, deadline) && is_open;
+                self.deliver(&batch);
             }
-            if Instant::now() >= metrics_due || !is_open {
+            if !is_open {
+                break;
+            }
+            self.send_oldest();
+            if Instant::now() >= metrics_due {
                 self.send_metrics();
                 metrics_due = Instant::now() + METRICS_EVERY;
             }
         }
+        self.flush();
+        self.send_metrics();
+    }
+
+    /// How long nothing is due.
+    #[expect(clippy::disallowed_methods, reason = "the export loop reads the clock")]
+    fn patience(&self, metrics_due: Instant) -> Duration {
+        let due = match self.again_at {
+            _ if self.spool.is_empty() => metrics_due,
+            Some(again_at) => again_at.min(metrics_due),
+            None => return Duration::ZERO,
+        };
+        due.saturating_duration_since(Instant::now())
     }
 
     /// The next batch, and whether more may come.
@@ -148,7 +191,7 @@ impl Exporter {
             Err(RecvTimeoutError::Timeout) => return (Vec::new(), true),
             Err(RecvTimeoutError::Disconnected) => return (Vec::new(), false),
         };
-        let until = Instant::now() + GATHER;
+        let until = Instant::now() + if self.spool.is_empty() { GATHER } else { GATHER_AWAY };
         while batch.len() < MAX_BATCH {
             match self.calls.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(next) => batch.push(next),
@@ -166,63 +209,98 @@ impl Exporter {
         }
     }
 
-    /// Sends a batch until it is taken or refused for good; `false` when time ran out.
+    /// Sends a batch, or lets it wait behind those that wait already.
     ///
     /// The ids are made once, so that a batch that arrives twice is recognised as the same.
     #[expect(clippy::disallowed_methods, reason = "the export loop reads the clock")]
-    fn deliver(&mut self, batch: &[Finished], deadline: Option<Instant>) -> bool {
+    fn deliver(&mut self, batch: &[Finished]) {
         let request = span::request(batch, &self.sender, &mut Ids::random());
         let body = request.encode_to_vec();
         let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-        let mut deadline = deadline;
-        loop {
-            let wait = match self.link.post("/v1/traces", PROTOBUF, body.clone(), PATIENCE) {
-                Ok(answer) if answer.is_success() => {
-                    self.succeeded();
-                    self.count_rejected(&answer);
-                    return true;
-                }
-                Ok(answer) if !answer.is_worth_another_try() => {
-                    self.losses.add(Loss::SpanRejected, count);
-                    tracing::warn!(
-                        status = answer.status,
-                        spans = count,
-                        "the dashboard refused spans; they are lost"
-                    );
-                    return true;
-                }
-                Ok(answer) => {
-                    self.complain(&format!("status {}", answer.status));
-                    self.backoff.next(answer.retry_after, chance())
-                }
-                Err(error) => {
-                    self.complain(&format!("{error:#}"));
-                    self.backoff.next(None, chance())
-                }
-            };
-            let until = Instant::now() + wait;
-            if !self.wait_until(until, &mut deadline) {
-                self.losses.add(Loss::SpanUnsent, count);
-                return false;
+        if self.spool.is_empty() {
+            match self.send(body.clone(), count) {
+                Sent::Over => return,
+                Sent::Later(wait) => self.again_at = Some(Instant::now() + wait),
+            }
+        }
+        if !self.spool.push(body, count) {
+            self.losses.add(Loss::SpanQueueFull, count);
+        }
+    }
+
+    /// Sends the oldest of what waits, when its time has come.
+    #[expect(clippy::disallowed_methods, reason = "the export loop reads the clock")]
+    fn send_oldest(&mut self) {
+        if self.again_at.is_some_and(|again_at| Instant::now() < again_at) {
+            return;
+        }
+        let Some((body, count)) = self.spool.front() else { return };
+        self.again_at = match self.send(body, count) {
+            Sent::Over => {
+                self.spool.pop();
+                None
+            }
+            Sent::Later(wait) => Some(Instant::now() + wait),
+        };
+    }
+
+    /// Sends a request once.
+    fn send(&mut self, body: Vec<u8>, count: u64) -> Sent {
+        match self.link.post("/v1/traces", PROTOBUF, body, PATIENCE) {
+            Ok(answer) if answer.is_success() => {
+                self.succeeded();
+                self.count_rejected(&answer);
+                Sent::Over
+            }
+            Ok(answer) if !answer.is_worth_another_try() => {
+                self.losses.add(Loss::SpanRejected, count);
+                tracing::warn!(
+                    status = answer.status,
+                    spans = count,
+                    "the receiver refused spans; they are lost"
+                );
+                Sent::Over
+            }
+            Ok(answer) => {
+                self.complain(&format!("status {}", answer.status));
+                Sent::Later(self.backoff.next(answer.retry_after, chance()))
+            }
+            Err(error) => {
+                self.complain(&format!("{error:#}"));
+                Sent::Later(self.backoff.next(None, chance()))
             }
         }
     }
 
-    /// Waits for the next try; `false` when there will be none.
+    /// Sends what is left, for a few seconds at most; what is on disk waits for the next start.
     #[expect(clippy::disallowed_methods, reason = "the export loop reads the clock")]
-    fn wait_until(&mut self, until: Instant, deadline: &mut Option<Instant>) -> bool {
+    fn flush(&mut self) {
+        let deadline = Instant::now() + FLUSH;
+        while !self.spool.is_empty() {
+            if !self.wait_for_turn(deadline) {
+                self.losses.add(Loss::SpanUnsent, self.spool.in_memory());
+                return;
+            }
+            self.send_oldest();
+        }
+    }
+
+    /// Waits until what waits may be tried again; `false` when there is no time for that.
+    #[expect(clippy::disallowed_methods, reason = "the export loop reads the clock")]
+    fn wait_for_turn(&self, deadline: Instant) -> bool {
         loop {
             let now = Instant::now();
-            if deadline.is_none() && self.is_stopping() {
-                *deadline = Some(now + FLUSH);
-            }
-            if deadline.is_some_and(|deadline| now >= deadline) {
+            let is_over = now >= deadline;
+            // What is safe on disk does not hold up a stop.
+            let is_safe = self.is_stopping() && self.spool.in_memory() == 0;
+            if is_over || (is_safe && self.again_at.is_some()) {
                 return false;
             }
-            if now >= until {
+            let Some(again_at) = self.again_at.filter(|again_at| *again_at > now) else {
                 return true;
-            }
-            std::thread::sleep(until.saturating_duration_since(now).min(Duration::from_millis(50)));
+            };
+            let wait = again_at.min(deadline).saturating_duration_since(now);
+            std::thread::sleep(wait.min(Duration::from_millis(50)));
         }
     }
 
@@ -250,13 +328,13 @@ impl Exporter {
         };
         let rejected = u64::try_from(partial.rejected_spans).unwrap_or_default();
         self.losses.add(Loss::SpanRejected, rejected);
-        tracing::warn!(spans = rejected, "the dashboard rejected some spans; they are lost");
+        tracing::warn!(spans = rejected, "the receiver rejected some spans; they are lost");
     }
 
     /// Says once, until it works again, that it does not.
     fn complain(&mut self, error: &str) {
         if !self.has_complained {
-            tracing::warn!(error, "cannot send spans to the dashboard; trying on");
+            tracing::warn!(error, "cannot send spans; they wait, and are tried again");
             self.has_complained = true;
         }
     }
@@ -264,7 +342,7 @@ impl Exporter {
     fn succeeded(&mut self) {
         self.backoff.succeeded();
         if std::mem::take(&mut self.has_complained) {
-            tracing::info!("spans reach the dashboard again");
+            tracing::info!("spans reach the receiver again");
         }
     }
 }

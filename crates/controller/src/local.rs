@@ -6,10 +6,12 @@
 
 use crate::event_loop::Notice;
 use crate::explain::{Account, Question, Sources};
+use crate::export::Backlog;
 use crate::poll::Poll;
 use crate::programs::Programs;
 use crate::rules::Rulebook;
 use crate::seen::Seen;
+use crate::steps::Steps;
 use crate::watcher::{EventQueue, Input};
 use anyhow::Context as _;
 use contract::capture::Level;
@@ -38,6 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What the socket answers from.
 pub(crate) struct Desk {
     pub(crate) poll: Poll,
+    /// Address of the dashboard; empty where there is none.
+    pub(crate) dashboard: String,
+    pub(crate) backlog: Backlog,
     pub(crate) programs: Arc<Programs>,
     pub(crate) seen: Arc<Seen>,
     pub(crate) sockets: Sockets,
@@ -122,6 +127,7 @@ fn answer(mut caller: UnixStream, desk: &Desk) -> std::io::Result<()> {
     let (status, body) = match (line.split_whitespace().next(), path) {
         (Some("GET"), "/api/v1/services") => ("200 OK", serde_json::to_vec(&services(poll))?),
         (Some("GET"), "/api/v1/status") => ("200 OK", serde_json::to_vec(&status(poll))?),
+        (Some("GET"), "/api/v1/controller") => ("200 OK", serde_json::to_vec(&desk.standing())?),
         (Some("GET"), "/api/v1/explain") => reply(desk.explain(&value(query, "about")))?,
         (Some("GET"), "/api/v1/rules/test") => match rules(&value(query, "rules")) {
             Ok(rules) => reply(desk.test_rules(&value(query, "about"), rules.as_ref()))?,
@@ -182,6 +188,28 @@ fn value(query: &str, key: &str) -> String {
 }
 
 impl Desk {
+    /// How this controller stands with its dashboard.
+    fn standing(&self) -> serde_json::Value {
+        let poll = &self.poll;
+        let generation = poll.standings.generation();
+        let (waiting, untold) = poll.steps.as_ref().map(Steps::lengths).unwrap_or_default();
+        let dashboard = Some(&self.dashboard).filter(|dashboard| !dashboard.is_empty());
+        serde_json::json!({
+            "id": poll.instance.id,
+            "host_name": poll.instance.host_name,
+            "version": poll.instance.version,
+            "dashboard": dashboard,
+            "identity": poll.identity(),
+            "poll": poll.agreed.standing(generation, crate::clock::Now::read().monotonic),
+            "configuration": poll.tuning.applied(),
+            "calls_waiting": self.backlog.length.load(Ordering::Relaxed),
+            "steps_waiting": waiting,
+            "steps": poll.steps.as_ref().map(Steps::untold).unwrap_or_default(),
+            "step_results_waiting": untold,
+            "lost": poll.report(0, false).lost,
+        })
+    }
+
     fn explain(&self, about: &str) -> Option<Explanation> {
         let account = self.account(about)?;
         let names_of = |addresses: Vec<IpAddr>| {

@@ -1,19 +1,36 @@
 //! The poll: says how things stand, and fetches what is wanted.
 //!
-//! Two threads share it. One holds a long poll open, so that a wish arrives the moment it is made.
-//! The other alone sends reports, one after the other, so that an old one never overtakes a new one.
+//! Two threads share it. One lets the node in, and holds a long poll open, so that a wish arrives the
+//! moment it is made. The other alone sends reports, one after the other, so that an old one never
+//! overtakes a new one. Nothing here waits for anything but the dashboard: steps are taken elsewhere.
 
+mod agreement;
+mod deltas;
+mod trouble;
+
+use crate::clock::Now;
+use crate::config::Token;
+use crate::credential::{Credential, Next};
 use crate::event_loop::{Notice, Notices};
 use crate::limits::Losses;
-use crate::link::{Answer, Backoff, Link, chance};
+use crate::link::{Backoff, Link};
 use crate::programs::Programs;
-use crate::standing::Standings;
+use crate::standing::{Published, Standings};
+use crate::steps::Steps;
+use crate::tuning::Tuning;
+use agreement::{Agreement, Verdict};
 use contract::doctor::Fact;
-use contract::poll::{Cluster, Instance, OLDEST_PROTOCOL, PROTOCOL, Report, Wish};
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use contract::poll::{
+    Capability, Cluster, Enrolment, Instance, OLDEST_PROTOCOL, PROTOCOL, Refused, Report, Wish,
+};
+use deltas::Deltas;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use trouble::{Complaint, Trouble};
+use wire::Moment;
 
 /// How long the dashboard may hold the long poll; below the idle timeout of common proxies.
 const WAIT_SECONDS: u32 = 25;
@@ -21,16 +38,23 @@ const WAIT_SECONDS: u32 = 25;
 /// How long changes wait for more before they are reported.
 const DEBOUNCE: Duration = Duration::from_millis(120);
 
-/// How often a report goes out when nothing changes.
-const HEARTBEAT: Duration = Duration::from_secs(25);
-
 /// Patience beyond what the dashboard was told to wait.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Wait after the dashboard said that the token is wrong: nothing but a person can help.
-const WRONG_TOKEN_WAIT: Duration = Duration::from_secs(30);
+/// Pause after an answer that came at once and said nothing; it doubles up to the longest, so that a
+/// dashboard that goes on like that is not flooded.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How often the reporting thread looks whether the node was let in.
+const ADMISSION_PAUSE: Duration = Duration::from_millis(250);
+
+/// Refusals that are remembered, so that each is said once.
+const MAX_REFUSED: usize = 256;
 
 const PATH: &str = "/api/v1/poll";
+const ENROL_PATH: &str = "/api/v1/enrol";
+const JSON: &str = "application/json";
 
 /// What both threads need.
 #[derive(Clone)]
@@ -46,20 +70,53 @@ pub(crate) struct Poll {
     /// What the kernel side lost, by reason.
     pub(crate) kernel_losses: KernelLosses,
     pub(crate) agreed: Arc<Agreed>,
+    /// Who this node is; `None` where the way in shows it: a socket, or a token alone.
+    pub(crate) credential: Option<Arc<Mutex<Credential>>>,
+    /// Steps; `None` for a recording, of which nothing can be changed.
+    pub(crate) steps: Option<Steps>,
+    pub(crate) tuning: Tuning,
 }
 
 /// Counters of the kernel side, as it last told them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KernelLosses(Arc<Mutex<BTreeMap<String, u64>>>);
 
-/// The wishes that were taken over, as the poll knows them.
+/// What is agreed with the dashboard, as both threads know it.
 #[derive(Debug, Default)]
 pub(crate) struct Agreed {
-    generation: AtomicU64,
-    /// Counts the answers that were taken over.
-    answers: AtomicU64,
+    state: Mutex<State>,
     /// Set when the token was refused before the dashboard ever took it.
     is_stranger: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    agreement: Option<Agreement>,
+    /// Protocol of the last answer; 0 before the first.
+    protocol: u32,
+    /// Whether the next report has to carry everything.
+    wants_all: bool,
+    /// When the last answer came.
+    answered_at: Option<Moment>,
+    /// Why there is none just now.
+    trouble: Option<String>,
+    /// What of our reports the dashboard did not take, and why.
+    refused: BTreeMap<String, String>,
+}
+
+/// How the poll stands, for `sonde controller status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Standing {
+    /// Protocol that both sides speak; 0 before the first answer.
+    pub(crate) protocol: u32,
+    /// Generation of the wishes that hold.
+    pub(crate) generation: u64,
+    /// Seconds since the last answer; absent before the first.
+    pub(crate) last_answer_seconds: Option<u64>,
+    /// Why there is no answer just now, and what to do.
+    pub(crate) trouble: Option<String>,
+    /// What of the reports the dashboard did not take, and why.
+    pub(crate) refused: BTreeMap<String, String>,
 }
 
 impl Agreed {
@@ -67,12 +124,36 @@ impl Agreed {
     pub(crate) fn is_stranger(&self) -> bool {
         self.is_stranger.load(Ordering::SeqCst)
     }
+
+    /// The next report carries everything.
+    pub(crate) fn want_all(&self) {
+        self.state().wants_all = true;
+    }
+
+    /// How the poll stands.
+    pub(crate) fn standing(&self, generation: u64, now: Moment) -> Standing {
+        let state = self.state();
+        Standing {
+            protocol: state.protocol,
+            generation,
+            last_answer_seconds: state
+                .answered_at
+                .map(|at| now.0.saturating_sub(at.0) / 1_000_000_000),
+            trouble: state.trouble.clone(),
+            refused: state.refused.clone(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Whether trouble with the dashboard was said already.
-#[derive(Debug, Default)]
-struct Complaint {
-    said: Option<String>,
+impl State {
+    /// What is agreed; at first, the wishes that were on disk.
+    fn agreement(&mut self, generation: u64) -> &mut Agreement {
+        self.agreement.get_or_insert_with(|| Agreement::of(generation))
+    }
 }
 
 impl KernelLosses {
@@ -87,15 +168,16 @@ impl KernelLosses {
 }
 
 impl Poll {
-    /// Holds a long poll open until the stop.
+    /// Lets the node in, and holds a long poll open until the stop.
     pub(crate) fn fetch(self) {
         let mut backoff = Backoff::default();
         let mut complaint = Complaint::default();
         let mut wait_seconds = 0;
+        let mut pause = FIRST_PAUSE;
         loop {
-            let asked_after = self.agreed.answers.load(Ordering::SeqCst);
-            let report = self.report(wait_seconds, false);
-            let result = self.ask(&report);
+            let asked_at = self.count();
+            let before = Now::read().monotonic;
+            let result = self.enter().and_then(|()| self.ask(&self.report(wait_seconds, false)));
             if !self.standings.sleep(Duration::ZERO) {
                 return;
             }
@@ -103,14 +185,19 @@ impl Poll {
                 Ok(wish) => {
                     backoff.succeeded();
                     complaint.settle();
-                    self.take_over(wish, asked_after);
+                    let is_news = self.take_over(wish, asked_at);
+                    let took = Now::read().monotonic.0.saturating_sub(before.0);
+                    let was_held = took > 1_000_000_000;
+                    pause = match is_news || was_held || wait_seconds == 0 {
+                        true => FIRST_PAUSE,
+                        false => (pause * 2).min(LONGEST_PAUSE),
+                    };
                     wait_seconds = WAIT_SECONDS;
-                    // A dashboard that answers at once, again and again, must not be flooded.
-                    Duration::from_millis(20)
+                    pause
                 }
                 Err(trouble) => {
                     complaint.say(&trouble);
-                    self.note_refusal(&trouble);
+                    self.note(&trouble);
                     wait_seconds = 0;
                     trouble.wait(&mut backoff)
                 }
@@ -124,22 +211,31 @@ impl Poll {
     /// Reports every change, and now and then without one, until the stop.
     pub(crate) fn tell(self) {
         let mut backoff = Backoff::default();
+        let mut telling = Telling::default();
         let mut told = None;
         loop {
             let (version, _) = self.standings.latest();
-            let patience = if told.is_none() { Duration::ZERO } else { HEARTBEAT };
+            let patience = if told.is_none() { Duration::ZERO } else { self.tuning.heartbeat() };
             if !self.standings.wait(told.unwrap_or(version), patience)
                 || !self.standings.sleep(DEBOUNCE)
             {
                 return;
             }
-            let asked_after = self.agreed.answers.load(Ordering::SeqCst);
-            let (version, report) = self.full_report();
+            if !self.is_let_in() {
+                if !self.standings.sleep(ADMISSION_PAUSE) {
+                    return;
+                }
+                continue;
+            }
+            let asked_at = self.count();
+            let (version, report) = telling.report(&self);
             match self.ask(&report) {
                 Ok(wish) => {
                     backoff.succeeded();
                     told = Some(version);
-                    self.take_over(wish, asked_after);
+                    telling.taken(&report);
+                    let asked_at = if report.held.is_some() { self.told_held() } else { asked_at };
+                    self.take_over(wish, asked_at);
                 }
                 Err(trouble) => {
                     // The other thread says it.
@@ -152,37 +248,42 @@ impl Poll {
         }
     }
 
-    /// A wish on disk shows that an earlier token was good: then a person has to look, and what was
-    /// wanted holds until then.
-    fn note_refusal(&self, trouble: &Trouble) {
-        let is_refused = matches!(trouble, Trouble::Refused(Answer { status: 401 | 403, .. }));
-        let is_first = self.agreed.answers.load(Ordering::SeqCst) == 0;
-        if is_refused && is_first && self.standings.generation() == 0 {
-            self.agreed.is_stranger.store(true, Ordering::SeqCst);
-        }
-    }
-
-    fn full_report(&self) -> (u64, Report) {
-        let (version, published) = self.standings.latest();
-        let mut report = self.report(0, true);
-        report.workloads = Some(published.workloads.clone());
-        (version, report)
-    }
-
     pub(crate) fn report(&self, wait_seconds: u32, with_doctor: bool) -> Report {
         let mut lost = self.losses.by_reason();
         lost.extend(self.kernel_losses.all());
+        let generation = self.standings.generation();
         Report {
             protocol: PROTOCOL,
             oldest_protocol: OLDEST_PROTOCOL,
-            instance: Instance { cluster: self.cluster(), ..self.instance.clone() },
-            generation: self.standings.generation(),
+            instance: self.instance(),
+            generation,
+            has_wishes: generation > 0,
             wait_seconds,
-            workloads: None,
             doctor: with_doctor.then(|| self.facts()),
             lost,
+            configuration: self.tuning.applied(),
             ..Report::default()
         }
+    }
+
+    fn instance(&self) -> Instance {
+        let (_, published) = self.standings.latest();
+        let mut platforms = Vec::new();
+        for observed in &published.workloads {
+            if !platforms.contains(&observed.platform) {
+                platforms.push(observed.platform);
+            }
+        }
+        let capabilities = self.capabilities();
+        Instance { cluster: self.cluster(), platforms, capabilities, ..self.instance.clone() }
+    }
+
+    fn capabilities(&self) -> BTreeSet<Capability> {
+        let mut capabilities = self.instance.capabilities.clone();
+        if self.steps.is_some() {
+            capabilities.extend([Capability::Steps, Capability::Undo, Capability::Configure]);
+        }
+        capabilities
     }
 
     /// The cluster, once an API server has told it.
@@ -198,94 +299,240 @@ impl Poll {
         facts
     }
 
+    /// How the node is let in, in one word for people.
+    pub(crate) fn identity(&self) -> &'static str {
+        match self.credential.as_ref().map(|credential| lock(credential)) {
+            None => "none needed",
+            Some(credential) if credential.is_enrolled() => "joined",
+            Some(credential) => match credential.next() {
+                Next::Poll(_) => "join token, because the dashboard is older",
+                Next::Enrol { .. } => "not joined yet",
+                Next::Nothing => "not joined, and no token to join with",
+            },
+        }
+    }
+
+    /// Whether there is something to show in a poll.
+    fn is_let_in(&self) -> bool {
+        self.credential
+            .as_ref()
+            .is_none_or(|credential| matches!(lock(credential).next(), Next::Poll(_)))
+    }
+
+    /// Joins the dashboard, where the node has not yet.
+    fn enter(&self) -> Result<(), Trouble> {
+        let Some(credential) = &self.credential else { return Ok(()) };
+        let next = lock(credential).next();
+        let (token, secret) = match next {
+            Next::Poll(_) => return Ok(()),
+            Next::Nothing => return Err(Trouble::NotJoined),
+            Next::Enrol { token, credential } => (token, credential),
+        };
+        let enrolment = Enrolment {
+            protocol: PROTOCOL,
+            oldest_protocol: OLDEST_PROTOCOL,
+            instance: self.instance(),
+            credential: secret,
+        };
+        let body = serde_json::to_vec(&enrolment).map_err(Trouble::unreadable)?;
+        let answer = self
+            .link
+            .post_with(Some(&token), ENROL_PATH, (JSON, body), PATIENCE)
+            .map_err(Trouble::unreachable)?;
+        let mut credential = lock(credential);
+        match answer.status {
+            200..=299 => {
+                credential.enrolled();
+                tracing::info!("this node joined the dashboard");
+            }
+            // A dashboard of the first protocol takes the token in every poll.
+            404 | 405 => credential.cannot_enrol(),
+            _ => {
+                credential.not_enrolled();
+                return Err(Trouble::NotEnrolled(answer));
+            }
+        }
+        self.link.keyring().hold(credential.shown());
+        Ok(())
+    }
+
     fn ask(&self, report: &Report) -> Result<Wish, Trouble> {
-        let body =
-            serde_json::to_vec(report).map_err(|error| Trouble::Unreachable(error.to_string()))?;
+        let shown = self.shown();
+        let body = serde_json::to_vec(report).map_err(Trouble::unreadable)?;
         let patience = PATIENCE + Duration::from_secs(u64::from(report.wait_seconds));
         let answer = self
             .link
-            .post(PATH, "application/json", body, patience)
-            .map_err(|error| Trouble::Unreachable(format!("{error:#}")))?;
+            .post_with(shown.as_ref(), PATH, (JSON, body), patience)
+            .map_err(Trouble::unreachable)?;
+        self.heed(shown.as_ref(), answer.status);
         if !answer.is_success() {
             return Err(Trouble::Refused(answer));
         }
-        serde_json::from_slice(&answer.body).map_err(|error| Trouble::Unreadable(error.to_string()))
-    }
-
-    /// Hands the wishes over when they are news.
-    ///
-    /// A lower generation than known is an old answer that was overtaken, unless it was asked for
-    /// after the newest was taken over: then the dashboard began anew, and its word holds.
-    fn take_over(&self, wish: Wish, asked_after: u64) {
-        if wish.protocol != PROTOCOL {
-            tracing::debug!(
-                theirs = wish.protocol,
-                ours = PROTOCOL,
-                "the dashboard speaks another version"
-            );
-        }
-        let known = self.agreed.generation.load(Ordering::SeqCst);
-        let is_first = self.agreed.answers.load(Ordering::SeqCst) == 0;
-        let is_anew =
-            wish.generation < known && self.agreed.answers.load(Ordering::SeqCst) == asked_after;
-        if is_first || wish.generation > known || is_anew {
-            self.agreed.generation.store(wish.generation, Ordering::SeqCst);
-            self.agreed.answers.fetch_add(1, Ordering::SeqCst);
-            self.notices.send_surely(Notice::Wanted(Box::new(wish)));
+        let wish: Wish = serde_json::from_slice(&answer.body).map_err(Trouble::unreadable)?;
+        match (OLDEST_PROTOCOL..=PROTOCOL).contains(&wish.protocol) {
+            true => Ok(wish),
+            false => Err(Trouble::Protocol(wish.protocol)),
         }
     }
-}
 
-/// Why a poll did not give an answer.
-#[derive(Debug)]
-enum Trouble {
-    Unreachable(String),
-    Refused(Answer),
-    Unreadable(String),
-}
+    /// What the next request shows.
+    fn shown(&self) -> Option<Token> {
+        match &self.credential {
+            Some(credential) => lock(credential).shown(),
+            None => self.link.keyring().token(),
+        }
+    }
 
-impl Trouble {
-    fn wait(&self, backoff: &mut Backoff) -> Duration {
-        let asked = match self {
-            Self::Refused(Answer { status: 401 | 403, retry_after, .. }) => {
-                Some(retry_after.unwrap_or_default().max(WRONG_TOKEN_WAIT))
+    /// What an answer says about the credential that was shown.
+    fn heed(&self, shown: Option<&Token>, status: u16) {
+        let (Some(credential), Some(shown)) = (&self.credential, shown) else { return };
+        let mut credential = lock(credential);
+        match status {
+            200..=299 => credential.accepted(shown),
+            401 => {
+                credential.refused(shown);
             }
-            Self::Refused(answer) => answer.retry_after,
-            Self::Unreachable(_) | Self::Unreadable(_) => None,
+            _ => return,
+        }
+        self.link.keyring().hold(credential.shown());
+    }
+
+    /// A wish on disk shows that an earlier token was good: then a person has to look, and what was
+    /// wanted holds until then.
+    fn note(&self, trouble: &Trouble) {
+        let mut state = self.agreed.state();
+        state.trouble = Some(trouble.in_words());
+        let is_new = state.answered_at.is_none() && self.standings.generation() == 0;
+        let was_let_in =
+            self.credential.as_ref().is_some_and(|credential| lock(credential).is_enrolled());
+        if trouble.is_final_refusal() && is_new && !was_let_in {
+            self.agreed.is_stranger.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn count(&self) -> u64 {
+        let generation = self.standings.generation();
+        self.agreed.state().agreement(generation).count()
+    }
+
+    /// The dashboard was told all wishes that are held; the number of a question from now on.
+    fn told_held(&self) -> u64 {
+        let mut state = self.agreed.state();
+        let agreement = state.agreement(self.standings.generation());
+        agreement.told_held();
+        agreement.count()
+    }
+
+    /// Takes an answer over; true when it brought something.
+    fn take_over(&self, wish: Wish, asked_at: u64) -> bool {
+        let mut is_news = !wish.steps.is_empty() || !wish.cancelled.is_empty();
+        if let Some(steps) = &self.steps {
+            steps.acknowledge(&wish.acknowledged);
+            steps.cancel(&wish.cancelled);
+            steps.offer(wish.steps.clone(), Now::read().monotonic);
+        }
+        if let Some(configuration) = &wish.configuration
+            && self.steps.is_some()
+        {
+            self.tuning.take(configuration);
+            self.notices.send_surely(Notice::Tuned);
+            is_news = true;
+        }
+        if let Some(credential) = &self.credential {
+            let mut credential = lock(credential);
+            if wish.credential_kept {
+                credential.kept();
+                self.link.keyring().hold(credential.shown());
+                tracing::info!("the credential of this node was changed");
+            }
+            if wish.rotate {
+                credential.rotate();
+            }
+        }
+        let verdict = {
+            let mut state = self.agreed.state();
+            state.protocol = wish.protocol;
+            state.answered_at = Some(Now::read().monotonic);
+            state.trouble = None;
+            state.wants_all |= wish.full;
+            state.note_refused(&wish.refused);
+            state.agreement(self.standings.generation()).hear(&wish, asked_at)
         };
-        backoff.next(asked, chance())
+        if wish.full || wish.rotate || wish.configuration.is_some() || verdict == Verdict::TellHeld
+        {
+            self.standings.nudge();
+        }
+        if verdict == Verdict::Take {
+            self.notices.send_surely(Notice::Wanted(Box::new(wish)));
+            is_news = true;
+        }
+        is_news
     }
+}
 
-    fn in_words(&self) -> String {
-        match self {
-            Self::Unreachable(error) => error.clone(),
-            Self::Unreadable(error) => {
-                format!("cannot read its answer: {error}; is it a Sonde dashboard?")
+impl State {
+    /// Says once what the dashboard did not take over, and why.
+    fn note_refused(&mut self, refused: &[Refused]) {
+        for one in refused {
+            if self.refused.get(&one.key) == Some(&one.reason) || self.refused.len() >= MAX_REFUSED
+            {
+                continue;
             }
-            Self::Refused(Answer { status: 401 | 403, .. }) => {
-                "it refuses our token; make a new one with `sonde tokens create --kind join` there"
-                    .to_owned()
-            }
-            Self::Refused(answer) => format!("it answers with status {}", answer.status),
+            tracing::warn!(
+                key = one.key,
+                reason = one.reason,
+                "the dashboard did not take this over"
+            );
+            self.refused.insert(one.key.clone(), one.reason.clone());
         }
     }
 }
 
-impl Complaint {
-    /// Says each kind of trouble once, until it is over.
-    fn say(&mut self, trouble: &Trouble) {
-        let words = trouble.in_words();
-        if self.said.as_ref() != Some(&words) {
-            tracing::warn!(error = %words, "cannot poll the dashboard; trying on, and what it wanted last still holds");
-            self.said = Some(words);
+/// What the reporting thread remembers of what it told.
+#[derive(Default)]
+struct Telling {
+    deltas: Deltas,
+    doctor: Option<Vec<Fact>>,
+}
+
+impl Telling {
+    /// The next report, and the version of what is published in it.
+    fn report(&mut self, poll: &Poll) -> (u64, Report) {
+        let (version, published): (u64, Arc<Published>) = poll.standings.latest();
+        let mut report = poll.report(0, true);
+        let (takes_deltas, tells_held) = {
+            let mut state = poll.agreed.state();
+            if std::mem::take(&mut state.wants_all) {
+                self.deltas.begin_anew();
+                self.doctor = None;
+            }
+            let protocol = state.protocol;
+            (protocol >= 2, state.agreement(report.generation).is_held_asked())
+        };
+        self.deltas.fill(&mut report, &published, takes_deltas);
+        if self.doctor == report.doctor {
+            report.doctor = None;
         }
+        if tells_held {
+            report.held = Some(published.held.clone());
+        }
+        report.steps = poll.steps.as_ref().map(Steps::untold).unwrap_or_default();
+        report.next_credential =
+            poll.credential.as_ref().and_then(|credential| lock(credential).offered());
+        (version, report)
     }
 
-    fn settle(&mut self) {
-        if self.said.take().is_some() {
-            tracing::info!("the dashboard answers again");
+    /// The report was answered.
+    fn taken(&mut self, report: &Report) {
+        self.deltas.taken();
+        if let Some(doctor) = &report.doctor {
+            self.doctor = Some(doctor.clone());
         }
     }
+}
+
+fn lock(credential: &Mutex<Credential>) -> MutexGuard<'_, Credential> {
+    credential.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

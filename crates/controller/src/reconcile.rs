@@ -1,7 +1,13 @@
 //! From what is wanted to what is done: a pure function of wishes, facts and time.
+//!
+//! Which way a workload goes is decided by the table of `contract::reconcile`; here is what it is
+//! asked with, what follows for each process, and the sentence that people read.
 
+use crate::ceilings::Ceilings;
 use crate::registry::{Running, Workload};
 use contract::capture::{Level, State};
+use contract::reconcile::{self as table, Feature, Found, MAX_TRIES, Outcome};
+use contract::step::Change;
 use contract::workload::Key;
 use std::collections::BTreeMap;
 use wire::Moment;
@@ -11,8 +17,8 @@ use wire::Moment;
 pub(crate) struct Ability {
     /// Why nothing can be captured, and what to do; `None` when capture works.
     pub(crate) missing: Option<String>,
-    /// Highest level that this node's own configuration allows.
-    pub(crate) ceiling: Level,
+    /// What this node's own configuration forbids.
+    pub(crate) ceilings: Ceilings,
     /// Whether everything here comes from a recording.
     pub(crate) recorded: bool,
 }
@@ -25,6 +31,8 @@ pub(crate) struct Watch {
     pub(crate) progress: Progress,
     /// Why some of its calls cannot be read, as far as its traffic showed.
     pub(crate) unreadable: Option<&'static str>,
+    /// Tries that failed.
+    pub(crate) failures: u32,
 }
 
 /// How far watching a process has come.
@@ -35,7 +43,7 @@ pub(crate) enum Progress {
     /// Probes stand in these libraries; none, when the process has no library that we can read, or
     /// when the kernel refused, for the reason that it gave.
     Attached { libraries: Vec<String>, refused: Option<String> },
-    /// Refused; to be tried again.
+    /// Refused; to be tried again, unless it was too often.
     Failed { error: String, again_at: Moment },
 }
 
@@ -75,7 +83,14 @@ pub(crate) struct World<'a> {
 impl Watch {
     /// A watch that was just asked for.
     pub(crate) fn asked(start_ticks: u64) -> Self {
-        Self { start_ticks, progress: Progress::Asked, unreadable: None }
+        Self { start_ticks, progress: Progress::Asked, unreadable: None, failures: 0 }
+    }
+}
+
+impl Watch {
+    /// Whether it failed so often that only a person can help.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.failures >= MAX_TRIES
     }
 }
 
@@ -101,7 +116,11 @@ pub(crate) fn plan(world: World<'_>, now: Moment) -> Vec<Step> {
         let watch = world.watches.get(&pid).filter(|watch| watch.start_ticks == start_ticks);
         let reason = match watch.map(|watch| &watch.progress) {
             None => "its workload is to be captured",
-            Some(Progress::Failed { again_at, .. }) if *again_at <= now => "the last try failed",
+            Some(Progress::Failed { again_at, .. })
+                if *again_at <= now && watch.is_some_and(|watch| !watch.is_given_up()) =>
+            {
+                "the last try failed"
+            }
             Some(Progress::Asked | Progress::Attached { .. } | Progress::Failed { .. }) => continue,
         };
         steps.push(Step { pid, start_ticks, action: Action::Watch, reason });
@@ -112,27 +131,28 @@ pub(crate) fn plan(world: World<'_>, now: Moment) -> Vec<Step> {
 /// When a failed step is due for its next try.
 pub(crate) fn next_try(world: World<'_>) -> Option<Moment> {
     let again = |watch: &Watch| match watch.progress {
-        Progress::Failed { again_at, .. } => Some(again_at),
-        Progress::Asked | Progress::Attached { .. } => None,
+        Progress::Failed { again_at, .. } if !watch.is_given_up() => Some(again_at),
+        Progress::Asked | Progress::Attached { .. } | Progress::Failed { .. } => None,
     };
     world.watches.values().filter_map(again).min()
 }
 
 fn wanted<'a>(world: World<'a>) -> BTreeMap<u32, &'a Running> {
-    let is_wanted = |key: &Key| {
-        level(world, key) == Level::Network
+    let is_wanted = |key: &Key, workload: &Workload| {
+        world.desired.get(key).copied().unwrap_or_default() == Level::Network
+            && forbidden(world, key, workload).is_none()
             && world.ability.missing.is_none()
             && !world.ability.recorded
     };
     let of_workload = |(_, workload): (&'a Key, &'a Workload)| {
         workload.instances.iter().map(|(pid, running)| (*pid, running))
     };
-    world.workloads.iter().filter(|(key, _)| is_wanted(key)).flat_map(of_workload).collect()
+    world.workloads.iter().filter(|(key, it)| is_wanted(key, it)).flat_map(of_workload).collect()
 }
 
-/// The level that is wanted and allowed.
-fn level(world: World<'_>, key: &Key) -> Level {
-    world.desired.get(key).copied().unwrap_or_default().min(world.ability.ceiling)
+/// Why this node's own configuration forbids to capture a workload.
+fn forbidden(world: World<'_>, key: &Key, workload: &Workload) -> Option<String> {
+    world.ability.ceilings.forbids_capture(key, workload.platform, &workload.attributes)
 }
 
 /// Where a workload stands, in words for people.
@@ -152,29 +172,49 @@ pub(crate) fn standing(world: World<'_>, key: &Key, workload: &Workload) -> Stan
             "Played from a recording; there is nothing to switch.",
         );
     }
-    if workload.instances.is_empty() {
-        let reason = match desired {
-            Level::Off => "No process of it runs.",
-            Level::Network => "No process of it runs; capture begins when one starts.",
-        };
-        return is(Level::Off, State::Stopped, reason);
-    }
-    match desired {
-        Level::Off if attached.is_empty() => is(
+    let forbidden = forbidden(world, key, workload);
+    let found = match () {
+        () if workload.instances.is_empty() => Found::Stopped,
+        () if !attached.is_empty() => Found::Ours,
+        () if world.ability.missing.is_some() => Found::Unsupported,
+        () => Found::Off,
+    };
+    let case = table::Case {
+        feature: Feature::Network,
+        // What came to be forbidden while it was on is ended like what is not wanted any more.
+        wanted: Some(desired == Level::Network && (forbidden.is_none() || found != Found::Ours)),
+        found,
+        is_allowed: forbidden.is_none(),
+        is_under_way: false,
+        // Each process is tried for itself; what became of that is said below.
+        failures: 0,
+        failed_at: 0,
+    };
+    match table::reconcile(&case, 0) {
+        Outcome::Rest { state: State::Stopped, .. } => {
+            let reason = match desired {
+                Level::Off => "No process of it runs.",
+                Level::Network => "No process of it runs; capture begins when one starts.",
+            };
+            is(Level::Off, State::Stopped, reason)
+        }
+        Outcome::Rest { state: State::Discovered, .. } => is(
             level,
             State::Discovered,
             "Seen to talk to a model; nothing is captured. Switch it to Network to see its calls.",
         ),
-        Level::Off => is(level, State::Pending, "Capture is being switched off."),
-        Level::Network if world.ability.ceiling == Level::Off => is(
-            level,
-            State::Unsupported,
-            "This node's own configuration allows no capture; raise max_capture there.",
-        ),
-        Level::Network => match &world.ability.missing {
-            Some(missing) => is(level, State::Unsupported, missing),
-            None => capturing(workload, &attached, &rest),
-        },
+        Outcome::Rest { state: State::Blocked, reason } => {
+            is(level, State::Blocked, forbidden.as_deref().unwrap_or(reason))
+        }
+        Outcome::Rest { state: State::Unsupported, reason } => {
+            is(level, State::Unsupported, world.ability.missing.as_deref().unwrap_or(reason))
+        }
+        Outcome::Act { change: Change::Uninstrument, .. } => {
+            is(level, State::Pending, "Capture is being switched off.")
+        }
+        Outcome::Act { .. } | Outcome::Wait { .. } | Outcome::Rest { .. } => {
+            capturing(workload, &attached, &rest)
+        }
     }
 }
 
@@ -195,13 +235,14 @@ fn capturing(workload: &Workload, attached: &[Seen<'_>], rest: &[Seen<'_>]) -> S
     // A shell or a supervisor beside the program that talks is nothing to worry about.
     let trouble =
         rest.iter().find_map(|(running, watch)| match watch.map(|watch| &watch.progress) {
-            Some(Progress::Failed { error, .. }) => Some((
-                State::Failed,
-                format!(
-                    "Cannot watch process {}: {error}; trying again.",
-                    running.program.instance.pid
-                ),
-            )),
+            Some(Progress::Failed { error, .. }) => {
+                let next = match watch.is_some_and(Watch::is_given_up) {
+                    true => "given up after eight tries, set it again to try once more",
+                    false => "trying again",
+                };
+                let pid = running.program.instance.pid;
+                Some((State::Failed, format!("Cannot watch process {pid}: {error}; {next}.")))
+            }
             Some(Progress::Attached { refused: Some(refused), .. }) => Some((
                 State::Failed,
                 format!(

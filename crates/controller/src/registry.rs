@@ -5,7 +5,7 @@ mod kept;
 use crate::limits::Loss;
 use crate::rules::Subject;
 use contract::workload::{By, Evidence, Key, Platform};
-pub(crate) use kept::{Kept, Store, Wishes};
+pub(crate) use kept::{Kept, Override, Store, Wishes};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;

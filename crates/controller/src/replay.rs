@@ -2,11 +2,12 @@
 //! is marked as recorded.
 
 use crate::asks::Asks;
+use crate::ceilings::Ceilings;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::controller::{Threads, start_polls};
 use crate::event_loop::{self, Notice, Notices};
-use crate::export::{self, Sender};
+use crate::export::{self, Backlog, Sender};
 use crate::given::Given;
 use crate::limits::Losses;
 use crate::link::Link;
@@ -15,10 +16,10 @@ use crate::poll::Poll;
 use crate::programs::Programs;
 use crate::reconcile::Ability;
 use crate::standing::Standings;
+use crate::tuning::Tuning;
 use crate::watcher::{EventQueue, Input};
 use crate::witness::Witness;
 use capture::{ConnectionId, Direction, Event, Payload, ProcessId};
-use contract::capture::Level;
 use contract::poll::Instance;
 use contract::rules::Rules;
 use contract::workload::{self, Key, Platform, Runtime};
@@ -86,8 +87,13 @@ impl Replay {
             given: Given::default(),
             recorded: true,
         };
-        let (queue, exporter) =
-            export::channel(link.clone(), sender, Arc::clone(&losses), Arc::clone(&stop));
+        let (queue, exporter) = export::channel(
+            link.clone(),
+            sender,
+            Arc::clone(&losses),
+            Arc::clone(&stop),
+            Backlog::default(),
+        );
         threads.spawn("export", move || exporter.run())?;
         let (events, received) = EventQueue::channel(Arc::clone(&losses));
         let pipeline = pipeline::Loop {
@@ -111,11 +117,13 @@ impl Replay {
         threads.spawn("pipeline", move || pipeline.run(&received))?;
         let event_loop = event_loop::Loop {
             programs: Arc::clone(&programs),
-            ability: Ability { missing: None, ceiling: Level::Off, recorded: true },
+            ability: Ability { missing: None, ceilings: Ceilings::default(), recorded: true },
             store: None,
             standings: standings.clone(),
             losses: Arc::clone(&losses),
             rules: Rules::default(),
+            own_wishes: Vec::new(),
+            tuning: Tuning::default(),
             given: Given::default(),
             carry_out: Box::new(|_| true),
             tell_providers: Box::new(|_| {}),
@@ -133,6 +141,9 @@ impl Replay {
             losses,
             kernel_losses: Default::default(),
             agreed: Arc::default(),
+            credential: None,
+            steps: None,
+            tuning: Tuning::default(),
         };
         start_polls(&poll, &mut threads)?;
         let player = Player { recording, playback, events, standings: standings.clone() };

@@ -167,6 +167,29 @@ impl Subject {
     }
 }
 
+/// Rules that choose programs: each of them alone does.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Chooser(Vec<Matcher>);
+
+impl Chooser {
+    /// Reads rules; one that cannot be read chooses nothing, and is said.
+    pub(crate) fn new(rules: &[Rule], user: impl Fn(u32) -> String) -> Self {
+        let made = rules.iter().enumerate().filter_map(|(index, rule)| {
+            let made = Matcher::new(format!("wish {}", index + 1), rule, &user);
+            if let Err(mistake) = &made {
+                tracing::warn!(mistake, "cannot use a wish of the configuration; the others hold");
+            }
+            made.ok()
+        });
+        Self(made.collect())
+    }
+
+    /// Whether one of them chooses it.
+    pub(crate) fn chooses(&self, subject: &Subject) -> bool {
+        self.0.iter().any(|rule| rule.matches(subject))
+    }
+}
+
 /// What the rules say about one program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decision {

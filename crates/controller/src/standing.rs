@@ -1,6 +1,7 @@
 //! How things stand, for those who ask: the poll and the socket.
 
 use contract::capture::Level;
+use contract::poll::Desired;
 use contract::workload::{Key, Observed};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,10 @@ use std::time::Duration;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Published {
     pub(crate) workloads: Vec<Observed>,
+    /// Levels that hold, whoever wished them.
     pub(crate) desired: BTreeMap<Key, Level>,
+    /// Wishes of the dashboard.
+    pub(crate) held: Vec<Desired>,
 }
 
 /// Shared by the event loop, which publishes, and the threads that tell others.
@@ -37,6 +41,12 @@ impl Standings {
         let mut state = self.state();
         state.published = Arc::new(published);
         state.version += 1;
+        self.0.changed.notify_all();
+    }
+
+    /// Wakes who waits, with nothing new about workloads: there is something else to tell.
+    pub(crate) fn nudge(&self) {
+        self.state().version += 1;
         self.0.changed.notify_all();
     }
 

@@ -4,6 +4,7 @@
 //! the same name: `--data-dir`, `SONDE_DATA_DIR`, `data_dir`. `config.rs` does the layering.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use contract::capture::Level;
 use contract::rules::{Provider, Rule, Rules};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -59,7 +60,10 @@ pub(crate) enum Command {
 impl Command {
     /// Whether the command runs until it is stopped.
     pub(crate) fn stays(&self) -> bool {
-        matches!(self, Self::Up(_) | Self::Controller(_) | Self::Dashboard(_))
+        match self {
+            Self::Controller(controller) => controller.action.is_none(),
+            other => matches!(other, Self::Up(_) | Self::Dashboard(_)),
+        }
     }
 }
 
@@ -77,18 +81,102 @@ pub(crate) struct Up {
     pub(crate) capture: CaptureOptions,
     #[command(flatten)]
     pub(crate) rules: RuleOptions,
+    #[command(flatten)]
+    pub(crate) ceilings: CeilingOptions,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Controller {
+    #[command(subcommand)]
+    pub(crate) action: Option<ControllerAction>,
     #[command(flatten)]
     pub(crate) data: DataDir,
     #[command(flatten)]
     pub(crate) remote: Remote,
     #[command(flatten)]
+    pub(crate) way: Way,
+    #[command(flatten)]
     pub(crate) capture: CaptureOptions,
     #[command(flatten)]
     pub(crate) rules: RuleOptions,
+    #[command(flatten)]
+    pub(crate) ceilings: CeilingOptions,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ControllerAction {
+    /// Say how the controller of this node stands with its dashboard
+    Status(ControllerStatus),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ControllerStatus {
+    /// Data directory of the controller to ask, where several run on this machine
+    #[arg(long, env = "SONDE_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// How to the dashboard, and where calls go.
+#[derive(Debug, Args)]
+pub(crate) struct Way {
+    /// Work from this node's own configuration alone, without a dashboard; needs --otlp-endpoint
+    #[arg(long, env = "SONDE_STANDALONE", conflicts_with = "dashboard")]
+    pub(crate) standalone: bool,
+    /// File with certificates (PEM) to trust for the dashboard beside the usual ones
+    #[arg(long, env = "SONDE_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// File with a certificate (PEM) to show to the dashboard
+    #[arg(long, env = "SONDE_CLIENT_CERT", value_name = "FILE")]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// File with the key (PEM) of that certificate, where it is not in the same file
+    #[arg(long, env = "SONDE_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
+    pub(crate) client_key: Option<PathBuf>,
+    /// Send calls to this receiver of OTLP over HTTP in place of the dashboard, such as
+    /// `https://otel.example.com:4318`
+    #[arg(long, env = "SONDE_OTLP_ENDPOINT", value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
+    /// Header for that receiver, such as `authorization=Bearer …`; better in the environment
+    #[arg(long, env = "SONDE_OTLP_HEADER", value_name = "NAME=VALUE", value_delimiter = ',',
+          value_parser = header, hide_env_values = true)]
+    pub(crate) otlp_header: Vec<(String, String)>,
+    /// File with certificates (PEM) to trust for that receiver beside the usual ones
+    #[arg(long, env = "SONDE_OTLP_CA", value_name = "FILE")]
+    pub(crate) otlp_ca: Option<PathBuf>,
+}
+
+/// What this node wishes itself, and what no dashboard can lift. In a pattern `*` stands for any run
+/// of characters.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CeilingOptions {
+    /// Capture what matches this rule, as long as nobody wishes anything else of it on a dashboard:
+    /// namespace, label, name, user, path, such as `name=chat*`
+    #[arg(long, env = "SONDE_WISH", value_name = "RULE", value_delimiter = '\n',
+          value_parser = controller::rules::rule)]
+    pub(crate) wish: Vec<Rule>,
+    /// Highest capture level on this node
+    #[arg(long, env = "SONDE_MAX_CAPTURE", value_enum, default_value_t = CaptureLevel::Network)]
+    pub(crate) max_capture: CaptureLevel,
+    /// Only find and show programs: attach nothing, change nothing
+    #[arg(long, env = "SONDE_OBSERVE_ONLY")]
+    pub(crate) observe_only: bool,
+    /// Whether an SDK may be put into programs of this node
+    #[arg(long, env = "SONDE_INJECTION", value_name = "BOOL", default_value = "on",
+          action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) injection: bool,
+    /// Pattern of the Kubernetes namespaces in which calls may be captured; all when none is given
+    #[arg(long, env = "SONDE_ALLOW_NAMESPACE", value_name = "PATTERN", value_delimiter = ',')]
+    pub(crate) allow_namespace: Vec<String>,
+    /// Pattern of Kubernetes namespaces in which nothing may be captured
+    #[arg(long, env = "SONDE_DENY_NAMESPACE", value_name = "PATTERN", value_delimiter = ',')]
+    pub(crate) deny_namespace: Vec<String>,
+    /// Pattern of the systemd units of which calls may be captured; all when none is given
+    #[arg(long, env = "SONDE_ALLOW_UNIT", value_name = "PATTERN", value_delimiter = ',')]
+    pub(crate) allow_unit: Vec<String>,
+    /// Pattern of systemd units of which nothing may be captured
+    #[arg(long, env = "SONDE_DENY_UNIT", value_name = "PATTERN", value_delimiter = ',')]
+    pub(crate) deny_unit: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -256,6 +344,24 @@ pub(crate) struct RuleOptions {
     #[arg(long, env = "SONDE_PROVIDER", value_name = "PROVIDER", value_delimiter = '\n',
           value_parser = controller::rules::provider)]
     pub(crate) provider: Vec<Provider>,
+}
+
+impl CeilingOptions {
+    /// What no dashboard can lift.
+    pub(crate) fn ceilings(&self) -> controller::Ceilings {
+        controller::Ceilings {
+            max_capture: match self.max_capture {
+                CaptureLevel::Off => Level::Off,
+                CaptureLevel::Network => Level::Network,
+            },
+            observe_only: self.observe_only,
+            injection: self.injection,
+            allow_namespace: self.allow_namespace.clone(),
+            deny_namespace: self.deny_namespace.clone(),
+            allow_unit: self.allow_unit.clone(),
+            deny_unit: self.deny_unit.clone(),
+        }
+    }
 }
 
 impl RuleOptions {

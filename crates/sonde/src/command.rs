@@ -1,6 +1,7 @@
 //! The commands, one file each; this one hands over.
 
 mod calls;
+mod controller_status;
 mod doctor;
 mod login;
 mod replay;
@@ -9,7 +10,7 @@ mod services;
 mod storage;
 mod tokens;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, ControllerAction};
 use crate::failure::Failure;
 use clap::CommandFactory as _;
 use std::io::Write as _;
@@ -18,7 +19,10 @@ use std::io::Write as _;
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Up(options) => run::up(options),
-        Command::Controller(options) => run::controller(options),
+        Command::Controller(options) => match options.action {
+            Some(ControllerAction::Status(options)) => controller_status::run(&options),
+            None => run::controller(options),
+        },
         Command::Dashboard(options) => run::dashboard(options),
         Command::Services(options) => services::run(&options),
         Command::Calls(options) => calls::run(&options),

@@ -15,10 +15,11 @@ use std::path::PathBuf;
 type Check = fn(&str) -> Vec<String>;
 
 /// Keys that hold tables.
-const TABLES: [(&str, Check); 3] = [
+const TABLES: [(&str, Check); 4] = [
     ("include", controller::rules::rule_mistakes),
     ("exclude", controller::rules::rule_mistakes),
     ("provider", controller::rules::provider_mistakes),
+    ("wish", controller::rules::rule_mistakes),
 ];
 
 const DEFAULT_FILE: &str = "/etc/sonde/sonde.toml";

@@ -11,9 +11,17 @@ mod signals;
 mod table;
 
 use clap::FromArgMatches as _;
+use contract::settings::LogLevel;
 use failure::Failure;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::OnceLock;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
+
+/// The way to change how much is logged.
+static LOG: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
@@ -45,19 +53,38 @@ fn start(arguments: &[std::ffi::OsString]) -> Result<(), Failure> {
 
 /// Sends logs to standard error: JSON where a service's log is collected, text for people.
 fn start_log(filter: &str, is_service: bool) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| {
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
         Failure::usage(format!(
             "cannot read the log filter `{filter}`: {error}; use a level such as `info` or `debug`"
         ))
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let (filter, handle) = reload::Layer::new(filter);
+    let out = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let all = tracing_subscriber::registry().with(filter);
     if is_service && !is_terminal {
-        builder.json().init();
+        all.with(out.json()).init();
     } else if is_service {
-        builder.with_target(false).init();
+        all.with(out.with_target(false)).init();
     } else {
-        builder.with_target(false).without_time().with_ansi(is_terminal).init();
+        all.with(out.with_target(false).without_time().with_ansi(is_terminal)).init();
     }
+    // The log is started once.
+    drop(LOG.set(handle));
     Ok(())
+}
+
+/// Changes how much is logged; what the fleet's configuration says holds until the program ends.
+fn set_log(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+    };
+    if let Some(handle) = LOG.get()
+        && let Err(error) = handle.reload(EnvFilter::new(level))
+    {
+        tracing::warn!(%error, "cannot change how much is logged");
+    }
 }

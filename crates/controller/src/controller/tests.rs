@@ -9,7 +9,7 @@ use crate::stand_in::{Request, Response, StandIn, Stopwatch};
 use crate::watcher::{Kernel, Wake};
 use capture::{ConnectionId, Direction, Event, Library, Payload, ProcessId, Watched};
 use contract::capture::{Level, State};
-use contract::poll::{Desired, PROTOCOL, Report, Wish};
+use contract::poll::{Desired, OLDEST_PROTOCOL, Report, Wish};
 use contract::workload::{By, Key, Observed};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
@@ -61,7 +61,8 @@ impl Kernel for Script {
     }
 }
 
-/// A dashboard whose wishes a test sets.
+/// A dashboard whose wishes a test sets. It takes no deltas, so that each report that says anything
+/// of workloads says all.
 struct Wisher {
     server: StandIn,
     wish: Arc<Mutex<Wish>>,
@@ -69,7 +70,7 @@ struct Wisher {
 
 impl Wisher {
     fn start() -> Self {
-        let wish = Arc::new(Mutex::new(Wish { protocol: PROTOCOL, ..Wish::default() }));
+        let wish = Arc::new(Mutex::new(Wish { protocol: OLDEST_PROTOCOL, ..Wish::default() }));
         let shared = Arc::clone(&wish);
         let server = StandIn::start(move |request| match request.path.as_str() {
             "/api/v1/poll" => {

@@ -9,6 +9,7 @@ use crate::servers;
 use capture::{ProcessId, Start};
 use contract::attribute;
 use contract::capture::Level;
+use contract::poll::Desired;
 use contract::workload::Key;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,7 +49,7 @@ impl Running {
 
     /// Whether a workload that is wanted at this level or above runs an executable.
     fn runs(&self, executable: &str, level: Level) -> bool {
-        let desired = &self.wishes.desired;
+        let desired = &self.desired;
         let is_wanted = |key: &Key| desired.get(key).copied().unwrap_or_default() >= level;
         let mut workloads = self.registry.workloads().iter();
         workloads.any(|(key, it)| is_wanted(key) && it.executables.contains(executable))
@@ -96,8 +97,9 @@ impl Running {
         if let Some((before, after)) = self.registry.joined(&program) {
             tracing::debug!(before = %before.0, after = %after.0, "a program is known by its real key now");
             // What was wanted of it is wanted until the dashboard says so for the new key.
-            if let Some(level) = self.wishes.desired.get(&before).copied() {
-                self.wishes.desired.entry(after).or_insert(level);
+            if let Some(wish) = self.wishes.desired.get(&before).cloned() {
+                let wish = Desired { key: after.clone(), generation: 0, ..wish };
+                self.wishes.desired.entry(after).or_insert(wish);
             }
             self.is_changed();
         }

@@ -3,7 +3,7 @@
 use super::Running;
 use crate::reconcile;
 use crate::standing::Published;
-use contract::workload::Observed;
+use contract::workload::{Key, Observed};
 use std::time::{Duration, Instant};
 
 /// Instances that are reported of one workload.
@@ -21,8 +21,9 @@ impl Running {
         if is_news || (times_are_due && observed != self.published) {
             self.published.clone_from(&observed);
             self.published_at = Some(now);
-            let desired = self.wishes.desired.clone();
-            self.parts.standings.publish(Published { workloads: observed, desired });
+            let desired = self.desired.clone();
+            let held = self.wishes.desired.values().cloned().collect();
+            self.parts.standings.publish(Published { workloads: observed, desired, held });
         }
     }
 
@@ -37,10 +38,21 @@ impl Running {
         is_due.then(|| (at + TIMES_EVERY).saturating_duration_since(now))
     }
 
+    /// What to say about the SDK that is wanted in a workload.
+    fn agent(&self, key: &Key) -> Option<&'static str> {
+        let wanted = self.wishes.desired.get(key).and_then(|wish| wish.agent);
+        let cannot = "An SDK is wanted in it, too, which this controller cannot put in.";
+        wanted.filter(|wanted| *wanted)?;
+        Some(self.parts.ability.ceilings.forbids_injection().unwrap_or(cannot))
+    }
+
     fn observed(&self) -> Vec<Observed> {
         let world = self.world();
         let observed = self.registry.workloads().iter().map(|(key, workload)| {
-            let standing = reconcile::standing(world, key, workload);
+            let mut standing = reconcile::standing(world, key, workload);
+            if let Some(words) = self.agent(key) {
+                standing.reason = format!("{} {words}", standing.reason);
+            }
             let instances = workload
                 .instances
                 .values()

@@ -69,7 +69,7 @@ impl Running {
     pub(super) fn explain(&self, question: Question) {
         let given = &self.parts.given;
         let mut account = Account::of(&question.about, &self.registry, &self.book, given);
-        account.desired.clone_from(&self.wishes.desired);
+        account.desired.clone_from(&self.desired);
         account.own_rules.clone_from(&self.parts.rules);
         account.their_rules.clone_from(&self.wishes.rules);
         question.answer(account);

@@ -6,15 +6,15 @@ use crate::reconcile::{Action, Progress, Step, Watch};
 use capture::{ProcessId, Watched};
 use wire::Moment;
 
-/// How long to wait before a failed watch is tried again.
-const RETRY_NANOS: u64 = 10 * 1_000_000_000;
-
 impl Running {
     /// A step was handed over.
     pub(super) fn took(&mut self, step: &Step) {
         match step.action {
             Action::Watch => {
-                self.watches.insert(step.pid, Watch::asked(step.start_ticks));
+                let same = |before: &&Watch| before.start_ticks == step.start_ticks;
+                let failures = self.watches.get(&step.pid).filter(same).map_or(0, |it| it.failures);
+                let watch = Watch { failures, ..Watch::asked(step.start_ticks) };
+                self.watches.insert(step.pid, watch);
             }
             Action::Unwatch => {
                 self.watches.remove(&step.pid);
@@ -50,7 +50,9 @@ impl Running {
                     .map(|(path, reason)| format!("{reason} ({})", path.display())),
             },
             Err(error) => {
-                let again_at = Moment(Now::read().monotonic.0.saturating_add(RETRY_NANOS));
+                watch.failures = watch.failures.saturating_add(1);
+                let pause = contract::reconcile::pause(watch.failures);
+                let again_at = Moment(Now::read().monotonic.0.saturating_add(pause));
                 Progress::Failed { error, again_at }
             }
         };

@@ -3,7 +3,8 @@
 use super::Running;
 use crate::registry::Wishes;
 use crate::rules::{Rulebook, Subject};
-use contract::poll::Wish;
+use contract::poll::{Desired, Wish};
+use contract::workload::Key;
 
 impl Running {
     pub(super) fn wanted(&mut self, wish: Wish) {
@@ -12,14 +13,21 @@ impl Running {
             self.parts.standings.taken_over(self.wishes.generation);
             return;
         }
-        let desired = wish.desired.into_iter().map(|desired| (desired.key, desired.level));
-        let wishes = Wishes {
+        let desired = wish.desired.into_iter().map(|desired| (desired.key.clone(), desired));
+        let overrides = std::mem::take(&mut self.wishes.overrides);
+        let mut wishes = Wishes {
             generation: wish.generation,
             desired: desired.collect(),
+            overrides,
             rules: wish.rules,
             names: wish.names,
         };
+        wishes.forget_overtaken();
         let before = std::mem::replace(&mut self.wishes, wishes);
+        let is_anew = |wish: &&Desired| before.desired.get(&wish.key) != Some(wish);
+        let anew: Vec<Key> =
+            self.wishes.desired.values().filter(is_anew).map(|wish| wish.key.clone()).collect();
+        anew.iter().for_each(|key| self.forget_failures(key));
         if before.rules != self.wishes.rules || before.names != self.wishes.names {
             self.obey_rules();
         }
@@ -43,7 +51,7 @@ impl Running {
         (self.parts.tell_providers)(book.providers().clone());
         let given = self.parts.given.clone();
         self.registry.judge(|subject| {
-            let name = given.name(&contract::workload::Key(subject.key.clone()), &subject.name);
+            let name = given.name(&Key(subject.key.clone()), &subject.name);
             book.decide(&Subject { name, ..subject.clone() }).counts
         });
         self.book = book;

@@ -136,7 +136,8 @@ fn start(
 ) -> (Queue, Arc<Losses>, Arc<AtomicBool>, std::thread::JoinHandle<()>) {
     let (losses, stop) = (Arc::new(Losses::default()), Arc::new(AtomicBool::new(false)));
     let link = Link::new(&dashboard.url, None).unwrap();
-    let (queue, exporter) = channel(link, sender(false), Arc::clone(&losses), Arc::clone(&stop));
+    let (queue, exporter) =
+        channel(link, sender(false), Arc::clone(&losses), Arc::clone(&stop), Backlog::default());
     (queue, losses, stop, std::thread::spawn(move || exporter.run()))
 }
 
@@ -258,9 +259,46 @@ fn a_full_queue_refuses_and_counts() {
     let stop = Arc::new(AtomicBool::new(false));
     drop(rustls::crypto::ring::default_provider().install_default());
     let link = Link::new("http://127.0.0.1:1", None).unwrap();
-    let (queue, _exporter) = channel(link, sender(false), Arc::clone(&losses), stop);
+    let (queue, _exporter) =
+        channel(link, sender(false), Arc::clone(&losses), stop, Backlog::default());
     for _ in 0..MAX_QUEUE + 3 {
         queue.push(one());
     }
     assert_eq!(losses.by_reason()["span_queue_full"], 3);
+}
+
+#[test]
+fn calls_made_while_the_receiver_is_away_arrive_in_order_even_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let away = StandIn::start(|_| Response::of(503, ""));
+    let spooling = |dashboard: &StandIn| {
+        let (losses, stop) = (Arc::new(Losses::default()), Arc::new(AtomicBool::new(false)));
+        let backlog =
+            Backlog { directory: Some(directory.path().to_owned()), ..Backlog::default() };
+        let link = Link::new(&dashboard.url, None).unwrap();
+        let parts =
+            channel(link, sender(false), Arc::clone(&losses), Arc::clone(&stop), backlog.clone());
+        let exporter = parts.1;
+        (parts.0, losses, stop, backlog, std::thread::spawn(move || exporter.run()))
+    };
+    let (queue, losses, stop, backlog, thread) = spooling(&away);
+    queue.push(one());
+    let first = away.next("/v1/traces").body;
+    queue.push(one());
+    while backlog.length.load(Ordering::Relaxed) < 2 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    stop.store(true, Ordering::Relaxed);
+    drop(queue);
+    thread.join().unwrap();
+    assert!(losses.by_reason().is_empty(), "on disk, and not lost: {:?}", losses.by_reason());
+
+    let back = StandIn::start(|_| Response::of(200, ""));
+    let (queue, _, _, backlog, thread) = spooling(&back);
+    assert_eq!(back.next("/v1/traces").body, first, "the same request, with the same ids");
+    assert_ne!(back.next("/v1/traces").body, first);
+    drop(queue);
+    thread.join().unwrap();
+    assert_eq!(backlog.length.load(Ordering::Relaxed), 0);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }

@@ -1,6 +1,7 @@
 //! The table of cases: what is, what is wanted, what is done about it and what is said.
 
 use super::*;
+use crate::config;
 use crate::registry::tests::{evidence, program};
 use crate::registry::{Presence, Registry};
 use contract::workload::By;
@@ -25,7 +26,7 @@ impl Case {
         if processes == 0 {
             registry.left(1, 1);
         }
-        let ability = Ability { missing: None, ceiling: Level::Network, recorded: false };
+        let ability = Ability { missing: None, ceilings: Ceilings::default(), recorded: false };
         Self { registry, desired: BTreeMap::new(), watches: BTreeMap::new(), ability }
     }
 
@@ -123,6 +124,16 @@ fn a_failure_is_tried_again_when_it_is_due() {
 }
 
 #[test]
+fn tries_come_to_an_end_until_a_person_wants_it_anew() {
+    let mut case = Case::new(1).wanting(Level::Network).watching(1, failed(1));
+    case.watches.get_mut(&1).unwrap().failures = MAX_TRIES;
+    assert_eq!((case.steps(), next_try(case.world())), (vec![], None));
+    let standing = case.standing();
+    assert_eq!(standing.state, State::Failed);
+    assert!(standing.reason.contains("given up"), "{}", standing.reason);
+}
+
+#[test]
 fn one_failure_among_many_is_said() {
     let case =
         Case::new(2).wanting(Level::Network).watching(1, attached()).watching(2, failed(9_999));
@@ -167,9 +178,12 @@ fn what_cannot_be_read_of_a_watched_process_is_said() {
 #[test]
 fn a_ceiling_cannot_be_lifted_by_a_wish() {
     let mut case = Case::new(1).wanting(Level::Network).watching(1, attached());
-    case.ability.ceiling = Level::Off;
+    let ceilings = config::Ceilings { max_capture: Level::Off, ..config::Ceilings::default() };
+    case.ability.ceilings = Ceilings::new(&ceilings).unwrap();
     assert_eq!(case.steps(), [(1, Action::Unwatch)]);
-    assert_eq!(case.standing().state, State::Unsupported);
+    assert_eq!(case.standing().state, State::Pending, "it is being switched off");
+    case.watches.clear();
+    assert_eq!((case.steps(), case.standing().state), (vec![], State::Blocked));
     assert!(case.standing().reason.contains("max_capture"));
 }
 

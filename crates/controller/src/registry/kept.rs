@@ -4,15 +4,13 @@ use super::{
     Ended, MAX_ENDED, MAX_EVIDENCE, MAX_EXECUTABLES, MAX_MODELS, MAX_PROVIDERS, MAX_WORKLOADS,
     Registry, Span, Workload,
 };
+use crate::file;
 use contract::capture::Level;
 use contract::poll::Desired;
 use contract::rules::Rules;
 use contract::workload::{Evidence, Key, Platform};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Version of the file. Version 1 had no names, rules, providers, models, users and ended instances;
@@ -39,6 +37,9 @@ pub(crate) struct Kept {
     /// Names that people gave.
     #[serde(default)]
     pub(crate) names: BTreeMap<Key, String>,
+    /// What steps set.
+    #[serde(default)]
+    overrides: BTreeMap<Key, Override>,
     workloads: Vec<KeptWorkload>,
 }
 
@@ -46,9 +47,50 @@ pub(crate) struct Kept {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Wishes {
     pub(crate) generation: u64,
-    pub(crate) desired: BTreeMap<Key, Level>,
+    pub(crate) desired: BTreeMap<Key, Desired>,
+    /// What steps set, until a newer wish.
+    pub(crate) overrides: BTreeMap<Key, Override>,
     pub(crate) rules: Rules,
     pub(crate) names: BTreeMap<Key, String>,
+}
+
+/// A level that a step set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Override {
+    pub(crate) level: Level,
+    /// Number of the step; a wish with a higher one overtakes it.
+    pub(crate) generation: u64,
+}
+
+impl Wishes {
+    /// The level that was wished last of each workload of which anything was.
+    pub(crate) fn levels(&self) -> BTreeMap<Key, Level> {
+        let mut levels: BTreeMap<Key, Level> =
+            self.desired.iter().map(|(key, wish)| (key.clone(), wish.level)).collect();
+        for (key, step) in &self.overrides {
+            if !self.overtakes(key, step) {
+                levels.insert(key.clone(), step.level);
+            }
+        }
+        levels
+    }
+
+    /// Forgets what steps set before the wishes that hold now.
+    pub(crate) fn forget_overtaken(&mut self) {
+        let overrides = std::mem::take(&mut self.overrides);
+        let stays = |(key, step): &(Key, Override)| !self.overtakes(key, step);
+        self.overrides = overrides.into_iter().filter(stays).collect();
+    }
+
+    /// Whether the dashboard's wish is newer than the step.
+    fn overtakes(&self, key: &Key, step: &Override) -> bool {
+        let newest = self.desired.get(key).map(|wish| match wish.generation {
+            // A dashboard that does not say.
+            0 => self.generation,
+            generation => generation,
+        });
+        newest.is_some_and(|newest| newest >= step.generation)
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -92,16 +134,8 @@ impl Registry {
         Kept {
             version: VERSION,
             generation: wishes.generation,
-            desired: wishes
-                .desired
-                .iter()
-                .map(|(key, level)| Desired {
-                    key: key.clone(),
-                    level: *level,
-                    agent: None,
-                    generation: 0,
-                })
-                .collect(),
+            desired: wishes.desired.values().cloned().collect(),
+            overrides: wishes.overrides.clone(),
             rules: wishes.rules.clone(),
             names: wishes.names.clone(),
             workloads: self.workloads.iter().chain(&self.hidden).map(kept).collect(),
@@ -121,10 +155,12 @@ impl Registry {
 impl Kept {
     /// What was wanted.
     pub(crate) fn wishes(&self) -> Wishes {
-        let desired = self.desired.iter().map(|desired| (desired.key.clone(), desired.level));
+        let desired = self.desired.iter().map(|desired| (desired.key.clone(), desired.clone()));
         Wishes {
-            generation: self.generation,
+            // Version 1 kept no rules and names: they are asked for again.
+            generation: if self.version == VERSION { self.generation } else { 0 },
             desired: desired.collect(),
+            overrides: self.overrides.clone(),
             rules: self.rules.clone(),
             names: self.names.clone(),
         }
@@ -178,26 +214,11 @@ impl Store {
     /// A file that cannot be understood, or that a newer version wrote, is set aside rather than lost
     /// or obeyed.
     pub(crate) fn load(&self) -> Kept {
-        let text = match fs::metadata(&self.file) {
-            Ok(metadata) if metadata.len() > MAX_FILE => Err(ErrorKind::FileTooLarge.into()),
-            Ok(_) => fs::read(&self.file),
-            Err(error) => Err(error),
+        let check = |kept: &Kept| match kept.version {
+            OLDEST..=VERSION => Ok(()),
+            other => Err(format!("version {other} is not {VERSION}")),
         };
-        let error = match text {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Kept::default(),
-            Err(error) => error.to_string(),
-            Ok(text) => match serde_json::from_slice::<Kept>(&text) {
-                Ok(kept) if (OLDEST..=VERSION).contains(&kept.version) => return kept,
-                Ok(kept) => format!("version {} is not {VERSION}", kept.version),
-                Err(error) => error.to_string(),
-            },
-        };
-        let aside = self.file.with_extension("json.unreadable");
-        tracing::warn!(error, file = %self.file.display(), aside = %aside.display(), "cannot read what was kept; starting anew");
-        if let Err(error) = fs::rename(&self.file, &aside) {
-            tracing::warn!(%error, "cannot set the file aside");
-        }
-        Kept::default()
+        file::load(&self.file, MAX_FILE, check).unwrap_or_default()
     }
 
     /// Replaces the file as a whole: after a crash it is either the old one or the new one.
@@ -206,16 +227,7 @@ impl Store {
     ///
     /// When the directory cannot be written; the old file stands then.
     pub(crate) fn save(&self, kept: &Kept) -> std::io::Result<()> {
-        let fresh = self.file.with_extension("json.new");
-        let mut file: File = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&fresh)?;
-        file.write_all(&serde_json::to_vec(kept)?)?;
-        file.sync_all()?;
-        fs::rename(&fresh, &self.file)
+        file::replace(&self.file, kept)
     }
 }
 
@@ -225,9 +237,34 @@ mod tests {
     use crate::registry::Presence;
     use crate::registry::tests::{evidence, program};
     use contract::workload::By;
+    use std::fs;
 
     fn key(text: &str) -> Key {
         Key(text.to_owned())
+    }
+
+    fn wish(text: &str, level: Level) -> Desired {
+        Desired { key: key(text), level, agent: None, generation: 3 }
+    }
+
+    #[test]
+    fn the_newer_of_a_step_and_a_wish_holds() {
+        let at = |generation| Override { level: Level::Network, generation };
+        let mut wishes = Wishes {
+            generation: 3,
+            desired: BTreeMap::from([(key("a"), wish("a", Level::Off))]),
+            overrides: BTreeMap::from([(key("a"), at(2)), (key("b"), at(1))]),
+            ..Wishes::default()
+        };
+        assert_eq!(wishes.levels()[&key("a")], Level::Off);
+        assert_eq!(wishes.levels()[&key("b")], Level::Network, "nobody else wished anything");
+        wishes.overrides.insert(key("a"), at(4));
+        assert_eq!(wishes.levels()[&key("a")], Level::Network);
+        wishes.forget_overtaken();
+        assert_eq!(wishes.overrides.len(), 2);
+        wishes.desired.get_mut(&key("a")).unwrap().generation = 5;
+        wishes.forget_overtaken();
+        assert_eq!(wishes.levels()[&key("a")], Level::Off);
     }
 
     #[test]
@@ -243,7 +280,7 @@ mod tests {
         assert_eq!(store.load().generation, 0);
         let wishes = Wishes {
             generation: 3,
-            desired: BTreeMap::from([(key("a"), Level::Network)]),
+            desired: BTreeMap::from([(key("a"), wish("a", Level::Network))]),
             names: BTreeMap::from([(key("a"), "Chat".to_owned())]),
             ..Wishes::default()
         };
@@ -268,7 +305,7 @@ mod tests {
             "executables":["/usr/bin/x"]}]}"#;
         fs::write(directory.path().join("controller.json"), text).unwrap();
         let kept = Store::new(directory.path()).load();
-        assert_eq!(kept.wishes().desired[&key("a")], Level::Network);
+        assert_eq!(kept.wishes().desired[&key("a")].level, Level::Network);
         let workload = &Registry::from_kept(&kept).workloads()[&key("a")].clone();
         let span = Span { first_unix_nanos: 4, last_unix_nanos: 9 };
         assert_eq!((workload.providers["openai"], workload.first_seen_unix_nanos), (span, 4));

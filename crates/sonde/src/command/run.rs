@@ -27,7 +27,10 @@ pub(crate) fn up(options: Up) -> Result<(), Failure> {
         options.capture,
     );
     config.socket = Some(data_dir.join(CONTROLLER_SOCKET));
+    config.set_log = Some(crate::set_log);
     config.rules = options.rules.rules();
+    config.ceilings = options.ceilings.ceilings();
+    config.wishes = options.ceilings.wish;
     let controller = Controller::start(config).context("cannot start the controller")?;
     greet(&dashboard)?;
     signals.wait();
@@ -39,23 +42,42 @@ pub(crate) fn up(options: Up) -> Result<(), Failure> {
 /// Runs the controller until a signal ends it.
 pub(crate) fn controller(options: ControllerOptions) -> Result<(), Failure> {
     let signals = Signals::catch()?;
-    let Some(url) = options.remote.dashboard.clone() else {
-        return Err(Failure::usage(
-            "the controller needs a dashboard: give its address with --dashboard URL; on one \
-             machine `sonde up` runs both",
-        ));
-    };
-    let Some(token) = api::token(&options.remote)? else {
-        return Err(Failure::usage(
-            "the controller needs a token: `sonde tokens create --kind join` on the dashboard's \
-             machine makes one; give it with --token-file or SONDE_TOKEN",
-        ));
+    let url = match (&options.remote.dashboard, options.way.standalone) {
+        (Some(url), _) => url.clone(),
+        (None, true) if options.way.otlp_endpoint.is_some() => String::new(),
+        (None, true) => {
+            return Err(Failure::usage(
+                "a controller that stands alone needs a receiver of its calls: name one with \
+                 --otlp-endpoint URL",
+            ));
+        }
+        (None, false) => {
+            return Err(Failure::usage(
+                "the controller needs a dashboard: give its address with --dashboard URL, or let \
+                 it work from its own configuration with --standalone; on one machine `sonde up` \
+                 runs both",
+            ));
+        }
     };
     let data_dir = place::prepare(options.data.data_dir.as_deref())?;
     let mut config = controller::Config::new(controller_dir(&data_dir)?, url);
-    config.token = Some(controller::Token(token));
+    // One that joined before has a credential of its own, and needs no token any more.
+    config.token = api::token(&options.remote)?.map(controller::Token);
     config.socket = Some(data_dir.join(SOCKET));
     config.rules = options.rules.rules();
+    config.ceilings = options.ceilings.ceilings();
+    config.wishes = options.ceilings.wish;
+    config.trust = controller::Trust {
+        ca_file: options.way.ca_file,
+        client_cert: options.way.client_cert,
+        client_key: options.way.client_key,
+    };
+    let headers = options.way.otlp_header.into_iter();
+    let headers: Vec<_> = headers.map(|(name, value)| (name, controller::Token(value))).collect();
+    let trust = controller::Trust { ca_file: options.way.otlp_ca, ..Default::default() };
+    config.otlp =
+        options.way.otlp_endpoint.map(|endpoint| controller::Otlp { endpoint, headers, trust });
+    config.set_log = Some(crate::set_log);
     let place = config.dashboard.clone();
     let controller = Controller::start(controller_config(config, options.capture))
         .context("cannot start the controller")?;
@@ -66,8 +88,8 @@ pub(crate) fn controller(options: ControllerOptions) -> Result<(), Failure> {
     controller.stop();
     if is_stranger {
         return Err(Failure::usage(format!(
-            "{place} does not accept this token; `sonde tokens create --kind join` on its machine \
-             makes one"
+            "{place} does not let this node join: it needs a token that is good; `sonde tokens create \
+             --kind join` on its machine makes one, give it with --token-file or SONDE_TOKEN"
         )));
     }
     Ok(())
