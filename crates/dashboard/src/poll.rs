@@ -9,7 +9,7 @@ use crate::error::{ApiError, Refusal};
 use crate::guard::{Caller, refused};
 use crate::hub::Event;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::{Extension, Json};
 use bytes::Bytes;
 use contract::poll::{
@@ -17,6 +17,7 @@ use contract::poll::{
 };
 use contract::workload::Observed;
 use serde_json::Value;
+use std::io::Read as _;
 use std::time::Duration;
 use storage::{Asked, Taken};
 use utoipa_axum::router::OpenApiRouter;
@@ -45,8 +46,10 @@ pub(crate) fn enrol_routes() -> OpenApiRouter<App> {
 async fn poll(
     State(state): State<App>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<Wish>, ApiError> {
+) -> Result<([(HeaderName, &'static str); 1], Json<Wish>), ApiError> {
+    let body = unpacked(&headers, body)?;
     let (mut report, mut left_out) = read(&body)?;
     // A poll may wait long: it holds on to nothing that it does not need.
     drop(body);
@@ -88,7 +91,36 @@ async fn poll(
             _ = stopping.wait_for(|stopping| *stopping) => break,
         }
     }
-    answer(&state, instance, asked, (protocol, taken)).await.map(Json)
+    let wish = answer(&state, instance, asked, (protocol, taken)).await?;
+    // RFC 9110 section 12.5.3: reports may come packed from now on.
+    Ok(([(header::ACCEPT_ENCODING, "gzip")], Json(wish)))
+}
+
+/// A body as it was before it was packed, bounded as one that was not.
+fn unpacked(headers: &HeaderMap, body: Bytes) -> Result<Bytes, ApiError> {
+    let coding = headers.get(header::CONTENT_ENCODING).map(|coding| coding.as_bytes());
+    match coding {
+        None | Some(b"identity") => Ok(body),
+        Some(b"gzip") => {
+            let limit = u64::try_from(MAX_REPORT).unwrap_or(u64::MAX).saturating_add(1);
+            let mut plain = Vec::new();
+            let read = flate2::read::GzDecoder::new(&body[..]).take(limit).read_to_end(&mut plain);
+            match read {
+                Ok(_) if plain.len() <= MAX_REPORT => Ok(plain.into()),
+                Ok(_) => Err(ApiError::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "cannot take a report of this size; it has at most 8 MiB unpacked",
+                )),
+                Err(_garbage) => {
+                    Err(ApiError::bad("cannot read the report; it is not packed as it says"))
+                }
+            }
+        }
+        Some(_) => Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "cannot read this content encoding; send gzip or nothing",
+        )),
+    }
 }
 
 fn has_news(state: &App, instance: &str, asked: &Asked) -> bool {
@@ -231,4 +263,34 @@ fn is_readable(workload: &Value, left_out: &mut Vec<Refused>) -> bool {
     clean_text(&mut refused.reason);
     left_out.push(refused);
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+    use axum::response::IntoResponse as _;
+    use std::io::Write as _;
+
+    fn packed(body: &[u8]) -> Bytes {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(body).unwrap();
+        gzip.finish().unwrap().into()
+    }
+
+    fn taken(coding: &'static str, body: Bytes) -> Result<Bytes, StatusCode> {
+        let headers =
+            HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static(coding))]);
+        unpacked(&headers, body).map_err(|error| error.into_response().status())
+    }
+
+    #[test]
+    fn a_report_may_be_packed_and_a_bomb_is_refused() {
+        assert_eq!(taken("gzip", packed(b"{}")).unwrap(), "{}");
+        assert_eq!(unpacked(&HeaderMap::new(), "{}".into()).ok().unwrap(), "{}");
+        let bomb = packed(&vec![b' '; MAX_REPORT + 1]);
+        assert_eq!(taken("gzip", bomb), Err(StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!(taken("gzip", "{}".into()), Err(StatusCode::BAD_REQUEST));
+        assert_eq!(taken("br", "{}".into()), Err(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
 }
