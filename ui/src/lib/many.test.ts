@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Service } from "../api/rows";
-import { effects, grouped } from "./many";
+import { effects, first, grouped } from "./many";
 
 const row = (name: string, more: Record<string, unknown> = {}): Service =>
   ({
@@ -27,6 +27,18 @@ test("groups by name, those without one last", () => {
     ["", 1],
   ]);
   expect(grouped(rows, undefined)).toEqual([{ name: "", rows }]);
+});
+
+test("only so many rows are shown, over all groups", () => {
+  const groups = [
+    { name: "a", rows: [row("1"), row("2")] },
+    { name: "b", rows: [row("3"), row("4")] },
+    { name: "c", rows: [row("5")] },
+  ];
+  expect(first(groups, 3).map((one) => [one.group.name, one.rows.length])).toEqual([
+    ["a", 2],
+    ["b", 1],
+  ]);
 });
 
 test("one level has different effects, and each is listed once", () => {

@@ -40,6 +40,18 @@ export function grouped(rows: Service[], by: Grouping | undefined): Group[] {
     .map(([name, found]) => ({ name, rows: found }));
 }
 
+/** The first rows of the groups, as many as may be shown; a group that has none left goes. */
+export function first(groups: Group[], most: number): { group: Group; rows: Service[] }[] {
+  let left = most;
+  const all: { group: Group; rows: Service[] }[] = [];
+  for (const group of groups) {
+    const rows = group.rows.slice(0, left);
+    left -= rows.length;
+    if (rows.length > 0) all.push({ group, rows });
+  }
+  return all;
+}
+
 /** What a group without a name is called. */
 export const NAMELESS: Record<Grouping, string> = {
   namespace: "in no namespace",

@@ -22,6 +22,7 @@ import {
 import { Answers } from "../parts/Dialog";
 import { Failed } from "../parts/Empty";
 import { Choose, Field } from "../parts/Field";
+import { useMost } from "../parts/Some";
 
 export function Configuration() {
   const asked = useQuery({
@@ -221,6 +222,7 @@ interface EffectiveProps {
 
 function Effective({ of, nodes, onChoose }: EffectiveProps) {
   const rows = nodes.filter((node) => node.recorded !== true);
+  const { most, more } = useMost(rows.length);
   if (rows.length === 0) {
     return (
       <section className="panel">
@@ -248,7 +250,7 @@ function Effective({ of, nodes, onChoose }: EffectiveProps) {
             </tr>
           </thead>
           <tbody>
-            {rows.map((node) => {
+            {rows.slice(0, most).map((node) => {
               const found = of.instances.find((one) => one.id === node.id);
               const configuration = found?.configuration;
               const { tone, text } = configState(found ?? {});
@@ -293,6 +295,7 @@ function Effective({ of, nodes, onChoose }: EffectiveProps) {
           </tbody>
         </table>
       </div>
+      {more}
     </section>
   );
 }

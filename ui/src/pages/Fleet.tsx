@@ -1,11 +1,13 @@
 // The nodes: what each allows, what it lost, how far its wishes have come, and who may join.
 import { useNavigate, useSearch } from "@tanstack/react-router";
-import { useState } from "react";
+import { useRef, useState } from "react";
 import type { Node, Status } from "../api/rows";
+import { useKeys } from "../frame/keys";
 import { useAhead, useNow, useStatus } from "../frame/live";
 import { configState, isBehind, losses, short, standingOf, wishes } from "../lib/fleet";
 import { ago, bytes, plain, plural, whole } from "../lib/format";
 import { Empty, Failed } from "../parts/Empty";
+import { useMost } from "../parts/Some";
 import { AddController } from "./AddController";
 import { NodeDetails } from "./NodeDetails";
 import { Tokens } from "./Tokens";
@@ -77,46 +79,92 @@ function Nodes({ nodes }: { nodes: Node[] }) {
   const now = useNow() + useAhead();
   // One node needs no click to be seen whole; "-" is the choice to see none.
   const open = search.node ?? (nodes.length === 1 ? nodes[0]?.id : undefined);
+  const [filter, setFilter] = useState("");
+  const wanted = filter.trim().toLowerCase();
+  const found = nodes.filter((node) => wanted === "" || words(node, now).includes(wanted));
+  const { most, more } = useMost(found.length);
+  const walk = (by: number) => {
+    const index = found.findIndex((node) => node.id === open);
+    const next = found[index < 0 ? 0 : Math.max(0, Math.min(found.length - 1, index + by))];
+    if (next !== undefined) put(next.id);
+  };
+  const box = useRef<HTMLInputElement>(null);
+  useKeys({ j: () => walk(1), k: () => walk(-1), "/": () => box.current?.focus() });
   const put = (node: string) =>
     void navigate({ to: ".", replace: true, search: (old: object) => ({ ...old, node }) as never });
   return (
-    <div className="scroll">
-      <table className="node-table">
-        <thead>
-          <tr>
-            <th>Node</th>
-            <th>State</th>
-            <th>Belongs to</th>
-            <th>Runs</th>
-            <th>Version</th>
-            <th>Kernel</th>
-            <th className="num">Services</th>
-            <th className="num">Wish</th>
-            <th>Configuration</th>
-            <th className="num">Lost</th>
-            <th className="num">Polled</th>
-          </tr>
-        </thead>
-        {nodes.map((node) => (
-          <tbody key={node.id} data-testid="node">
-            <Row
-              node={node}
-              now={now}
-              isOpen={node.id === open}
-              onOpen={() => put(node.id === open ? "-" : node.id)}
-            />
-            {node.id === open ? (
-              <tr className="node-open">
-                <td colSpan={11}>
-                  <NodeDetails node={node} now={now} />
-                </td>
-              </tr>
-            ) : null}
-          </tbody>
-        ))}
-      </table>
-    </div>
+    <>
+      {nodes.length < MANY ? null : (
+        <label className="filter flat">
+          <span className="slash">/</span>
+          <span className="sr">Filter nodes</span>
+          <input
+            ref={box}
+            value={filter}
+            placeholder="filter by name, state, environment, cluster, platform, version"
+            onChange={(event) => setFilter(event.target.value)}
+          />
+        </label>
+      )}
+      <div className="scroll">
+        <table className="node-table">
+          <thead>
+            <tr>
+              <th>Node</th>
+              <th>State</th>
+              <th>Belongs to</th>
+              <th>Runs</th>
+              <th>Version</th>
+              <th>Kernel</th>
+              <th className="num">Services</th>
+              <th className="num">Wish</th>
+              <th>Configuration</th>
+              <th className="num">Lost</th>
+              <th className="num">Polled</th>
+            </tr>
+          </thead>
+          {found.slice(0, most).map((node) => (
+            <tbody key={node.id} data-testid="node">
+              <Row
+                node={node}
+                now={now}
+                isOpen={node.id === open}
+                onOpen={() => put(node.id === open ? "-" : node.id)}
+              />
+              {node.id === open ? (
+                <tr className="node-open">
+                  <td colSpan={11}>
+                    <NodeDetails node={node} now={now} />
+                  </td>
+                </tr>
+              ) : null}
+            </tbody>
+          ))}
+        </table>
+      </div>
+      {found.length === 0 ? <p className="panel-note faint">No node matches the filter.</p> : more}
+    </>
   );
+}
+
+/** From so many nodes on they are searched rather than read. */
+const MANY = 8;
+
+/** What a node is found by. */
+function words(node: Node, now: number): string {
+  return [
+    node.host_name,
+    node.id,
+    standingOf(node, now).text,
+    node.environment,
+    node.cluster_name,
+    node.cluster,
+    node.version,
+    node.kernel,
+    ...(node.platforms ?? []),
+  ]
+    .join("\n")
+    .toLowerCase();
 }
 
 function Row({

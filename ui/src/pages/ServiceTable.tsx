@@ -3,11 +3,12 @@ import { useMemo } from "react";
 import type { Service } from "../api/rows";
 import { useNow } from "../frame/live";
 import { ago, count, plural } from "../lib/format";
-import { type Group, type Grouping, NAMELESS } from "../lib/many";
+import { first, type Group, type Grouping, NAMELESS } from "../lib/many";
 import { by, runtime, strongest, sure, type Wish, where } from "../lib/service";
 import { Dial } from "../parts/Dial";
 import { Num } from "../parts/Num";
 import { ServiceState } from "../parts/ServiceState";
+import { useMost } from "../parts/Some";
 
 interface TableProps {
   groups: Group[] | undefined;
@@ -25,72 +26,76 @@ export function ServiceTable(props: TableProps) {
   const { groups, grouping, open, selected, onSelect, wishes, onWish, onOpen, narrow } = props;
   const now = useNow();
   const keys = groups?.flatMap((one) => one.rows.map((row) => row["sonde.workload.key"])) ?? [];
+  const { most, more } = useMost(keys.length);
   return (
-    <table className={narrow ? "service-table narrow" : "service-table"}>
-      <thead>
-        <tr>
-          <th className="w-tick">
-            <Tick label="Select all that are shown" keys={keys} selected={selected} onSelect={onSelect} />
-          </th>
-          <th className="w-name">Service</th>
-          {narrow ? null : (
-            <>
-              <th className="w-where">Where</th>
-              <th className="w-runtime">Runtime</th>
-              <th className="w-to">Calls to</th>
-              <th className="w-by">Recognised by</th>
-            </>
-          )}
-          <th className="w-dial">Capture</th>
-          <th className="w-state">State</th>
-          {narrow ? null : (
-            <>
-              <th className="num w-n">Instances</th>
-              <th className="num w-n">Calls/min</th>
-              <th className="num w-seen">Seen</th>
-            </>
-          )}
-        </tr>
-      </thead>
-      {groups === undefined ? (
-        <tbody>
-          {Array.from({ length: 6 }, (_, i) => (
-            <BoneRow key={i} />
-          ))}
-        </tbody>
-      ) : (
-        groups.map((group) => (
-          <tbody key={group.name}>
-            {grouping === undefined ? null : (
-              <GroupRow
-                of={group}
-                grouping={grouping}
-                span={narrow ? 3 : 10}
-                selected={selected}
-                onSelect={onSelect}
-              />
+    <>
+      <table className={narrow ? "service-table narrow" : "service-table"}>
+        <thead>
+          <tr>
+            <th className="w-tick">
+              <Tick label="Select all that are shown" keys={keys} selected={selected} onSelect={onSelect} />
+            </th>
+            <th className="w-name">Service</th>
+            {narrow ? null : (
+              <>
+                <th className="w-where">Where</th>
+                <th className="w-runtime">Runtime</th>
+                <th className="w-to">Calls to</th>
+                <th className="w-by">Recognised by</th>
+              </>
             )}
-            {group.rows.map((row) => {
-              const key = row["sonde.workload.key"];
-              return (
-                <Row
-                  key={key}
-                  row={row}
-                  now={now}
-                  narrow={narrow}
-                  isOpen={key === open}
-                  isSelected={selected.has(key)}
-                  onSelect={onSelect}
-                  wish={wishes[key]}
-                  onWish={onWish}
-                  onOpen={onOpen}
-                />
-              );
-            })}
+            <th className="w-dial">Capture</th>
+            <th className="w-state">State</th>
+            {narrow ? null : (
+              <>
+                <th className="num w-n">Instances</th>
+                <th className="num w-n">Calls/min</th>
+                <th className="num w-seen">Seen</th>
+              </>
+            )}
+          </tr>
+        </thead>
+        {groups === undefined ? (
+          <tbody>
+            {Array.from({ length: 6 }, (_, i) => (
+              <BoneRow key={i} />
+            ))}
           </tbody>
-        ))
-      )}
-    </table>
+        ) : (
+          first(groups, most).map(({ group, rows }) => (
+            <tbody key={group.name}>
+              {grouping === undefined ? null : (
+                <GroupRow
+                  of={group}
+                  grouping={grouping}
+                  span={narrow ? 3 : 10}
+                  selected={selected}
+                  onSelect={onSelect}
+                />
+              )}
+              {rows.map((row) => {
+                const key = row["sonde.workload.key"];
+                return (
+                  <Row
+                    key={key}
+                    row={row}
+                    now={now}
+                    narrow={narrow}
+                    isOpen={key === open}
+                    isSelected={selected.has(key)}
+                    onSelect={onSelect}
+                    wish={wishes[key]}
+                    onWish={onWish}
+                    onOpen={onOpen}
+                  />
+                );
+              })}
+            </tbody>
+          ))
+        )}
+      </table>
+      {more}
+    </>
   );
 }
 

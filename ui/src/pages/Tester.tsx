@@ -5,6 +5,7 @@ import { plural } from "../lib/format";
 import { type Ruling, ruling } from "../lib/rules";
 import { where } from "../lib/service";
 import { Empty } from "../parts/Empty";
+import { useMost } from "../parts/Some";
 
 interface Props {
   kept: Rules;
@@ -37,6 +38,7 @@ export function Tester({ kept, draft, services }: Props) {
     )
     // What changes first, then what is left out.
     .sort((a, b) => rank(a) - rank(b));
+  const { most, more } = useMost(shown.length);
   return (
     <section className="panel tester" aria-label="What the rules do" data-testid="tester">
       <div className="panel-head">
@@ -62,7 +64,7 @@ export function Tester({ kept, draft, services }: Props) {
             />
           </label>
           <ul className="rulings">
-            {shown.map(({ row, now, next }) => (
+            {shown.slice(0, most).map(({ row, now, next }) => (
               <li
                 key={row["sonde.workload.key"]}
                 data-testid="ruling"
@@ -80,6 +82,7 @@ export function Tester({ kept, draft, services }: Props) {
               </li>
             ))}
           </ul>
+          {more}
           {shown.length === 0 ? <p className="panel-note faint">No service is called so.</p> : null}
         </>
       )}
