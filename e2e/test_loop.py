@@ -1,7 +1,7 @@
-"""The control loop, over everything that fails: enrolment, wishes, kills, a bad network, an old copy.
+"""The control loop over all that fails: enrolment, wishes, kills, a bad network, an old copy.
 
-The dashboard and the controller are two programs here, with a small TCP proxy between them that does
-what networks do. `SONDE_LONG_RUN=1` makes the loops of kills a thousand rounds long.
+The dashboard and the controller are two programs here, with a small TCP proxy between them that
+does what networks do. `SONDE_LONG_RUN=1` makes the loops of kills a thousand rounds long.
 """
 
 import json
@@ -115,13 +115,16 @@ class Apart:
 
     def ask(self, *arguments: str, at: str = "dashboard") -> list[dict]:
         """What a command says; nothing where it fails."""
-        command = [SONDE, *arguments, "--output", "json", "--data-dir", self.data[at]]
+        command = [SONDE, *arguments, "--output", "json", "--data-dir", self.directory / at]
         done = subprocess.run([str(p) for p in command], capture_output=True, text=True)
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def token(self, *more: str) -> str:
         """A new join token."""
-        ask = lambda: self.ask("tokens", "create", "--kind", "join", *more)
+
+        def ask():
+            return self.ask("tokens", "create", "--kind", "join", *more)
+
         return until("a token", ask, 20)[0]["token"]
 
     def join(self) -> None:
@@ -208,13 +211,24 @@ def test_a_controller_stands_alone_by_its_own_wishes(kernel, client, tmp_path):
     with open(tmp_path / "alone.log", "ab") as log:
         alone = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log)
     try:
-        rows = lambda: both.ask("services", at="../alone")
+
+        def rows():
+            return both.ask("services", at="alone")
+
         program.call(stream=False)
-        mine = lambda: [r for r in rows() if r.get("process.pid") == program.pid]
-        is_on = lambda: [r for r in mine() if r["sonde.capture.observed"] == "network"]
+
+        def mine():
+            return [r for r in rows() if r.get("process.pid") == program.pid]
+
+        def is_on():
+            return [r for r in mine() if r["sonde.capture.observed"] == "network"]
+
         until("captured by its own wish", is_on, 20)
         program.call(stream=False)
-        status = lambda: both.ask("controller", "status", at="../alone")[0]
+
+        def status():
+            return both.ask("controller", "status", at="alone")[0]
+
         until("a call waits", lambda: status()["calls_waiting"] > 0, 20)
         assert status()["dashboard"] is None
     finally:
@@ -232,7 +246,10 @@ def test_a_ceiling_of_the_node_is_not_lifted_by_a_wish(kernel, apart, client):
     program.call(stream=False)
     key = until("discovered", lambda: apart.row(program.pid), 20)["sonde.workload.key"]
     apart.wish(key, "network")
-    is_blocked = lambda: apart.row(program.pid)["sonde.capture.state"] == "blocked"
+
+    def is_blocked():
+        return apart.row(program.pid)["sonde.capture.state"] == "blocked"
+
     until("the node says that it forbids it", is_blocked, 15)
     assert "observe_only" in apart.row(program.pid)["sonde.capture.reason"]
 
@@ -249,7 +266,7 @@ def observed(apart: Apart, program, level: str):
 
 @pytest.mark.kernel
 def test_a_wish_takes_effect_within_a_second(captured):
-    apart, program, key = captured
+    apart, _program, key = captured
     times = []
     for level in ("network", "off", "network"):
         before = time.monotonic()
@@ -296,7 +313,10 @@ def test_no_fault_of_the_network_loses_a_wish_or_a_call(captured):
     _, answer = program.call(stream=True, output=77)
     time.sleep(1)
     apart.proxy.set("good")
-    ids = lambda: [call.get("gen_ai.response.id") for call in apart.ask("calls")]
+
+    def ids():
+        return [call.get("gen_ai.response.id") for call in apart.ask("calls")]
+
     until("the call of the time without a dashboard", lambda: answer["id"] in ids(), 60)
     assert ids().count(answer["id"]) == 1
 
@@ -306,7 +326,7 @@ def test_a_dashboard_from_an_old_copy_is_told_what_it_forgot(captured):
     apart, program, key = captured
     apart.kill("dashboard")
     copy = apart.directory / "copy"
-    shutil.copytree(apart.data["dashboard"], copy)
+    shutil.copytree(apart.data["dashboard"], copy, ignore=shutil.ignore_patterns("*.sock"))
     apart.start("dashboard")
     until("the dashboard answers", lambda: apart.ask("services"), 20)
     apart.wish(key, "network", 20)
