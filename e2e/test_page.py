@@ -62,6 +62,48 @@ def test_a_person_switches_capture_on_and_off(kernel, up, client, page):
     assert len(sonde.calls(key)) == count
 
 
+@pytest.mark.kernel
+def test_a_name_and_a_rule_of_the_page_hold_on_the_node(kernel, up, client, page):
+    sonde = up()
+    program = client(KINDS[0])
+    program.call(stream=False)
+    key = sonde.service(program.pid)["sonde.workload.key"]
+    sonde.wish(key, "network")
+    page.goto(sonde.login_link())
+    page.goto(f"{sonde.url}/services")
+    line = page.locator(f'[data-testid="service-row"][data-key="{key}"]')
+    line.get_by_role("button").first.click()
+    page.keyboard.press("e")
+    box = page.get_by_label("Name of the service")
+    box.fill("shop assistant")
+    box.press("Enter")
+    expect(page.get_by_role("heading", name="shop assistant")).to_be_visible()
+
+    def named():
+        program.call(stream=False)
+        return any(call["service.name"] == "shop assistant" for call in sonde.calls(key))
+
+    until("calls carry the name", named, 15, every=0.5)
+
+    page.goto(f"{sonde.url}/settings")
+    out = page.get_by_test_id("rules-exclude")
+    out.get_by_role("button", name="Add a rule").click()
+    out.get_by_label("Name or key").fill("shop*")
+    expect(page.locator('[data-changed="true"]')).to_contain_text("shop assistant")
+    out.get_by_role("button", name="Save").click()
+    page.goto(f"{sonde.url}/services")
+    expect(line.get_by_test_id("state")).to_contain_text("left out by a rule", timeout=10_000)
+    count = len(sonde.calls(key))
+    assert program.call(stream=False)[0]["ok"]
+    time.sleep(1.5)
+    assert len(sonde.calls(key)) == count
+
+    page.goto(f"{sonde.url}/settings")
+    out.get_by_role("button", name="remove").click()
+    page.goto(f"{sonde.url}/services")
+    expect(line.get_by_test_id("state")).to_have_text("capturing", timeout=10_000)
+
+
 def test_the_page_asks_for_a_login(up, page):
     sonde = up()
     page.goto(sonde.url)

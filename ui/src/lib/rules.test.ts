@@ -75,13 +75,28 @@ test("exclude is stronger, and the rule that decides is named", () => {
     counts: true,
     rule: "include 2: namespace=prod",
   });
-  expect(leftOut(rules([{ namespace: "x" }], []), row)).toBe("no include rule matches");
+  expect(leftOut(rules([{ namespace: "x" }], []), row)).toEqual({
+    rule: "no include rule matches",
+    certain: true,
+  });
+  expect(leftOut(rules([], [{ user: "bob" }]), row)).toBeUndefined();
   expect(leftOut(undefined, row)).toBeUndefined();
 });
 
 test("a rule that is no rule excludes nothing and includes nothing, as on the node", () => {
   expect(ruling(rules([], [{}]), row).counts).toBe(true);
   expect(ruling(rules([{}], []), row).counts).toBe(false);
+});
+
+test("without an instance, rules by user and path leave it out perhaps", () => {
+  const gone = { ...row, "sonde.instances": [] } as Service;
+  const said = (include: Rule[], exclude: Rule[]) => leftOut(rules(include, exclude), gone);
+  expect(said([], [{ user: "bob" }])).toEqual({ rule: "exclude 1: user=bob", certain: false });
+  expect(said([], [{ user: "bob", namespace: "other" }])).toBeUndefined();
+  expect(said([], [{ namespace: "prod" }])).toEqual({ rule: "exclude 1: namespace=prod", certain: true });
+  expect(said([{ path: "/opt/*" }], [])).toEqual({ rule: "no include rule matches", certain: false });
+  expect(said([{ namespace: "other" }], [])).toEqual({ rule: "no include rule matches", certain: true });
+  expect(said([{ namespace: "prod" }], [])).toBeUndefined();
 });
 
 test("what is not known of a service does not match", () => {

@@ -169,9 +169,31 @@ export function fieldOf(message: string, fields: readonly string[]): string | un
   return fields.find((field) => message.includes(`\`${field}\``));
 }
 
-/** Why a service that is not running is not shown as running: a rule of the dashboard leaves it out. */
-export function leftOut(rules: Rules | undefined, row: Service): string | undefined {
+/** A rule that leaves a service out; not certain where users or paths decide that are not known. */
+export interface LeftOut {
+  rule: string;
+  certain: boolean;
+}
+
+/** Why nothing of a service is reported: a rule of the dashboard leaves it out, for sure or perhaps. */
+export function leftOut(rules: Rules | undefined, row: Service): LeftOut | undefined {
   if (rules === undefined) return undefined;
-  const { counts, rule } = ruling(rules, row);
-  return counts ? undefined : rule;
+  // Without an instance nobody knows its user and its executable: both ways are thought through.
+  const open = (rule: Rule): Rule => {
+    const { user: _user, path: _path, ...rest } = rule;
+    return rest;
+  };
+  const known = (row["sonde.instances"] ?? []).length > 0;
+  const strict = ruling(rules, row);
+  if (known)
+    return strict.rule === undefined || strict.counts ? undefined : { rule: strict.rule, certain: true };
+  const found = rules.exclude.findIndex((rule) => isClean(ruleMistakes(rule)) && hits(open(rule), row));
+  const included = rules.include.some((rule) => isClean(ruleMistakes(rule)) && hits(open(rule), row));
+  if (!strict.counts && strict.rule !== undefined) {
+    const certain = strict.rule.startsWith("exclude") || !included;
+    return { rule: strict.rule, certain };
+  }
+  return found < 0
+    ? undefined
+    : { rule: `exclude ${found + 1}: ${inWords(rules.exclude[found] ?? {})}`, certain: false };
 }

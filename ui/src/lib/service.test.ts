@@ -185,7 +185,7 @@ test("a wish that a ceiling, another SDK or a person undid snaps back, and says 
 });
 
 test("what a rule leaves out is said, unless it runs all the same", () => {
-  const leftOut = "exclude 1: namespace=ci";
+  const leftOut = { rule: "exclude 1: namespace=ci", certain: true };
   const gone = row({ "sonde.capture.state": "stopped" });
   expect(sentence(gone, { leftOut }).text).toBe("left out by a rule: exclude 1: namespace=ci");
   expect(sentence(gone).text).toBe("stopped");

@@ -1,6 +1,7 @@
 // What a row of the services says in words, and where its dial stands.
 import type { Coverage, Evidence, Level, Node, Service } from "../api/rows";
 import { ago } from "./format";
+import type { LeftOut } from "./rules";
 
 export const LEVELS: { level: Level; name: string }[] = [
   { level: "off", name: "Off" },
@@ -109,7 +110,7 @@ export interface Seen {
   wish?: Wish | undefined;
   poll?: Poll | undefined;
   /** The rule of the dashboard that leaves it out. */
-  leftOut?: string | undefined;
+  leftOut?: LeftOut | undefined;
 }
 
 /** The state column: a dot and a sentence; where something is wrong, with the cause. */
@@ -123,7 +124,8 @@ export function sentence(row: Service, { wish, poll, leftOut }: Seen = {}): Sent
   }
   // A node forgets what it is told to leave out: it is not stopped, as far as anyone knows.
   if (leftOut !== undefined && (row["sonde.instances"] ?? []).length === 0) {
-    const text = `left out by a rule: ${leftOut}`;
+    const { rule, certain } = leftOut;
+    const text = certain ? `left out by a rule: ${rule}` : `stopped, or left out by a rule: ${rule}`;
     return { tone: "calm", text, more: `${text}. Change that in Settings.` };
   }
   // A newer node may know more states than this page.
