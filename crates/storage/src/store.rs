@@ -453,6 +453,9 @@ fn lock(data_dir: &Path) -> Result<File, Error> {
 
 fn service(found: Found, counts: &HashMap<String, u64>, now: Time) -> Service {
     let Found { observed, desired, instance, present } = found;
+    // Where nobody said anything here, the node goes by its own file and by the configuration of
+    // its layers: what it does is what is wanted.
+    let desired = desired.unwrap_or(if present { observed.level } else { Level::Off });
     let (state, reason) = state(&observed, desired, &instance, present);
     let instances: Vec<Instance> =
         if present { observed.instances.into_iter().map(Into::into).collect() } else { Vec::new() };

@@ -178,6 +178,18 @@ fn the_dial_is_pending_until_the_controller_says_otherwise() {
 }
 
 #[test]
+fn what_a_node_captures_by_its_own_configuration_is_wanted_until_somebody_says_otherwise() {
+    let (_dir, store) = store();
+    let mut report = report("n1", &["a"]);
+    let workload = &mut report.workloads.as_mut().unwrap()[0];
+    (workload.level, workload.state) = (Level::Network, State::Capturing);
+    store.report(&report, NOW).unwrap();
+    assert_eq!(states(&store), [("a".to_owned(), Level::Network, State::Capturing)]);
+    want(&store, "a", Level::Off).unwrap();
+    assert_eq!(states(&store), [("a".to_owned(), Level::Off, State::Pending)]);
+}
+
+#[test]
 fn calls_a_minute_are_of_the_last_five_or_since_the_service_is_known() {
     let (_dir, store) = store();
     store.report(&report("n1", &["host/process:agent"]), NOW).unwrap();

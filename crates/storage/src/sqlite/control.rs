@@ -50,7 +50,8 @@ pub(crate) struct Control {
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) observed: Observed,
-    pub(crate) desired: Level,
+    /// What is wanted; `None` when nobody ever said.
+    pub(crate) desired: Option<Level>,
     pub(crate) instance: Instance,
     /// False when its node no longer reports it.
     pub(crate) present: bool,
@@ -104,7 +105,7 @@ impl Control {
                     row.doing(DOING)?;
                 Ok(Found {
                     observed: serde_json::from_str(&observed).doing("a workload")?,
-                    desired: desired.map_or(Level::Off, |value| level(&value)),
+                    desired: desired.map(|value| level(&value)),
                     instance: serde_json::from_str(&instance).doing("a node")?,
                     present,
                 })
