@@ -41,7 +41,8 @@ fn a_wish_that_one_dashboard_acknowledged_is_what_the_other_answers() {
             .map(|((mine, other), first)| {
                 scope.spawn(move || {
                     let want = |turn: usize| {
-                        let level = if turn % 2 == 0 { Level::Network } else { Level::Off };
+                        let level =
+                            if turn.is_multiple_of(2) { Level::Network } else { Level::Off };
                         let key = keys[first + turn % 2];
                         let kept = conformance::control::want(mine, key, level).unwrap().generation;
                         let read = conformance::control::wish_of(other, "n1").unwrap().generation;
