@@ -342,8 +342,8 @@ async fn what_our_controller_sends_comes_out_as_it_went_in() {
             let row = rows.iter().find(|row| row["span_id"] == id.as_str()).unwrap();
             seen += 1;
             for KeyValue { key, value, .. } in resource.iter().chain(&span.attributes) {
-                // Arguments are known from the report of the workload.
-                if key != "process.command_args" {
+                // These are known from the report of the workload.
+                if !["process.command_args", "process.working_directory"].contains(&key.as_str()) {
                     assert_eq!(row.get(key), Some(&plain(value.as_ref().unwrap())), "{key}");
                 }
             }
