@@ -4,6 +4,7 @@ The dashboard and the controller are two programs here, with a small TCP proxy b
 does what networks do. `SONDE_LONG_RUN=1` makes the loops of kills a thousand rounds long.
 """
 
+import http.client
 import json
 import os
 import random
@@ -148,6 +149,18 @@ class Apart:
         """Wishes a level of a service."""
         self.ask("services", "set", key, "--capture", level, "--wait", str(wait))
 
+    def api(self, method: str, path: str, body: dict | None = None) -> dict:
+        """Asks the dashboard through its socket, as its owner."""
+        connection = http.client.HTTPConnection("localhost", timeout=20)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(str(self.data["dashboard"] / "sonde.sock"))
+        headers = {"content-type": "application/json"}
+        connection.request(method, f"/api/v1/{path}", json.dumps(body or {}), headers)
+        answer = connection.getresponse()
+        said = json.loads(answer.read())
+        assert answer.status == 200, said
+        return said
+
     def log(self, name: str) -> str:
         """What one of the two logged."""
         return (self.directory / f"{name}.log").read_text()
@@ -190,6 +203,82 @@ def test_a_node_joins_once_and_comes_back_without_its_token(apart):
     apart.flags = []
     apart.start("controller")
     until("polls again", lambda: apart.status().get("poll", {}).get("protocol") == 2, 20)
+
+
+def test_a_revoked_node_says_so_and_comes_back_when_it_is_let_in(apart):
+    apart.join()
+    node = apart.status()["id"]
+    apart.api("POST", "instances/revoke", {"id": node})
+
+    # The next report is refused.
+    def trouble():
+        return apart.status()["poll"]["trouble"]
+
+    until("it says that it was revoked", lambda: "join" in (trouble() or ""), 60)
+    assert apart.running["controller"].poll() is None, "and goes on with what was wanted"
+    apart.api("POST", "instances/readmit", {"id": node})
+    until("it is in again", lambda: trouble() is None, 60)
+
+
+def test_each_step_ends_once_whoever_is_killed_in_between(apart):
+    apart.join()
+    node = apart.status()["id"]
+    chance = random.Random(11)
+    made = []
+    for number in range(max(6, ROUNDS // 2)):
+        change = ("refresh", "retry")[number % 2]
+        body = {"instance": node, "change": change, "reason": f"round {number}"}
+        made.append(apart.api("POST", "steps", body)["id"])
+        time.sleep(chance.uniform(0, 0.2))
+        who = ("controller", "dashboard")[number % 3 == 2]
+        apart.kill(who)
+        apart.start(who)
+        until("the dashboard answers", lambda: apart.ask("services") is not None, 20)
+        until("its socket is there", lambda: is_up(apart), 20)
+
+    def ends() -> dict:
+        try:
+            rows = apart.api("GET", "steps")["steps"]
+        except OSError:
+            return {}
+        return {row["id"]: row.get("end") for row in rows}
+
+    # A step that was lent and not heard of is lent again after 75 seconds.
+    until("all have ended", lambda: all(ends().get(one) for one in made), 120)
+    # One that a newer one overtook is refused: the last wish wins.
+    assert set(ends().values()) <= {"done", "interrupted", "refused"}, ends()
+    assert ends()[made[-1]] in ("done", "interrupted")
+    log = apart.data["controller"] / "controller" / "steps.log"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    begun = [line["id"] for line in lines if line["phase"] == "running"]
+    assert len(begun) == len(set(begun)), "none was begun twice"
+    assert {line["why"] for line in lines} <= {f"round {number}" for number in range(len(made))}
+
+
+def is_up(apart: Apart) -> bool:
+    """Whether the dashboard answers on its socket."""
+    try:
+        return bool(apart.api("GET", "status"))
+    except OSError:
+        return False
+
+
+def test_the_configuration_of_the_fleet_is_applied_and_told_back(apart):
+    apart.join()
+    node = apart.status()["id"]
+    settings = {"heartbeat_seconds": 60, "log": "debug"}
+    apart.api("PUT", "configuration", {"layer": "fleet", "name": "", "settings": settings})
+    applied = until("applied", lambda: apart.status().get("configuration"), 20)
+    assert applied.get("error") is None, applied
+    apart.kill("controller")
+    apart.start("controller")
+    again = until("kept over a restart", lambda: apart.status().get("configuration"), 20)
+    assert again["hash"] == applied["hash"]
+
+    def told():
+        return [row for row in apart.api("GET", "status")["instances"] if row["id"] == node]
+
+    until("and told back", lambda: applied["hash"] in json.dumps(told()), 20)
 
 
 def test_a_node_without_a_good_token_ends_and_says_what_to_do(apart):

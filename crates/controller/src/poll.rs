@@ -364,7 +364,9 @@ impl Poll {
             .link
             .post_with(shown.as_ref(), PATH, (JSON, body), patience)
             .map_err(Trouble::unreachable)?;
-        self.heed(shown.as_ref(), answer.status);
+        if self.heed(shown.as_ref(), answer.status) {
+            return Err(Trouble::Changed);
+        }
         if !answer.is_success() {
             return Err(Trouble::Refused(answer));
         }
@@ -383,18 +385,21 @@ impl Poll {
         }
     }
 
-    /// What an answer says about the credential that was shown.
-    fn heed(&self, shown: Option<&Token>, status: u16) {
-        let (Some(credential), Some(shown)) = (&self.credential, shown) else { return };
+    /// What an answer says about the credential that was shown; true when it was refused and there
+    /// is something else to show.
+    fn heed(&self, shown: Option<&Token>, status: u16) -> bool {
+        let (Some(credential), Some(shown)) = (&self.credential, shown) else { return false };
         let mut credential = lock(credential);
-        match status {
-            200..=299 => credential.accepted(shown),
-            401 => {
-                credential.refused(shown);
+        let has_more = match status {
+            200..=299 => {
+                credential.accepted(shown);
+                false
             }
-            _ => return,
-        }
+            401 => credential.refused(shown),
+            _ => return false,
+        };
         self.link.keyring().hold(credential.shown());
+        has_more
     }
 
     /// A wish on disk shows that an earlier token was good: then a person has to look, and what was

@@ -234,7 +234,7 @@ fn a_revoked_credential_ends_in_a_state_that_says_what_to_do() {
     });
     let (poll, _noticed) = joining(&dashboard.url, directory.path());
     lock(poll.credential.as_ref().unwrap()).enrolled();
-    assert!(matches!(poll.ask(&poll.report(0, false)), Err(Trouble::Refused(_))));
+    assert!(matches!(poll.ask(&poll.report(0, false)), Err(Trouble::Changed)));
     let trouble = poll.enter().unwrap_err();
     poll.note(&trouble);
     let standing = poll.agreed.standing(0, Now::read().monotonic);

@@ -17,6 +17,8 @@ pub(super) enum Trouble {
     Unreachable(String),
     /// It answers, and not with a wish.
     Refused(Answer),
+    /// It refuses the credential that was shown, and there is something else to show.
+    Changed,
     /// It does not let this node join.
     NotEnrolled(Answer),
     /// There is nothing to join with.
@@ -50,7 +52,7 @@ impl Trouble {
                 _ => answer.retry_after,
             },
             Self::NotJoined | Self::Protocol(_) => Some(WRONG_TOKEN_WAIT),
-            Self::Unreachable(_) | Self::Unreadable(_) => None,
+            Self::Unreachable(_) | Self::Unreadable(_) | Self::Changed => None,
         };
         backoff.next(asked, chance())
     }
@@ -62,7 +64,7 @@ impl Trouble {
                 matches!(answer.status, 401 | 403) && answer.retry_after.is_none()
             }
             Self::NotJoined => true,
-            Self::Unreachable(_) | Self::Unreadable(_) | Self::Protocol(_) => false,
+            Self::Unreachable(_) | Self::Unreadable(_) | Self::Protocol(_) | Self::Changed => false,
         }
     }
 
@@ -90,6 +92,9 @@ impl Trouble {
                 ),
                 _ => with_message("it does not let this node join", answer),
             },
+            Self::Changed => {
+                "it does not know the credential of this node; joining it anew".to_owned()
+            }
             Self::NotJoined => "this node has not joined it, and has no token to join with; make \
                                 one with `sonde tokens create --kind join` there, and give it with \
                                 --token-file"
