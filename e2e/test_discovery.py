@@ -134,7 +134,8 @@ def test_programs_are_found_without_the_kernel_and_it_is_said(up, script):
     sonde = up("--ebpf", "false")
     assert sonde.service(server.pid, 15)["sonde.providers"] == ["litellm"]
     said = sonde.cli("doctor", "--output", "json", check=False).stdout.splitlines()
-    doctor = {fact["name"]: fact for fact in map(json.loads, said)}
-    assert doctor["discovery_names"]["standing"] == "limited"
-    assert doctor["discovery_sockets"]["standing"] == "good"
+    facts = [json.loads(line) for line in said]
+    doctor = {fact["sonde.doctor.name"]: fact["sonde.doctor.standing"] for fact in facts}
+    assert doctor["discovery_names"] == "limited"
+    assert doctor["discovery_sockets"] == "good"
 
