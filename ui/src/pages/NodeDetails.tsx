@@ -2,7 +2,7 @@
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { api } from "../api/client";
-import type { Node } from "../api/rows";
+import type { Fact, Node } from "../api/rows";
 import { configState, lockOf, losses, short, wishes } from "../lib/fleet";
 import { ago, plural, whole } from "../lib/format";
 import { LAYER_WORDS, SETTINGS, shown } from "../lib/settings";
@@ -41,7 +41,8 @@ export function NodeDetails({ node, now }: { node: Node; now: number }) {
         />
         <Losses node={node} />
         <Configured node={node} />
-        {node.recorded === true ? null : <Access node={node} />}
+        {/* What polls through the socket of this machine has nothing to revoke. */}
+        {node.enrolled === undefined && node.revoked !== true ? null : <Access node={node} />}
       </div>
     </div>
   );
@@ -55,7 +56,9 @@ function credential(node: Node, now: number): string {
 }
 
 function Facts({ node }: { node: Node }) {
-  const facts = node.doctor ?? [];
+  // What needs a look comes first; the rest stays in the node's own order.
+  const rank = (fact: Fact) => ["missing", "limited"].indexOf(fact.standing) + 1 || 3;
+  const facts = [...(node.doctor ?? [])].sort((a, b) => rank(a) - rank(b));
   const lacking = facts.filter((fact) => fact.standing !== "good").length;
   if (facts.length === 0) {
     return (
