@@ -91,8 +91,10 @@ def test_a_name_and_a_rule_of_the_page_hold_on_the_node(kernel, up, client, page
     out.get_by_label("Name or key").fill("shop*")
     expect(page.locator('[data-changed="true"]')).to_contain_text("shop assistant")
     out.get_by_role("button", name="Save").click()
+    expect(out.get_by_test_id("rule")).to_contain_text("name=shop*")
     page.goto(f"{sonde.url}/services")
-    expect(line.get_by_test_id("state")).to_contain_text("left out by a rule", timeout=10_000)
+    # A poll that was under way may end first, which takes 30 seconds at most.
+    expect(line.get_by_test_id("state")).to_contain_text("left out by a rule", timeout=40_000)
     count = len(sonde.calls(key))
     assert program.call(stream=False)[0]["ok"]
     time.sleep(1.5)
@@ -100,8 +102,9 @@ def test_a_name_and_a_rule_of_the_page_hold_on_the_node(kernel, up, client, page
 
     page.goto(f"{sonde.url}/settings")
     out.get_by_role("button", name="remove").click()
+    expect(out).to_contain_text("Nothing is left out.")
     page.goto(f"{sonde.url}/services")
-    expect(line.get_by_test_id("state")).to_have_text("capturing", timeout=10_000)
+    expect(line.get_by_test_id("state")).to_have_text("capturing", timeout=40_000)
 
 
 def test_the_page_asks_for_a_login(up, page):
