@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::event::{Caller, Payload, ProcessId, Program};
@@ -29,8 +30,21 @@ pub(crate) struct Callers {
 }
 
 impl Callers {
-    /// Notes what a process executed.
-    pub(crate) fn executed(&mut self, process: ProcessId, program: Arc<Program>) {
+    /// Notes what a process executed. The path is what was asked for; what runs may be behind a
+    /// link, beside another directory, or the very program that the parent runs
+    /// (`/proc/self/exe`), and a program that is gone has to have the name that it had.
+    pub(crate) fn executed(&mut self, process: ProcessId, parent: ProcessId, program: &Program) {
+        let executable = match running(process) {
+            Some(executable) => executable,
+            None if is_own(&program.executable) => self
+                .program(parent)
+                .map_or_else(|| program.executable.clone(), |own| own.executable.clone()),
+            None => behind_links(&program.executable, parent),
+        };
+        self.remember(process, Arc::new(Program { executable, ..program.clone() }));
+    }
+
+    fn remember(&mut self, process: ProcessId, program: Arc<Program>) {
         if self.programs.insert(process, program).is_some() {
             return;
         }
@@ -45,7 +59,7 @@ impl Callers {
     /// Notes that a process runs what its parent runs.
     pub(crate) fn forked(&mut self, process: ProcessId, parent: ProcessId) {
         if let Some(program) = self.program(parent) {
-            self.executed(process, program);
+            self.remember(process, program);
         }
     }
 
@@ -65,7 +79,7 @@ impl Callers {
             return Some(Arc::clone(program));
         }
         let program = Arc::new(read(process)?);
-        self.executed(process, Arc::clone(&program));
+        self.remember(process, Arc::clone(&program));
         Some(program)
     }
 
@@ -74,6 +88,28 @@ impl Callers {
         assert_eq!(self.programs.len(), self.order.len());
         self.order.len()
     }
+}
+
+/// The file that a process runs now; `None` when it is gone.
+fn running(process: ProcessId) -> Option<PathBuf> {
+    let executable = fs::read_link(format!("/proc/{}/exe", process.pid)).ok()?;
+    (process::identity(process.pid)? == process).then_some(executable)
+}
+
+/// Whether a path stands for the file that the asking process runs itself (proc(5)).
+fn is_own(path: &Path) -> bool {
+    path == Path::new("/proc/self/exe") || path == Path::new("/proc/thread-self/exe")
+}
+
+/// A path without links, as this process sees it; as it is, where that cannot be said. Only names
+/// are looked at.
+fn behind_links(path: &Path, parent: ProcessId) -> PathBuf {
+    let directory = if path.is_relative() {
+        fs::read_link(format!("/proc/{}/cwd", parent.pid)).unwrap_or_default()
+    } else {
+        PathBuf::new()
+    };
+    fs::canonicalize(directory.join(path)).unwrap_or_else(|_gone| path.to_owned())
 }
 
 /// Reads what a running process runs.
@@ -128,12 +164,36 @@ mod tests {
         // No machine has such pids.
         let [parent, child] = [ProcessId::new(u32::MAX, 1), ProcessId::new(u32::MAX - 1, 1)];
         assert_eq!(callers.of(parent, seen()).program, None);
-        callers.executed(parent, program("/bin/sh"));
+        callers.executed(parent, parent, &program("/nowhere/sh"));
         callers.forked(child, parent);
-        assert_eq!(callers.of(child, seen()).program, Some(program("/bin/sh")));
-        callers.executed(child, program("/bin/curl"));
-        assert_eq!(callers.of(child, seen()).program, Some(program("/bin/curl")));
-        assert_eq!(callers.of(parent, seen()).program, Some(program("/bin/sh")));
+        assert_eq!(callers.of(child, seen()).program, Some(program("/nowhere/sh")));
+        callers.executed(child, parent, &program("/nowhere/curl"));
+        assert_eq!(callers.of(child, seen()).program, Some(program("/nowhere/curl")));
+        assert_eq!(callers.of(parent, seen()).program, Some(program("/nowhere/sh")));
+    }
+
+    #[test]
+    fn a_program_that_is_gone_has_the_path_that_a_running_one_has() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().canonicalize().unwrap().join("python3.11");
+        fs::write(&file, "").unwrap();
+        let link = directory.path().join("python3");
+        std::os::unix::fs::symlink("python3.11", &link).unwrap();
+        let mut callers = Callers::default();
+        let own = process::identity(std::process::id()).unwrap();
+        let gone = ProcessId::new(u32::MAX, 1);
+        let mut ran = |path: &str| {
+            callers.executed(gone, own, &program(path));
+            callers.of(gone, seen()).program.unwrap().executable.clone()
+        };
+        assert_eq!(ran(link.to_str().unwrap()), file);
+        assert_eq!(ran("/proc/self/exe"), std::env::current_exe().unwrap());
+        assert_eq!(ran("Cargo.toml"), std::env::current_dir().unwrap().join("Cargo.toml"));
+        assert_eq!(ran("/nowhere/at/all"), Path::new("/nowhere/at/all"));
+        // One that runs is asked itself.
+        callers.executed(own, gone, &program("/bin/launcher"));
+        let own = callers.of(own, seen()).program.unwrap();
+        assert_eq!(own.executable, std::env::current_exe().unwrap());
     }
 
     #[test]
@@ -141,8 +201,8 @@ mod tests {
         let mut callers = Callers::default();
         for start in 0..3 * MAX_PROGRAMS as u64 {
             let process = ProcessId::new(u32::MAX, start * crate::TICK_NANOS);
-            callers.executed(process, program("/bin/true"));
-            callers.executed(process, program("/bin/false"));
+            callers.executed(process, process, &program("/nowhere/true"));
+            callers.executed(process, process, &program("/nowhere/false"));
             assert!(callers.len() <= MAX_PROGRAMS);
         }
     }

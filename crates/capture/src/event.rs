@@ -205,7 +205,8 @@ pub struct Caller {
 /// What a process executed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Program {
-    /// The file, as the process named it; of a script, its interpreter.
+    /// The file that runs; of a script, its interpreter. Of a process that ended before we looked,
+    /// what it named, without links where those can still be seen.
     pub executable: PathBuf,
     /// The arguments, each ended by a zero byte as in `/proc/PID/cmdline`; the first 1 KiB. They
     /// may hold keys.

@@ -89,7 +89,9 @@ impl Node {
     /// than what is [told](Self::tell) next.
     pub(crate) fn learn(&mut self, record: &Process) {
         match (&record.program, record.kind) {
-            (Some(program), _) => self.callers.executed(record.process, program.clone()),
+            (Some(program), _) => {
+                self.callers.executed(record.process, record.parent, program);
+            }
             (None, record::ProcessKind::Forked) => {
                 self.callers.forked(record.process, record.parent);
             }
