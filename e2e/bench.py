@@ -1,8 +1,9 @@
 """Measures what Sonde costs, and writes the numbers into docs/budgets.md (`./dev bench`).
 
-Five numbers: what an idle controller costs on a crowded machine (measured here), what a probe adds to a TLS call and what is added to a connection (the benches of
-`capture`), how fast traffic is read (the bench of `genai`, on the fixtures), and how long after the
-last byte of an answer its row is with an open page (measured here, against the stand-in's clock).
+Five numbers: what an idle controller costs on a crowded machine (measured here), what a probe
+adds to a TLS call and what is added to a connection (the benches of `capture`), how fast traffic
+is read (the bench of `genai`, on the fixtures), and how long after the last byte of an answer its
+row is with an open page (measured here, against the stand-in's clock).
 """
 
 import json

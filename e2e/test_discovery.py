@@ -68,7 +68,10 @@ def explain(sonde, about) -> dict:
 
 
 def test_a_program_that_is_discovered_and_one_that_is_not_are_explained(sonde, client):
-    known, other = client(KINDS[0]), client(Kind("idle", KINDS[0].command, "openai", "m", "cpython"))
+    known, other = (
+        client(KINDS[0]),
+        client(Kind("idle", KINDS[0].command, "openai", "m", "cpython")),
+    )
     known.call(stream=False)
     row = sonde.service(known.pid)
     why = explain(sonde, known.pid)
@@ -138,4 +141,3 @@ def test_programs_are_found_without_the_kernel_and_it_is_said(up, script):
     doctor = {fact["sonde.doctor.name"]: fact["sonde.doctor.standing"] for fact in facts}
     assert doctor["discovery_names"] == "limited"
     assert doctor["discovery_sockets"] == "good"
-
