@@ -1,7 +1,7 @@
 //! Nodes with credentials, steps that are lent, layers of configuration, names, rules, restores.
 
 use super::control::{report, want};
-use super::{NOON, SECOND, store};
+use super::{NOON, SECOND, place, store};
 use crate::{Asked, Bearer, Denied, Error, NewStep, NewToken, Store, TokenKind};
 use contract::capture::Level;
 use contract::poll::{CREDENTIAL_PREFIX, Capability, Delta, Desired, Enrolment, Secret};
@@ -62,7 +62,7 @@ fn a_credential_speaks_for_its_node_is_rotated_and_revoked() {
     store.promote("n1", &credential('c').0, NOW).unwrap();
     assert_eq!(node_of(&store, 'a'), Err(Denied::Unknown), "the new one was used");
     drop(store);
-    let store = Store::open(&dir.path().join("data")).unwrap();
+    let store = Store::open_with(&place(&dir.path().join("data"))).unwrap();
     assert_eq!(node_of(&store, 'c').unwrap(), ("n1".to_owned(), false));
     assert!(store.revoke_node("n1", "page", NOW).unwrap());
     assert_eq!(node_of(&store, 'c'), Err(Denied::Unknown));
@@ -212,7 +212,7 @@ fn a_step_can_be_taken_back_and_one_that_nobody_takes_expires() {
     assert_eq!(store.cancel_step(&one, "page", NOW).unwrap().as_deref(), Some("n1"));
     assert_eq!(store.cancel_step(&one, "page", NOW).unwrap(), None, "it is over");
     drop(store);
-    let store = Store::open(&dir.path().join("data")).unwrap();
+    let store = Store::open_with(&place(&dir.path().join("data"))).unwrap();
     assert!(store.has_news("n1", &Asked::default(), NOW), "after a restart, too");
     assert_eq!(store.expire_steps(after(61)).unwrap(), 1);
     let ends: Vec<_> =
@@ -245,7 +245,7 @@ fn layers_reach_the_nodes_that_they_are_for_once() {
     set(Layer::Environment, "staging", log(LogLevel::Debug));
     set(Layer::Node, "n2", log(LogLevel::Error));
     drop(store);
-    let store = Store::open(&dir.path().join("data")).unwrap();
+    let store = Store::open_with(&place(&dir.path().join("data"))).unwrap();
     let sent = store.wish("n1", &asked(None), NOW).unwrap().configuration.unwrap();
     assert_eq!(sent.settings.log, Some(LogLevel::Debug));
     assert_eq!(sent.origin["log"], Layer::Environment);
