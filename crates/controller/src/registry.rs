@@ -123,6 +123,12 @@ impl Registry {
         model: Option<String>,
         presence: Presence,
     ) -> bool {
+        // What saw it may have looked before its platform told more.
+        let known = self.running(program.instance.pid).map(|known| &known.program);
+        let known = known.filter(|known| {
+            program.provisional && !known.provisional && known.start_ticks == program.start_ticks
+        });
+        let program = &Arc::clone(known.unwrap_or(program));
         let key = &program.key;
         if let Some(hidden) = self.hidden.remove(key) {
             self.workloads.insert(key.clone(), hidden);
@@ -443,10 +449,14 @@ fn note(
     known.insert(name.to_owned(), Span { first_unix_nanos: at, last_unix_nanos: at });
 }
 
-/// Whether two readings are of one process that runs one program: exec changes what is run.
+/// Whether two readings are of one process that runs one program: exec changes what is run. A
+/// provisional key comes from the place of the process alone, whatever it runs.
 fn is_same(one: &Program, other: &Program) -> bool {
-    one.start_ticks == other.start_ticks
-        && one.instance.executable == other.instance.executable
+    one.start_ticks == other.start_ticks && (one.provisional || is_unchanged(one, other))
+}
+
+fn is_unchanged(one: &Program, other: &Program) -> bool {
+    one.instance.executable == other.instance.executable
         && one.instance.arguments == other.instance.arguments
 }
 

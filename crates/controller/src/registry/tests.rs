@@ -93,6 +93,24 @@ fn a_provisional_key_becomes_the_real_one_without_a_second_row() {
 }
 
 #[test]
+fn a_sighting_from_before_the_real_key_was_known_makes_no_second_row() {
+    let mut registry = Registry::default();
+    let early = Program { provisional: true, ..(*program("host/pod-1", 7, None)).clone() };
+    sighted(&mut registry, &program("cluster/chat", 7, None), 5);
+    sighted(&mut registry, &Arc::new(early.clone()), 6);
+    let keys: Vec<&Key> = registry.workloads().keys().collect();
+    assert_eq!(keys, [&key("cluster/chat")]);
+    // And one that executed something else since is the same workload all the same.
+    let mut registry = Registry::default();
+    sighted(&mut registry, &Arc::new(early), 5);
+    let mut late = (*program("cluster/chat", 7, None)).clone();
+    late.instance.executable = "/usr/bin/another".to_owned();
+    registry.joined(&Arc::new(late));
+    let keys: Vec<&Key> = registry.workloads().keys().collect();
+    assert_eq!(keys, [&key("cluster/chat")]);
+}
+
+#[test]
 fn what_only_passes_on_is_taken_back_and_what_has_calls_of_its_own_stays() {
     let mut registry = Registry::default();
     sighted(&mut registry, &program("proxy", 7, None), 5);

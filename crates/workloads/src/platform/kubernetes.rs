@@ -19,7 +19,7 @@ use crate::process::{Process, clean};
 use contract::doctor::Fact;
 use contract::{attribute, workload};
 use owners::Owner;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 /// Labels of pods that differ between the pods of one workload.
@@ -77,8 +77,14 @@ struct Table {
     containers: HashMap<String, Known>,
     /// Containers of each pod, by the pod's uid.
     pods: HashMap<String, Vec<String>>,
+    /// Containers that their pods have no more, oldest first: a process may outlive its pod in the
+    /// API by a grace period, and keeps its name.
+    gone: VecDeque<String>,
     facts: BTreeMap<&'static str, Fact>,
 }
+
+/// Containers that are remembered after their pods: more than end on a node within a grace period.
+const MAX_GONE: usize = 1_024;
 
 /// The cluster that the node belongs to.
 #[derive(Debug, Default)]
@@ -213,7 +219,8 @@ impl Table {
     /// Takes the containers of a pod; returns those that are new or called something else now.
     fn keep(&mut self, pod: &Arc<Pod>, containers: Vec<(String, String, String)>) -> Vec<String> {
         let mut news = Vec::new();
-        let ids = containers.iter().map(|(id, ..)| id.clone()).collect();
+        let ids: Vec<String> = containers.iter().map(|(id, ..)| id.clone()).collect();
+        self.gone.retain(|id| !ids.contains(id));
         for (id, name, image) in containers {
             let known = Known { pod: Arc::clone(pod), name, image };
             if self.containers.get(&id) != Some(&known) {
@@ -221,13 +228,23 @@ impl Table {
                 news.push(id);
             }
         }
-        self.pods.insert(pod.uid.clone(), ids);
+        // A container that was started again has another id.
+        let before = self.pods.insert(pod.uid.clone(), ids.clone()).unwrap_or_default();
+        self.leave(before.into_iter().filter(|id| !ids.contains(id)));
         news
     }
 
     fn forget(&mut self, uid: &str) {
-        for id in self.pods.remove(uid).unwrap_or_default() {
-            self.containers.remove(&id);
+        let ids = self.pods.remove(uid).unwrap_or_default();
+        self.leave(ids.into_iter());
+    }
+
+    fn leave(&mut self, ids: impl Iterator<Item = String>) {
+        self.gone.extend(ids);
+        while self.gone.len() > MAX_GONE
+            && let Some(oldest) = self.gone.pop_front()
+        {
+            self.containers.remove(&oldest);
         }
     }
 }
