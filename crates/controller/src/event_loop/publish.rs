@@ -1,7 +1,9 @@
 //! How things stand, for those who tell others.
 
 use super::Running;
+use crate::clock::Now;
 use crate::reconcile;
+use crate::registry::Workload;
 use crate::standing::Published;
 use contract::workload::{Key, Observed};
 use std::time::{Duration, Instant};
@@ -11,6 +13,10 @@ const MAX_REPORTED: usize = 64;
 
 /// How often a report that differs only in times goes out.
 const TIMES_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a workload with a provisional key is not told: its platform names a new container
+/// within a second or two as a rule, and who was told the provisional key would keep a row of it.
+const SETTLE_NANOS: u64 = 10_000_000_000;
 
 impl Running {
     pub(super) fn publish(&mut self, now: Instant) {
@@ -35,7 +41,11 @@ impl Running {
             workload.is_some_and(|it| it.last_seen_unix_nanos != observed.last_seen_unix_nanos)
         };
         let is_due = self.published.iter().any(is_later);
-        is_due.then(|| (at + TIMES_EVERY).saturating_duration_since(now))
+        let times = is_due.then(|| (at + TIMES_EVERY).saturating_duration_since(now));
+        let unix_nanos = Now::read().unix_nanos;
+        let settled = self.registry.workloads().values();
+        let settled = settled.filter_map(|workload| settles_in(workload, unix_nanos)).min();
+        times.into_iter().chain(settled).min()
     }
 
     /// What to say about the SDK that is wanted in a workload.
@@ -48,7 +58,10 @@ impl Running {
 
     fn observed(&self) -> Vec<Observed> {
         let world = self.world();
-        let observed = self.registry.workloads().iter().map(|(key, workload)| {
+        let now = Now::read().unix_nanos;
+        let told = self.registry.workloads().iter();
+        let told = told.filter(|(_, workload)| settles_in(workload, now).is_none());
+        let observed = told.map(|(key, workload)| {
             let mut standing = reconcile::standing(world, key, workload);
             if let Some(words) = self.agent(key) {
                 standing.reason = format!("{} {words}", standing.reason);
@@ -76,6 +89,14 @@ impl Running {
     }
 }
 
+/// How long it is until a workload is told; `None` when it is.
+fn settles_in(workload: &Workload, now_unix_nanos: u64) -> Option<Duration> {
+    let mut programs = workload.instances.values().map(|running| &running.program);
+    let is_provisional = !workload.instances.is_empty() && programs.all(|it| it.provisional);
+    let until = workload.first_seen_unix_nanos.saturating_add(SETTLE_NANOS);
+    (is_provisional && until > now_unix_nanos).then(|| Duration::from_nanos(until - now_unix_nanos))
+}
+
 fn is_same_but_for_times(left: &[Observed], right: &[Observed]) -> bool {
     let without_times = |observed: &Observed| {
         let mut observed = observed.clone();
@@ -87,4 +108,35 @@ fn is_same_but_for_times(left: &[Observed], right: &[Observed]) -> bool {
     };
     left.len() == right.len()
         && left.iter().zip(right).all(|(left, right)| without_times(left) == without_times(right))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::tests::program;
+    use crate::registry::{Presence, Registry};
+    use contract::workload::{By, Evidence};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_workload_without_its_real_key_is_told_only_when_that_does_not_come() {
+        let mut registry = Registry::default();
+        let mut early = (*program("host/pod", 7, None)).clone();
+        early.provisional = true;
+        let evidence = Evidence {
+            provider: "openai".to_owned(),
+            by: By::Sni,
+            seen: "api.openai.com".to_owned(),
+            last_seen_unix_nanos: 5,
+        };
+        registry.sighted(&Arc::new(early), evidence.clone(), None, Presence::Running);
+        registry.sighted(&program("host/other", 8, None), evidence, None, Presence::Running);
+        let wait = |name: &str, now| {
+            let key = Key(name.to_owned());
+            settles_in(&registry.workloads()[&key], now)
+        };
+        assert_eq!(wait("host/pod", 6), Some(Duration::from_nanos(SETTLE_NANOS - 1)));
+        assert_eq!(wait("host/pod", SETTLE_NANOS + 5), None);
+        assert_eq!(wait("host/other", 6), None);
+    }
 }
