@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -136,7 +137,8 @@ PROGRAMS = {
         SONDE.name,
         None,
         "not_yet",
-        {"SONDE_TOKEN": "none"},
+        # Each has a data directory of its own, for a second controller may not share one.
+        {"SONDE_TOKEN": "none", "SONDE_DATA_DIR": tempfile.mkdtemp(prefix="sonde-")},
     ),
     "c-with-openssl": lambda: Program(
         # As many as it can, one a second.
@@ -229,7 +231,7 @@ def test_a_program_is_found_and_is_what_it_is(name, sonde, run, tmp_path):
         raise AssertionError(f"{error}\n{(tmp_path / 'program.log').read_text()}") from error
     check(program, row)
     # The same again is the same workload, with one instance more.
-    second = run(program)
+    second = run(PROGRAMS[name]())
     key = sonde.service(second, 30)["sonde.workload.key"]
     assert key == row["sonde.workload.key"]
 
