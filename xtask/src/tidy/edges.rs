@@ -11,10 +11,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("capture", &[]),
     ("genai", &["wire"]),
     ("workloads", &["contract"]),
+    ("injector", &["contract"]),
     ("storage", &["contract"]),
-    ("controller", &["capture", "wire", "genai", "workloads", "contract"]),
+    ("controller", &["capture", "wire", "genai", "workloads", "injector", "contract"]),
     ("dashboard", &["contract", "storage"]),
-    ("sonde", &["controller", "dashboard", "contract", "capture", "storage", "wire", "genai"]),
+    (
+        "sonde",
+        &["controller", "dashboard", "contract", "capture", "storage", "wire", "genai", "injector"],
+    ),
     ("xtask", &[]),
 ];
 
