@@ -2,7 +2,19 @@
 //!
 //! [`environment`] says what a program is started with, [`report`] reads what its agent says of
 //! itself. What the agent is stands in `agents/python/README.md`.
+//!
+//! [`plan`] is what a change of a platform's object is: it can be shown, kept, made and undone.
+//! [`program`] says which programs the agent cannot be put into. `systemd` and its neighbours, one a
+//! platform, have a pure half that plans and a thin one that speaks to the platform; [`Hands`] joins
+//! them.
 #![forbid(unsafe_code)]
 
+mod difference;
 pub mod environment;
+mod hands;
+pub mod plan;
+pub mod program;
 pub mod report;
+mod systemd;
+
+pub use hands::{Hands, Health, Target, Undone};

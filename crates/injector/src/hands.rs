@@ -1,0 +1,321 @@
+//! Makes changes of platforms' objects, looks at how they are doing, and takes them back.
+//!
+//! Nothing here decides; every call may be repeated, and one that was cut short by a crash is.
+
+use crate::environment::Injection;
+use crate::plan::{Change, Plan, Refusal};
+use crate::program::Program;
+use crate::systemd::{self, bus::Bus};
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use tokio::runtime::Runtime;
+
+/// An object of a platform that can be changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// A unit of the node's systemd.
+    Unit(String),
+}
+
+/// How an object is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It comes up.
+    Starting,
+    /// It runs, with the change in effect.
+    Good,
+    /// It does not run as it should; why.
+    Bad(String),
+    /// Somebody took the change out, or changed it; what was found.
+    Reverted(String),
+    /// Nothing of it runs.
+    Stopped,
+}
+
+/// What came of taking a change back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Undone {
+    /// All is as it was before, to the byte.
+    Exactly,
+    /// Somebody changed it since; only what is ours was removed. What stayed.
+    Ours(String),
+}
+
+/// Speaks to the platforms of a node.
+#[derive(Debug)]
+pub struct Hands {
+    runtime: Runtime,
+    /// Root directory of the node.
+    root: PathBuf,
+}
+
+impl Hands {
+    /// For a node whose root directory is `root`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel gives no descriptors for a runtime.
+    pub fn new(root: &Path) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { runtime, root: root.to_owned() })
+    }
+
+    /// Thinks a change through; nothing is touched.
+    ///
+    /// `runtime` is the language runtime of the program and its version, as far as they are known.
+    ///
+    /// # Errors
+    ///
+    /// Why it must not be made.
+    pub fn plan(
+        &self,
+        target: &Target,
+        runtime: (Option<&str>, Option<&str>),
+        injection: &Injection,
+    ) -> Result<Plan, Refusal> {
+        match target {
+            Target::Unit(name) => {
+                let unit = self
+                    .unit(name)
+                    .map_err(|why| Refusal::not_now("no_systemd", sentence(&why)))?;
+                let around = self.around(&unit, runtime, injection)?;
+                systemd::plan(&unit, &around, injection)
+            }
+        }
+    }
+
+    /// Makes a change, and restarts what has to be.
+    ///
+    /// # Errors
+    ///
+    /// A sentence; some of the change may be in effect, and is to be taken back.
+    pub fn make(&self, change: &Change) -> Result<(), String> {
+        match change {
+            Change::Systemd(change) => {
+                systemd::write(&self.root, change).map_err(|error| {
+                    format!("Cannot write the files of {}: {error}.", change.unit)
+                })?;
+                self.block(async |bus: Bus| {
+                    bus.reload().await?;
+                    bus.restart(&change.unit).await
+                })
+            }
+        }
+    }
+
+    /// How a changed object is doing.
+    ///
+    /// # Errors
+    ///
+    /// When the platform does not answer; nothing is known then.
+    pub fn health(&self, change: &Change) -> Result<Health, String> {
+        match change {
+            Change::Systemd(change) => Ok(self.unit_health(change, &self.unit(&change.unit)?)),
+        }
+    }
+
+    /// Takes a change back, and restarts what runs with it; with `revive`, also what failed with it.
+    ///
+    /// # Errors
+    ///
+    /// A sentence; it is to be tried again.
+    pub fn undo(&self, change: &Change, revive: bool) -> Result<Undone, String> {
+        match change {
+            Change::Systemd(change) => {
+                let kept = systemd::put_back(&self.root, change).map_err(|error| {
+                    format!("Cannot put the files of {} back: {error}.", change.unit)
+                })?;
+                let unit = self.unit(&change.unit)?;
+                let environment = self.environment(unit.main_pid).unwrap_or_default();
+                // One that somebody restarted since without it, or stopped, is left alone.
+                let has_it = change.missing(&environment).len() < change.variables.len();
+                self.block(async |bus: Bus| {
+                    bus.reload().await?;
+                    let is_down = matches!(unit.active_state.as_str(), "activating" | "failed");
+                    if has_it || (revive && is_down) {
+                        bus.start_anew(&change.unit).await?;
+                    }
+                    Ok(())
+                })?;
+                Ok(match kept.is_empty() {
+                    true => Undone::Exactly,
+                    false => Undone::Ours(format!("kept what others wrote to {}", kept.join(", "))),
+                })
+            }
+        }
+    }
+
+    fn unit(&self, name: &str) -> Result<systemd::Unit, String> {
+        self.block(async |bus: Bus| bus.unit(name).await)
+    }
+
+    fn block<T>(&self, work: impl AsyncFnOnce(Bus) -> Result<T, String>) -> Result<T, String> {
+        self.runtime.block_on(async { work(Bus::open(&self.root).await?).await })
+    }
+
+    fn unit_health(&self, change: &systemd::Change, unit: &systemd::Unit) -> Health {
+        for file in &change.files {
+            match systemd::read(&self.root, &file.path) {
+                Ok(Some(text)) if text == file.text => {}
+                Ok(Some(_)) => {
+                    return Health::Reverted(format!("{} was changed", file.path.display()));
+                }
+                Ok(None) => {
+                    return Health::Reverted(format!("{} was removed", file.path.display()));
+                }
+                Err(error) => {
+                    return Health::Reverted(format!(
+                        "{} cannot be read: {error}",
+                        file.path.display()
+                    ));
+                }
+            }
+        }
+        let how = format!(
+            "{} is {} ({}), result {}, exit status {}, started anew {} times",
+            unit.name,
+            unit.active_state,
+            unit.sub_state,
+            unit.result,
+            unit.exit_status,
+            unit.restarts
+        );
+        match unit.active_state.as_str() {
+            _ if unit.restarts > 0 && unit.result != "success" => Health::Bad(how),
+            "failed" => Health::Bad(how),
+            _ if unit.sub_state == "auto-restart" => Health::Bad(how),
+            "inactive" => Health::Stopped,
+            "active" if unit.main_pid > 0 => match self.environment(unit.main_pid) {
+                Some(environment) => match change.missing(&environment).as_slice() {
+                    [] => Health::Good,
+                    missing => Health::Bad(format!(
+                        "{} is not in effect in process {}: something in the unit stands behind Sonde's drop-in",
+                        missing.join(", "),
+                        unit.main_pid
+                    )),
+                },
+                None => Health::Starting,
+            },
+            _ => Health::Starting,
+        }
+    }
+
+    /// What the kernel and the disk say around a unit.
+    fn around(
+        &self,
+        unit: &systemd::Unit,
+        (runtime, version): (Option<&str>, Option<&str>),
+        injection: &Injection,
+    ) -> Result<systemd::Around, Refusal> {
+        let (drop_in, variables) = systemd::paths(&unit.name);
+        let read = |path: &Path| {
+            systemd::read(&self.root, path).map_err(|error| {
+                Refusal::not_now(
+                    "unreadable",
+                    format!("Cannot read {}: {error}; look at its permissions.", path.display()),
+                )
+            })
+        };
+        let environment = self.environment(unit.main_pid).unwrap_or_default();
+        let process = self.process(unit.main_pid);
+        let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
+        let arguments =
+            arguments.split(|byte| *byte == 0).map(|it| String::from_utf8_lossy(it).into_owned());
+        let now = clock_gettime(ClockId::Monotonic);
+        Ok(systemd::Around {
+            program: Program {
+                runtime: runtime.map(str::to_owned),
+                version: version.map(str::to_owned),
+                arguments: arguments.filter(|it| !it.is_empty()).collect(),
+                environment,
+                maps: fs::read_to_string(process.join("maps")).unwrap_or_default(),
+            },
+            unreachable: (unit.main_pid > 0)
+                .then(|| self.unreachable(unit.main_pid, &injection.bundle))
+                .flatten(),
+            drop_in: read(&drop_in)?,
+            variables: read(&variables)?,
+            has_directory: self
+                .root
+                .join(systemd::directory(&unit.name).strip_prefix("/").unwrap_or(Path::new("")))
+                .is_dir(),
+            now_micros: u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000
+                + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000,
+        })
+    }
+
+    fn process(&self, pid: u32) -> PathBuf {
+        self.root.join("proc").join(pid.to_string())
+    }
+
+    /// The environment that a process was started with; nothing when it is gone.
+    fn environment(&self, pid: u32) -> Option<BTreeMap<String, String>> {
+        let text = fs::read(self.process(pid).join("environ")).ok()?;
+        let pairs = text.split(|byte| *byte == 0).filter_map(|pair| {
+            let pair = String::from_utf8_lossy(pair);
+            let (name, value) = pair.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        });
+        // Of a name that is there twice, programs see the first.
+        let mut all = BTreeMap::new();
+        for (name, value) in pairs {
+            all.entry(name).or_insert(value);
+        }
+        Some(all)
+    }
+
+    /// Why a process cannot read the bundle; nothing when it can.
+    fn unreachable(&self, pid: u32, bundle: &str) -> Option<String> {
+        let first = "bootstrap/sitecustomize.py";
+        let relative = Path::new(bundle).strip_prefix("/").unwrap_or(Path::new(bundle)).join(first);
+        let there = fs::metadata(self.process(pid).join("root").join(&relative));
+        let here = match fs::metadata(self.root.join(&relative)) {
+            Ok(here) => here,
+            Err(error) => {
+                return Some(format!(
+                    "The agent is not at {bundle} ({error}); `sonde agents list` says where it is."
+                ));
+            }
+        };
+        let is_same = there.is_ok_and(|there| {
+            (there.dev(), there.ino()) == (here.dev(), here.ino()) || there.len() == here.len()
+        });
+        if !is_same {
+            return Some(format!(
+                "The program cannot see {bundle} from within its own file system (RootDirectory=, ProtectHome=, TemporaryFileSystem= or the like); bind that directory into it, read-only."
+            ));
+        }
+        let status = fs::read_to_string(self.process(pid).join("status")).unwrap_or_default();
+        let user = status.lines().find_map(|line| {
+            line.strip_prefix("Uid:")?.split_whitespace().nth(1)?.parse::<u32>().ok()
+        });
+        if user == Some(0) {
+            return None;
+        }
+        let closed =
+            relative.ancestors().filter(|path| !path.as_os_str().is_empty()).find(|path| {
+                let mode =
+                    fs::metadata(self.root.join(path)).map_or(0, |it| it.permissions().mode());
+                mode & 0o004 == 0 || (mode & 0o111 == 0 && path.extension().is_none())
+            });
+        closed.map(|path| {
+            format!(
+                "The program's user may not read /{}; let everybody read it, it holds no secrets.",
+                path.display()
+            )
+        })
+    }
+}
+
+/// What somebody else said, as a sentence.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str().trim_end_matches('.'))
+}
