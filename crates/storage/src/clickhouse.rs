@@ -3,7 +3,8 @@
 //!
 //! `link.rs` is the way to the server, `schema.rs` and the SQL files the tables, `row.rs` and
 //! `parts.rs` how calls and sums lie in them, `writer.rs` the one thread that writes calls,
-//! `filter.rs` and `sums.rs` compile questions, `keep.rs` forgets days, `control.rs` orders what
+//! `summing.rs` adds
+//! them up, `filter.rs` and `sums.rs` compile questions, `keep.rs` forgets days, `control.rs` orders what
 //! dashboards want.
 
 pub(crate) mod control;
@@ -13,6 +14,7 @@ mod link;
 mod parts;
 mod row;
 mod schema;
+mod summing;
 mod sums;
 mod writer;
 

@@ -74,7 +74,6 @@ impl Link {
             ("async_insert", "0"),
             ("wait_end_of_query", "1"),
             ("insert_deduplicate", "1"),
-            ("deduplicate_blocks_in_dependent_materialized_views", "1"),
             ("session_timezone", "UTC"),
             ("max_query_size", "67108864"),
         ];

@@ -4,7 +4,7 @@ use super::parts;
 use crate::outcome::outcome;
 use crate::rest::Rest;
 use crate::tally::{Counted, Tally};
-use crate::units::{id_of, seconds, span_id, trace_id};
+use crate::units::{DAY_NANOS, id_of, seconds, span_id, trace_id};
 use clickhouse::Row;
 use contract::row::{Call, Money, Time};
 use serde::{Deserialize, Serialize};
@@ -141,4 +141,10 @@ impl CallRow {
 pub(super) fn moment(nanos: u64) -> String {
     let nanos = i64::try_from(nanos).unwrap_or(i64::MAX);
     format!("fromUnixTimestamp64Nano(toInt64({nanos}), 'UTC')")
+}
+
+/// The condition that a call started on one of the days.
+pub(super) fn within(first: u64, last: u64) -> String {
+    let (from, to) = (first.saturating_mul(DAY_NANOS), (last + 1).saturating_mul(DAY_NANOS));
+    format!("time >= {} AND time < {}", moment(from), moment(to))
 }

@@ -1,6 +1,7 @@
--- Sums of calls by the time in which they ended, made by ClickHouse as calls are inserted. This
--- file is run for each width of buckets, in seconds: $level. Sketches are counts by slot, so that
--- two can be added, and so that every engine answers with the same percentiles.
+-- Sums of calls by the time in which they ended, made by ClickHouse of each insertion of calls
+-- (`summing.rs`). This file is run for each width of buckets, in seconds: $level. Sketches are
+-- counts by slot, so that two can be added, and so that every engine answers with the same
+-- percentiles.
 
 CREATE TABLE IF NOT EXISTS $local(sum_$level) $on_cluster
 (
@@ -29,14 +30,5 @@ PARTITION BY toYYYYMMDD(bucket)
 ORDER BY (bucket, service, workload, provider, model, operation, outcome)
 $ttl(bucket)
 SETTINGS allow_nullable_key = 1, $durable;
-
-CREATE MATERIALIZED VIEW IF NOT EXISTS $name(make_sum_$level) $on_cluster TO $local(sum_$level) AS
-SELECT
-    toDateTime64(intDiv(toUnixTimestamp64Nano(c.ended), $level * 1000000000) * $level, 0, 'UTC') AS bucket,
-    c.service AS service, c.workload AS workload, c.provider AS provider,
-    coalesce(c.request_model, c.response_model) AS model,
-    c.operation AS operation, c.outcome AS outcome, $sums
-FROM $local(call) AS c
-GROUP BY bucket, service, workload, provider, model, operation, outcome;
 
 $distributed(sum_$level, rand());

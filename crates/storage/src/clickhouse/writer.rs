@@ -7,12 +7,12 @@
 //! call at once are kept apart by ClickHouse: the insertions of a day are numbered, the number is
 //! the deduplication token of the insertion, and of two with one number the first alone is kept.
 //! Whose it was is read back; the other looks for its calls again, and takes the next number. The
-//! same makes it safe to try an insertion again whose fate is not known. Sums are made within the
-//! insertion, by views that know the token too.
+//! same makes it safe to try an insertion again whose fate is not known. Sums are made after it, of
+//! what then has the number (`summing.rs`).
 
 use super::link::Ask;
-use super::row::CallRow;
-use super::{Shared, row};
+use super::row::{CallRow, within};
+use super::{Shared, summing};
 use crate::engine::Done;
 use crate::error::Error;
 use crate::store::Kept;
@@ -55,10 +55,10 @@ pub(super) struct Writer {
 struct Hand {
     shared: Arc<Shared>,
     waiting: Arc<AtomicUsize>,
-    /// The last number of each day that is known here.
+    /// The last number of each day that is known here, and is in the sums.
     numbers: BTreeMap<u64, u64>,
-    /// Which dashboard this is.
-    id: u64,
+    /// Which insertion was the last: a random number, and one more for each.
+    attempt: u64,
 }
 
 /// A call that is to be written, with the submission that it came in.
@@ -81,10 +81,11 @@ struct NumberRow {
 }
 
 impl Writer {
-    pub(super) fn start(shared: Arc<Shared>, id: u64) -> Result<Self, std::io::Error> {
+    pub(super) fn start(shared: Arc<Shared>, attempt: u64) -> Result<Self, std::io::Error> {
         let (queue, jobs) = sync_channel(MAX_JOBS);
         let waiting = Arc::new(AtomicUsize::new(0));
-        let mut hand = Hand { shared, waiting: Arc::clone(&waiting), numbers: BTreeMap::new(), id };
+        let mut hand =
+            Hand { shared, waiting: Arc::clone(&waiting), numbers: BTreeMap::new(), attempt };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || hand.run(&jobs))?;
@@ -211,6 +212,9 @@ impl Hand {
         kept: &mut [Kept],
     ) -> Result<(), Error> {
         for _ in 0..MAX_LOST {
+            // Before the calls are looked for: an insertion that comes between has the next number,
+            // and the one of here is lost. Read after, it would be counted on, with its calls unseen.
+            let last = self.last_number(day)?;
             let known = self.known(day, &new)?;
             new.retain(|new| {
                 let is_known = known.contains(&(new.row.trace_id, new.row.span_id));
@@ -220,7 +224,7 @@ impl Hand {
             if new.is_empty() {
                 return Ok(());
             }
-            if self.insert(day, &new)? {
+            if self.insert(day, last + 1, &new)? {
                 for New { job, call, .. } in new {
                     kept[job].new.push(Call { id: id_of(call), ..call.clone() });
                 }
@@ -230,28 +234,21 @@ impl Hand {
         Err(Error::Busy)
     }
 
-    /// Inserts under the next number of the day; false when another dashboard had the number.
-    fn insert(&mut self, day: u64, new: &[New<'_>]) -> Result<bool, Error> {
+    /// Inserts under a number of the day; false when another insertion had the number.
+    fn insert(&mut self, day: u64, number: u64, new: &[New<'_>]) -> Result<bool, Error> {
         const DOING: &str = "write calls";
-        let last = match self.numbers.get(&day) {
-            Some(last) => *last,
-            None => self.last_number(day)?.map_or(0, |row| row.number),
-        };
-        let number = last + 1;
-        let rows = new.iter().map(|new| new.row.of_batch(number, self.id));
+        // Another one each time: an insertion of this dashboard that was given up may still be
+        // under way, with other calls.
+        self.attempt = self.attempt.wrapping_add(1);
+        let attempt = self.attempt;
+        let rows = new.iter().map(|new| new.row.of_batch(number, attempt));
         let Shared { link, layout, .. } = &*self.shared;
         // Until it is known who has the number.
         self.numbers.remove(&day);
         link.insert(DOING, &layout.local("call"), &format!("{day}-{number}"), rows.collect())?;
-        let owner = self.owner(day, number)?;
-        if self.numbers.len() > 64 {
-            self.numbers.pop_first();
-        }
-        if owner == Some(self.id) {
-            self.numbers.insert(day, number);
-            return Ok(true);
-        }
-        Ok(false)
+        let is_ours = self.owner(day, number)? == Some(attempt);
+        self.sum(day, number)?;
+        Ok(is_ours)
     }
 
     /// Which of the calls are known, by their ids, on the day or one beside it: a sender whose
@@ -276,8 +273,25 @@ impl Hand {
         Ok(ids.filter(|id| wanted.contains(id)).collect())
     }
 
-    fn last_number(&self, day: u64) -> Result<Option<NumberRow>, Error> {
-        self.number(day, "ORDER BY batch DESC LIMIT 1")
+    /// The last number of the day, or one before it, which is then lost. What has it is in the
+    /// sums.
+    fn last_number(&mut self, day: u64) -> Result<u64, Error> {
+        if let Some(last) = self.numbers.get(&day) {
+            return Ok(*last);
+        }
+        let Some(last) = self.number(day, "ORDER BY batch DESC LIMIT 1")? else { return Ok(0) };
+        self.sum(day, last.number)?;
+        Ok(last.number)
+    }
+
+    /// Adds an insertion to the sums.
+    fn sum(&mut self, day: u64, number: u64) -> Result<(), Error> {
+        summing::add(&self.shared.link, &self.shared.layout, day, number)?;
+        if self.numbers.len() > 64 {
+            self.numbers.pop_first();
+        }
+        self.numbers.insert(day, number);
+        Ok(())
     }
 
     fn owner(&self, day: u64, number: u64) -> Result<Option<u64>, Error> {
@@ -294,10 +308,4 @@ impl Hand {
         ));
         Ok(link.rows::<NumberRow>("read the number of an insertion", ask)?.into_iter().next())
     }
-}
-
-/// The condition that a call started on one of the days.
-fn within(first: u64, last: u64) -> String {
-    let (from, to) = (first.saturating_mul(DAY_NANOS), (last + 1).saturating_mul(DAY_NANOS));
-    format!("time >= {} AND time < {}", row::moment(from), row::moment(to))
 }
