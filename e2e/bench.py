@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 
+import bench_fleet
 from harness import KINDS, ROOT, SONDE, Client, Sonde, StandIn, free_port, until
 
 CALLS = 200
@@ -163,7 +164,12 @@ def machine() -> str:
 
 
 def main() -> None:
-    """Runs all of them and writes the page."""
+    """Runs all of them, or the one that is named, and writes the page."""
+    if sys.argv[1:] == ["fleet"]:
+        bench_fleet.write(machine())
+        return
+    if sys.argv[1:]:
+        sys.exit("usage: bench.py [fleet]")
     if os.geteuid() != 0:
         sys.exit("bench: needs root, because it measures probes in the kernel")
     overhead = cargo_bench("capture", "overhead")
@@ -197,6 +203,7 @@ def main() -> None:
     text = "\n".join(lines)
     page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
     print(text)
+    bench_fleet.write(machine())
 
 
 if __name__ == "__main__":

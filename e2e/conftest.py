@@ -8,7 +8,8 @@ import subprocess
 import pytest
 from playwright.sync_api import sync_playwright
 
-from harness import SONDE, Client, Kind, Sonde, StandIn
+from apart import Apart
+from harness import KINDS, SONDE, Client, Kind, Sonde, StandIn, until
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -97,6 +98,24 @@ def watched(sonde, client):
         return running, key
 
     return start
+
+
+@pytest.fixture
+def apart(binary, tmp_path):
+    """Both, not started."""
+    both = Apart(tmp_path)
+    yield both
+    both.stop()
+
+
+@pytest.fixture
+def captured(kernel, apart, client):
+    """Both, joined, and a client that is known."""
+    apart.join()
+    program = client(KINDS[0])
+    program.call(stream=False)
+    key = until("discovered", lambda: apart.row(program.pid), 20)["sonde.workload.key"]
+    return apart, program, key
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import decimal
+import http.client
 import json
 import os
 import pathlib
@@ -49,6 +50,23 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def ask_socket(place: pathlib.Path, method: str, path: str, body: dict | None = None) -> dict:
+    """Asks a dashboard through its socket, as its owner."""
+    connection = http.client.HTTPConnection("localhost", timeout=20)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(20)
+    try:
+        connection.sock.connect(str(place))
+        headers = {"content-type": "application/json"}
+        connection.request(method, f"/api/v1/{path}", json.dumps(body or {}), headers)
+        answer = connection.getresponse()
+        said = json.loads(answer.read())
+    finally:
+        connection.close()
+    assert answer.status == 200, said
+    return said
 
 
 def cost(model: str, wanted: dict) -> decimal.Decimal:

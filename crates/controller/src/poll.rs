@@ -85,6 +85,9 @@ pub(crate) struct KernelLosses(Arc<Mutex<BTreeMap<String, u64>>>);
 #[derive(Debug, Default)]
 pub(crate) struct Agreed {
     state: Mutex<State>,
+    /// Held from the judgement of an answer until the loop has it: two threads judge, and what the
+    /// one takes over later must not arrive before what the other took over first.
+    handing_over: Mutex<()>,
     /// Set when the token was refused before the dashboard ever took it.
     is_stranger: AtomicBool,
 }
@@ -454,6 +457,8 @@ impl Poll {
                 credential.rotate();
             }
         }
+        let handing_over = &self.agreed.handing_over;
+        let turn = handing_over.lock().unwrap_or_else(PoisonError::into_inner);
         let verdict = {
             let mut state = self.agreed.state();
             state.protocol = wish.protocol;
@@ -471,6 +476,7 @@ impl Poll {
             self.notices.send_surely(Notice::Wanted(Box::new(wish)));
             is_news = true;
         }
+        drop(turn);
         is_news
     }
 }

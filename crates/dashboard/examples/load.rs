@@ -9,11 +9,12 @@
 #![expect(clippy::print_stdout, reason = "the numbers have to be shown somewhere")]
 
 use serde_json::{Value, json};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -44,8 +45,12 @@ fn now() -> Instant {
 }
 
 impl Client {
-    async fn connect(address: &str) -> Outcome<Self> {
-        let stream = TcpStream::connect(address).await?;
+    /// Connects from one of several addresses of loopback, each of which has its own ports.
+    async fn connect(address: &str, number: usize) -> Outcome<Self> {
+        let socket = TcpSocket::new_v4()?;
+        let from = u8::try_from(number % 100)?;
+        socket.bind((Ipv4Addr::new(127, 0, 1, from + 1), 0).into())?;
+        let stream = socket.connect(address.parse()?).await?;
         stream.set_nodelay(true)?;
         Ok(Self { address: address.to_owned(), stream })
     }
@@ -124,7 +129,7 @@ async fn controller(
     let (address, number, join) = place;
     let secret = format!("sonde_node_{number:064x}");
     let turn = enrolling.acquire().await?;
-    let mut client = Client::connect(&address).await?;
+    let mut client = Client::connect(&address, number).await?;
     let enrolment = json!({ "protocol": 2, "instance": instance(number), "credential": secret });
     client.send("POST", "/api/v1/enrol", &join, &enrolment).await?;
     client.send("POST", "/api/v1/poll", &secret, &first_report(number)).await?;
@@ -135,20 +140,21 @@ async fn controller(
         // Spread over the interval, as a fleet is.
         let share = u32::try_from(number % 1000).unwrap_or(0);
         tokio::time::sleep(HEARTBEAT * share / 1000).await;
+        // As a real one, it keeps its connection.
+        let Ok(mut client) = Client::connect(&place, number).await else {
+            beat.failed.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
         loop {
-            let Ok(mut client) = Client::connect(&place).await else {
-                beat.failed.fetch_add(1, Ordering::Relaxed);
-                return;
-            };
             let begun = now();
             let answer = client.send("POST", "/api/v1/poll", &beating, &report(number, 0, 0)).await;
             match answer {
                 Ok(_) => beat.idle.lock().await.push(begun.elapsed()),
                 Err(_) => {
                     beat.failed.fetch_add(1, Ordering::Relaxed);
+                    return;
                 }
             }
-            drop(client);
             tokio::time::sleep(HEARTBEAT).await;
         }
     });
@@ -208,7 +214,7 @@ async fn main() -> Outcome<()> {
     found.idle.lock().await.clear();
     tokio::time::sleep(MEASURED).await;
     let mut idle = std::mem::take(&mut *found.idle.lock().await);
-    let mut client = Client::connect(address).await?;
+    let mut client = Client::connect(address, 0).await?;
     let mut waited = Vec::new();
     for wish in 0..wishes {
         let node = wish * 7919 % count;

@@ -146,6 +146,7 @@ impl Dashboard {
             runtime.spawn(serve(tcp, Protocol::Http1, app(&state, Door::Tcp), stopped.clone())),
             runtime.spawn(serve(unix, Protocol::Http1, app(&state, Door::Socket), stopped.clone())),
             runtime.spawn(upkeep::run(Arc::clone(&state), config.limits, stopped.clone())),
+            runtime.spawn(upkeep::follow(Arc::clone(&state), stopped.clone())),
         ];
         for (listener, protocol, routes) in [
             (grpc, Protocol::Http2, otlp::grpc_routes()),

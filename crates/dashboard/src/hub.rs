@@ -66,6 +66,13 @@ impl Hub {
         }
     }
 
+    /// Wakes all polls: some of them may have news.
+    pub(crate) fn wake_all(&self) {
+        self.lock().values().for_each(|sender| {
+            sender.send_replace(());
+        });
+    }
+
     /// True when a poll of the node waits.
     pub(crate) fn is_waiting(&self, instance: &str) -> bool {
         self.lock().contains_key(instance)

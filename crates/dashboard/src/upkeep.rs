@@ -12,6 +12,11 @@ use tokio::sync::watch;
 /// How often the disk is looked at. At 100 MB/s it takes longer to fill the last 5 % of 120 GB.
 const EVERY: Duration = Duration::from_secs(60);
 
+/// How often it is asked what other dashboards changed: a wish shall be with its node in a second.
+const FOLLOW_EVERY: Duration = Duration::from_millis(250);
+/// The same while they cannot be asked.
+const FOLLOW_AGAIN: Duration = Duration::from_secs(2);
+
 /// Looks now and every minute, until the dashboard stops.
 pub(crate) async fn run(state: App, limits: Limits, mut stopping: watch::Receiver<bool>) {
     loop {
@@ -23,6 +28,37 @@ pub(crate) async fn run(state: App, limits: Limits, mut stopping: watch::Receive
         let stop = stopping.wait_for(|stopping| *stopping);
         // Whoever would say so is gone: that is the end, too.
         if tokio::time::timeout(EVERY, stop).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// Follows what other dashboards on the same store change, until the dashboard stops: a wish that
+/// is made at one of them wakes the poll that waits here.
+pub(crate) async fn follow(state: App, mut stopping: watch::Receiver<bool>) {
+    loop {
+        let shared = Arc::clone(&state);
+        let pause = match tokio::task::spawn_blocking(move || shared.store.follow()).await {
+            Ok(Ok(None)) => return,
+            Ok(Ok(Some(changed))) => {
+                if changed {
+                    state.hub.wake_all();
+                    state.hub.publish(Event::Services);
+                    state.hub.publish(Event::Status);
+                }
+                FOLLOW_EVERY
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "cannot follow the other dashboards; trying again");
+                FOLLOW_AGAIN
+            }
+            Err(error) => {
+                tracing::error!(%error, "following the other dashboards ended early");
+                FOLLOW_AGAIN
+            }
+        };
+        let stop = stopping.wait_for(|stopping| *stopping);
+        if tokio::time::timeout(pause, stop).await.is_ok() {
             return;
         }
     }

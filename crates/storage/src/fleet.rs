@@ -235,6 +235,17 @@ impl Store {
         self.control.has_news(instance, asked, now)
     }
 
+    /// Takes over what other dashboards on the same ClickHouse changed, so that polls that wait
+    /// here hear of it: true when anything is new since the last time, `None` when this store is its
+    /// own.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn follow(&self) -> Result<Option<bool>, Error> {
+        self.control.follow()
+    }
+
     /// What is wanted of a node, as far as the sender does not have it. Steps that are due are
     /// lent to it. Its generation is 0 as long as nothing ever was wanted.
     ///

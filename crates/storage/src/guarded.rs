@@ -6,21 +6,24 @@ use crate::fleet::{Asked, Taken};
 use crate::sqlite::control::Control;
 use contract::poll::Report;
 use contract::row::Time;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Control state and, where dashboards share it, the log that they share.
 #[derive(Debug)]
 pub(crate) struct Guarded {
     control: Control,
     log: Option<Log>,
+    /// Number of the last change that was told of.
+    followed: AtomicU64,
 }
 
 impl Guarded {
     pub(crate) fn alone(control: Control) -> Self {
-        Self { control, log: None }
+        Self { control, log: None, followed: AtomicU64::new(0) }
     }
 
     pub(crate) fn shared((log, control): (Log, Control)) -> Self {
-        Self { control, log: Some(log) }
+        Self { control, log: Some(log), followed: AtomicU64::new(0) }
     }
 
     /// Asks or changes it. An answer holds all that was acknowledged before, here or by another
@@ -44,8 +47,19 @@ impl Guarded {
         self.control.glance(report, now)
     }
 
-    /// As [`Control::has_news`]; true when it cannot be told, so that the wish is asked for.
+    /// As [`Control::has_news`], from memory: what another dashboard changed is there once
+    /// [`follow`](Self::follow) brought it.
     pub(crate) fn has_news(&self, instance: &str, asked: &Asked, now: Time) -> bool {
-        self.ask(|control| Ok(control.has_news(instance, asked, now))).unwrap_or(true)
+        self.control.has_news(instance, asked, now)
+    }
+
+    /// Takes over what other dashboards changed: true when anything is
+    /// new since the last time, `None` where no others can be.
+    pub(crate) fn follow(&self) -> Result<Option<bool>, Error> {
+        let Some(log) = &self.log else { return Ok(None) };
+        log.ask(&self.control, |_control| Ok(()))?;
+        // Any question may have brought a change since, and told nobody.
+        let seen = log.seen();
+        Ok(Some(self.followed.swap(seen, Ordering::SeqCst) != seen))
     }
 }

@@ -8,13 +8,12 @@ export interface Happening {
   services?: () => void;
   /** Something about the dashboard or a node changed. */
   status?: () => void;
-  /** The stream is open again after a break, or was too slow: rows may have been missed. */
+  /** The stream is open now, or was too slow: what happened before may have been missed. */
   reopened?: () => void;
 }
 
 const listeners = new Set<Happening>();
 let source: EventSource | undefined;
-let broken = false;
 let retry: ReturnType<typeof setTimeout> | undefined;
 
 // Node's and the dashboard's restarts take a few seconds.
@@ -23,11 +22,10 @@ const RETRY_MS = 3000;
 function open() {
   source = new EventSource("/api/v1/events");
   source.onopen = () => {
-    if (broken) for (const one of listeners) one.reopened?.();
-    broken = false;
+    // Also at first: what changed between the page's first look and now was told to nobody.
+    for (const one of listeners) one.reopened?.();
   };
   source.onerror = () => {
-    broken = true;
     // The browser tries again by itself, except after an answer that is not a stream.
     if (source?.readyState === EventSource.CLOSED) {
       clearTimeout(retry);

@@ -2,7 +2,7 @@
 
 use super::link::{Ask, Link};
 use crate::conformance::{self, NOON, call};
-use crate::fleet::{Bearer, NewToken};
+use crate::fleet::{Asked, Bearer, NewToken};
 use crate::{CallsIn, CallsQuery, ClickHouse, Error, Place, Span, Store, TokenKind};
 use contract::capture::Level;
 use contract::row::Time;
@@ -77,6 +77,23 @@ fn a_wish_that_one_dashboard_acknowledged_is_what_the_other_answers() {
     );
     assert_eq!((of_a.generation, of_a.desired), (of_b.generation, of_b.desired));
     assert_eq!(Some(of_b.generation), once.last().copied());
+}
+
+#[test]
+fn a_wish_at_one_dashboard_is_news_to_the_poll_that_waits_at_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some([(a, _), (b, _)]) = two(dir.path()) else { return };
+    b.report(&conformance::control::report("n1", &["k"]), NOW).unwrap();
+    b.follow().unwrap();
+    assert_eq!(b.follow().unwrap(), Some(false), "nothing happened");
+    let asked = Asked { has_wishes: true, ..Asked::default() };
+    assert!(!b.has_news("n1", &asked, NOW));
+    conformance::control::want(&a, "k", Level::Network).unwrap();
+    assert_eq!(b.follow().unwrap(), Some(true));
+    assert!(b.has_news("n1", &asked, NOW));
+    conformance::control::want(&a, "k", Level::Off).unwrap();
+    b.services(NOW).unwrap();
+    assert_eq!(b.follow().unwrap(), Some(true), "also when a question brought it");
 }
 
 #[test]

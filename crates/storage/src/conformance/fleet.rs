@@ -128,6 +128,26 @@ fn deltas_follow_a_full_list_and_a_lost_one_leads_to_another() {
 }
 
 #[test]
+fn after_a_start_the_list_is_asked_for_because_the_copy_may_be_old() {
+    let (dir, store) = store();
+    let mut full = report("n1", &["a"]);
+    (full.protocol, full.sequence) = (2, 1);
+    store.report(&full, NOW).unwrap();
+    let mut idle = full.clone();
+    (idle.workloads, idle.doctor, idle.sequence) = (None, None, 0);
+    assert!(store.glance(&idle, NOW).is_some_and(|taken| !taken.full));
+    drop(store);
+    let store = Store::open_with(&place(&dir.path().join("data"))).unwrap();
+    let mut waits = idle.clone();
+    waits.wait_seconds = 25;
+    assert!(!store.report(&waits, NOW).unwrap().full, "it carries no list");
+    assert_eq!(store.glance(&idle, NOW), None);
+    assert!(store.report(&idle, NOW).unwrap().full);
+    assert!(!store.report(&full, NOW).unwrap().full);
+    assert!(store.glance(&idle, NOW).is_some_and(|taken| !taken.full));
+}
+
+#[test]
 fn a_report_without_news_is_answered_from_memory() {
     let (_dir, store) = store();
     let mut idle = report("n1", &["a"]);
@@ -306,4 +326,46 @@ fn wishes_that_a_node_has_from_before_a_restore_come_back() {
         (u64::MAX, Some(vec![desired("a", Level::Network, u64::MAX)]));
     store.report(&hostile, NOW).unwrap();
     assert_eq!(store.wish("n1", &Asked::default(), NOW).unwrap().desired[0].level, Level::Off);
+}
+
+#[test]
+fn a_node_is_asked_for_its_wishes_until_it_told_them_whatever_others_were_told() {
+    let (_dir, store) = store();
+    for (node, key) in [("n1", "a"), ("n2", "b")] {
+        store.report(&report(node, &[key]), NOW).unwrap();
+    }
+    // The copy is older than the first wish of n1; n2 is told more since.
+    let mut ahead = report("n1", &["a"]);
+    (ahead.generation, ahead.has_wishes) = (3, true);
+    for _ in 0..5 {
+        want(&store, "b", Level::Network).unwrap();
+    }
+    assert!(store.report(&ahead, NOW).unwrap().ask_held);
+    (ahead.workloads, ahead.doctor) = (None, None);
+    for _ in 0..2 {
+        assert_eq!(store.glance(&ahead, NOW), None, "it is not forgotten by the next poll");
+        assert!(store.report(&ahead, NOW).unwrap().ask_held);
+    }
+    let wish = Desired { key: Key("a".into()), level: Level::Network, agent: None, generation: 3 };
+    let mut told = ahead.clone();
+    told.held = Some(vec![wish]);
+    assert!(!store.report(&told, NOW).unwrap().ask_held);
+    let wish = store.wish("n1", &Asked::of(&ahead), NOW).unwrap();
+    assert_eq!((wish.unchanged, wish.desired[0].level), (false, Level::Network));
+}
+
+#[test]
+fn a_wish_from_after_the_restore_is_newer_than_what_the_node_has() {
+    let (_dir, store) = store();
+    store.report(&report("n1", &["a"]), NOW).unwrap();
+    want(&store, "a", Level::Off).unwrap();
+    let mut told = report("n1", &["a"]);
+    (told.generation, told.has_wishes) = (900, true);
+    let wish =
+        Desired { key: Key("a".into()), level: Level::Network, agent: None, generation: 900 };
+    told.held = Some(vec![wish]);
+    store.report(&told, NOW).unwrap();
+    let wish = store.wish("n1", &Asked::of(&told), NOW).unwrap();
+    assert_eq!(wish.desired[0].level, Level::Off);
+    assert!(wish.generation > 900, "and the node hears of it");
 }

@@ -175,6 +175,7 @@ impl Control {
                 (node.said, node.sequence) = (before.said, before.sequence);
             }
         }
+        fresh.wished = std::mem::take(&mut known.wished);
         *known = fresh;
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::store::TokenKind;
 use contract::poll::{Capability, Instance, Report};
 use contract::row::Time;
 use contract::settings::{Configuration, Layer, Settings};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// Age at which a credential is to be followed by another: a week.
@@ -26,6 +26,8 @@ pub(super) struct Live {
     pub(super) layers: BTreeMap<(Layer, String), Settings>,
     /// Highest generation that was ever given here.
     pub(super) newest: u64,
+    /// Workloads of which something was wished since the start.
+    pub(super) wished: BTreeSet<String>,
 }
 
 /// A node that reported.
@@ -80,6 +82,18 @@ pub(super) fn said(report: &Report) -> u64 {
     hasher.finish().max(1)
 }
 
+/// Whether a node was told more than is known here: of the wishes for it, not of all, because those
+/// of other nodes go on.
+pub(super) fn is_ahead(report: &Report, told: u64) -> bool {
+    report.has_wishes && report.generation > told
+}
+
+/// Whether a report is of those that carry what changed in the list of workloads: a poll that waits
+/// never does, and the first protocol has no word to ask for the list.
+pub(super) fn tells_list(report: &Report) -> bool {
+    report.wait_seconds == 0 && report.protocol >= 2
+}
+
 impl Known {
     /// Takes over what a report says of its sender.
     pub(super) fn introduce(&mut self, instance: &Instance) {
@@ -117,7 +131,9 @@ impl Live {
             || report.next_credential.is_some()
             || !report.steps.is_empty();
         let known = self.nodes.get_mut(&report.instance.id)?;
-        if says_more || known.said != said(report) {
+        let has_no_list = known.sequence.is_none() && tells_list(report);
+        let is_ahead = is_ahead(report, known.generation);
+        if says_more || has_no_list || is_ahead || known.said != said(report) {
             return None;
         }
         known.last_poll = now;

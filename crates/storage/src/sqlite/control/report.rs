@@ -7,7 +7,7 @@ use contract::poll::{Delta, Desired, Report};
 use contract::row::Time;
 use contract::workload::Observed;
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a workload that its node no longer reports is still listed, when nothing is wanted
 /// of it: a week, so that a job that runs daily or weekly keeps its row.
@@ -24,9 +24,10 @@ impl Control {
     pub(crate) fn report(&self, report: &Report, now: Time) -> Result<Taken, Error> {
         let id = &report.instance.id;
         let mut connection = self.lock();
-        let (known, newest) = {
+        let (known, newest, wished) = {
             let live = self.live();
-            (live.nodes.get(id).cloned(), live.newest)
+            let wished = report.held.as_ref().map(|_held| live.wished.clone());
+            (live.nodes.get(id).cloned(), live.newest, wished.unwrap_or_default())
         };
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).doing(DOING)?;
@@ -46,14 +47,15 @@ impl Control {
             // A delta that was taken over already is sent again when its answer was lost.
             Some(delta) if sequence == Some((started, delta.sequence)) => {}
             Some(_) => taken.full = true,
-            None => taken.full = known.is_none() && report.workloads.is_none(),
+            // What is on disk may be of an older copy.
+            None => taken.full = sequence.is_none() && live::tells_list(report),
         }
         let told = steps::hear(&transaction, report, now)?;
         taken.acknowledged = told.acknowledged;
         taken.refused = told.refused;
         taken.changed |= told.changed;
         if let Some(held) = &report.held {
-            taken.changed |= adopt(&transaction, report, held, newest)?;
+            taken.changed |= adopt(&transaction, report, held, (newest, &wished))?;
         }
         let kept = match &report.next_credential {
             Some(next) => self.follow(&transaction, id, next)?,
@@ -71,7 +73,7 @@ impl Control {
         known.generation = told.1;
         known.last_poll = now;
         known.sequence = sequence;
-        taken.ask_held = report.has_wishes && report.generation > told.0;
+        taken.ask_held = live::is_ahead(report, told.1);
         taken.rotate = live.is_old(id, now);
         Ok(taken)
     }
@@ -243,12 +245,13 @@ fn tell_old_wish(to: &Transaction<'_>, instance: &str, key: &str) -> Result<(), 
 }
 
 /// Takes wishes over that a node was told and that are not known here: the store was restored from
-/// a copy that is older than they are.
+/// a copy that is older than they are. What was wished since this dashboard started is newer than
+/// all of them, whatever its generation.
 fn adopt(
     to: &Transaction<'_>,
     report: &Report,
     held: &[Desired],
-    newest: u64,
+    (newest, wished): (u64, &BTreeSet<String>),
 ) -> Result<bool, Error> {
     let instance = &report.instance.id;
     let limit = newest.saturating_add(MAX_AHEAD);
@@ -257,7 +260,9 @@ fn adopt(
     }
     let actor = format!("node {}", report.instance.host_name);
     let mut adopted = false;
-    for wish in held.iter().filter(|wish| (1..=limit).contains(&wish.generation)) {
+    let is_lost =
+        |wish: &&Desired| (1..=limit).contains(&wish.generation) && !wished.contains(&wish.key.0);
+    for wish in held.iter().filter(is_lost) {
         let agent = wish.agent.map(|on| (super::AGENT, if on { "on" } else { "off" }));
         for (feature, value) in
             [Some((super::NETWORK, wish.level.word())), agent].into_iter().flatten()

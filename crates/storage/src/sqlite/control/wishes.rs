@@ -63,6 +63,7 @@ impl Control {
         tell(&transaction, &instances, generation)?;
         transaction.commit().doing(DOING)?;
         self.told(&instances, generation);
+        self.live().wished.insert(key.to_owned());
         Ok(Wanted { generation: unsigned(generation), instances })
     }
 
