@@ -262,11 +262,20 @@ class Anthropic:
 APIS = {"/v1/chat/completions": OpenAi, "/v1/messages": Anthropic}
 
 
+def tool_to_call(asked: dict) -> str | None:
+    """The first tool that a request offers, until the talk has the result of one."""
+    talk = asked.get("messages", [])
+    if not asked.get("tools") or any(one.get("role") == "tool" for one in talk):
+        return None
+    return asked["tools"][0].get("function", {}).get("name")
+
+
 class StandIn:
     """The server: connections in, answers out, one line of log for each."""
 
-    def __init__(self, log, every_nth_is_429: int = 0):
+    def __init__(self, log, every_nth_is_429: int = 0, calls_tools: bool = False):
         self.log = log
+        self.calls_tools = calls_tools
         self.every_nth_is_429 = every_nth_is_429
         self.count = 0
 
@@ -295,6 +304,8 @@ class StandIn:
         self.count += 1
         if self.every_nth_is_429 and self.count % self.every_nth_is_429 == 0:
             wanted = Wanted(status=429, retry_after="2")
+        if self.calls_tools:
+            wanted.tool = tool_to_call(asked)
         api = APIS[path](wanted, asked)
         entry = {"id": api.id, "path": path, "host": request.headers.get("host")}
         entry |= {"status": wanted.status, "request_at": request.at, "stream": False}
@@ -385,7 +396,7 @@ async def serve(options: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     address, _, port = options.listen.rpartition(":")
     with open(options.directory / "log.jsonl", "w", encoding="utf-8") as log:
-        stand_in = StandIn(log, options.every_nth_is_429)
+        stand_in = StandIn(log, options.every_nth_is_429, options.calls_tools)
         tls = await asyncio.start_server(
             stand_in.connection, address, int(port), ssl=context, limit=MAX_HEAD
         )
@@ -407,6 +418,7 @@ def main() -> None:
     parser.add_argument("directory", type=pathlib.Path, help="for certificates and the log")
     parser.add_argument("--listen", default="127.0.0.1:0", metavar="ADDRESS:PORT")
     parser.add_argument("--every-nth-is-429", type=int, default=0, metavar="N")
+    parser.add_argument("--calls-tools", action="store_true", help="once in each talk")
     asyncio.run(serve(parser.parse_args()))
     sys.exit(0)
 

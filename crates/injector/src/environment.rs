@@ -16,11 +16,11 @@ pub const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 /// Attributes of everything that the program sends, as `name=value`, with commas between.
 pub const RESOURCE_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 /// Base of the OTLP endpoint that the agent sends to, such as `http://127.0.0.1:4318`.
-pub const ENDPOINT: &str = "SONDE_OTLP_ENDPOINT";
+pub const ENDPOINT: &str = "SONDE_AGENT_ENDPOINT";
 /// Headers of what the agent sends, as `name=value`, percent-encoded, with commas between.
-pub const HEADERS: &str = "SONDE_OTLP_HEADERS";
+pub const HEADERS: &str = "SONDE_AGENT_HEADERS";
 /// `1` lets the agent send prompts and answers.
-pub const CAPTURE_CONTENT: &str = "SONDE_CAPTURE_CONTENT";
+pub const CAPTURE_CONTENT: &str = "SONDE_AGENT_CONTENT";
 /// `1` keeps the agent out: nothing of it is loaded.
 pub const DISABLED: &str = "SONDE_DISABLED";
 /// Directory of a bundle that alone is put on the path of modules.

@@ -1,0 +1,54 @@
+"""Lets the agent into a process, or says why not.
+
+What runs here runs in every Python process of a service that is switched to Full, also in those
+that never call a model: it looks, leaves a mark, and puts a finder into place that waits for a
+library that the agent knows. No thread, no connection, no package of others.
+
+`Loader`, set by the bootstrap, reads modules and writes none.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+
+
+class Finder:
+    """Finds the agent's own modules, which no path leads to."""
+
+    def __init__(self, top, loader):
+        self.top, self.loader = top, loader
+
+    def find_spec(self, name, _path=None, _target=None):
+        """The module's place, for names of ours."""
+        if not name.startswith("sonde_agent."):
+            return None
+        stem = os.path.join(self.top, *name.split(".")[1:])
+        for path, inside in ((stem + ".py", None), (os.path.join(stem, "__init__.py"), [stem])):
+            if os.path.exists(path):
+                return importlib.util.spec_from_file_location(
+                    name, path, loader=self.loader(name, path), submodule_search_locations=inside
+                )
+        return None
+
+
+def enter(warn):
+    """Lets the agent in, unless something speaks against it."""
+    __spec__ = importlib.util.spec_from_file_location(
+        "sonde_agent", __file__, submodule_search_locations=list(__path__)
+    )
+    sys.modules["sonde_agent"].__spec__ = __spec__
+    sys.meta_path.append(Finder(__path__[0], Loader))  # noqa: F821
+    from sonde_agent import mark, others, watch
+
+    reason = others.tool(others.command())
+    if reason:
+        # An installer or a compiler of modules; nobody waits for its spans.
+        return
+    reason = others.reason(os.environ, sys.modules)
+    if reason:
+        mark.leave("stood-down", *reason)
+        warn(f"the agent is not loaded: {reason[1]}; `network` works with it")
+        return
+    mark.leave("loaded")
+    watch.start(warn)

@@ -1,0 +1,28 @@
+"""Says how far the agent came, so that it is seen from outside: the name of an anonymous file that
+is mapped shows in /proc/<pid>/maps, whatever the process may not write or reach."""
+
+import os
+import sys
+
+# Marks live as long as the process does.
+_kept = []
+# What a name may hold, less what the kernel puts around it.
+_LONGEST = 200
+
+
+def leave(state, *words):
+    """Leaves a mark; where the kernel has none of these files, nothing."""
+    text = " ".join(["sonde-agent/1", state, *words])
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    try:
+        import mmap
+
+        file = os.memfd_create(text.encode("ascii", "replace")[:_LONGEST].decode())
+        try:
+            os.ftruncate(file, mmap.PAGESIZE)
+            more = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+            _kept.append(mmap.mmap(file, mmap.PAGESIZE, prot=mmap.PROT_READ, **more))
+        finally:
+            os.close(file)
+    except (ImportError, AttributeError, OSError, ValueError):
+        pass

@@ -1,0 +1,1 @@
+"""OpenTelemetry's API, in the bundle alone."""

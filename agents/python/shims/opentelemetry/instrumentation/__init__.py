@@ -1,0 +1,1 @@
+"""The little of `opentelemetry-instrumentation` that the SDK uses."""

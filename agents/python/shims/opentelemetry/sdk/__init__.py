@@ -1,0 +1,1 @@
+"""Names of OpenTelemetry's SDK; what the agent records with is `sonde_agent.spans`."""
