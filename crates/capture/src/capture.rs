@@ -25,7 +25,8 @@ use crate::library::{FileKey, Libraries, names};
 use crate::mapped::Mapped;
 use crate::node::Node;
 use crate::process;
-use crate::programs::{self, Programs, TlsPrograms, Warmth};
+use crate::programs::{self, Programs};
+use crate::reading::Reading;
 use crate::record::{self, ProcessKind, TlsKind};
 use crate::system;
 use crate::watch::{Watch, Watches};
@@ -34,7 +35,8 @@ use crate::watch::{Watch, Watches};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Size of the ring that carries the bytes of all watched processes: a power of two, at
-    /// least a page. It is kernel memory, and should hold several of the largest messages.
+    /// least a page. It is kernel memory, there while somebody is watched or
+    /// [to be watched](Capture::make_ready), and should hold several of the largest messages.
     pub ring_bytes: u32,
     /// Set one link for each function even where one for all of them works, as on kernels
     /// before 6.10. Slower to attach; for comparing.
@@ -44,8 +46,7 @@ pub struct Config {
 /// Reads what watched processes write and read over TLS; see the [crate's page](crate).
 #[derive(Debug)]
 pub struct Capture {
-    /// Where the kernel refused, what it said; then nothing can be watched.
-    tls: Result<TlsPrograms, String>,
+    tls: Reading,
     /// Absent where the kernel refused; then watched processes are asked in turn whether they
     /// still run, and no child of theirs is followed.
     processes: Option<Programs<record::Process>>,
@@ -62,8 +63,6 @@ pub struct Capture {
     waker: Waker,
     /// Takes links to remove, which waits for the kernel, off this thread.
     removals: mpsc::Sender<Watch>,
-    /// Begins the kernel's wait before a link is wanted; see [`Warmth`].
-    warmer: mpsc::SyncSender<()>,
     last_look: u64,
     last_roll_call: u64,
 }
@@ -182,13 +181,14 @@ impl Capture {
         })));
         let mut facts = Vec::new();
         let node = Node::start(&mut facts);
-        let tls = match TlsPrograms::load(config.ring_bytes, config.single_links) {
+        let (tls, fact) = match Reading::try_out(config.ring_bytes, config.single_links) {
             Err(error) if !node.sees_openings() => {
                 return Err(refused("the programs that read TLS calls", &error));
             }
-            loaded => loaded.map_err(|error| format!("the kernel refused: {error:#}")),
+            Err(error) => Reading::refused(format!("the kernel refused: {error:#}")),
+            Ok(tried) => tried,
         };
-        facts.push(tls.as_ref().map_or_else(|found| unreadable(found), TlsPrograms::fact));
+        facts.push(fact);
         let processes = optional(
             programs::processes().map_err(|error| format!("{error:#}")),
             ("processes", "processes that start and end are seen at once"),
@@ -202,7 +202,6 @@ impl Capture {
             "libraries that a program loads later are found within 100 ms; grant CAP_PERFMON",
             &mut facts,
         );
-        let warmer = warmer(tls.as_ref().ok().and_then(TlsPrograms::warmth))?;
         let (wake, pipe) =
             io::pipe().map_err(|source| Error::Resource { doing: "open a pipe", source })?;
         Ok(Self {
@@ -218,7 +217,6 @@ impl Capture {
             wake,
             waker: Waker { pipe: Arc::new(pipe), pending: Arc::default() },
             removals: remover()?,
-            warmer,
             last_look: 0,
             last_roll_call: 0,
         })
@@ -235,9 +233,7 @@ impl Capture {
     /// [`Error::Gone`] when the process does not run, [`Error::Privilege`] when it may not be
     /// looked into, [`Error::Kernel`] when this kernel lets nothing be watched.
     pub fn watch(&mut self, pid: u32) -> Result<Watched, Error> {
-        if let Err(reason) = &self.tls {
-            return Err(Error::Kernel { missing: reason.clone() });
-        }
+        self.tls.load()?;
         let process = process::identity(pid).ok_or(Error::Gone { pid })?;
         if self.watches.of(pid).is_some_and(|watch| watch.process != process) {
             self.end(pid, system::monotonic_nanos());
@@ -269,6 +265,19 @@ impl Capture {
         self.end(pid, system::monotonic_nanos());
     }
 
+    /// Makes ready to watch, which takes memory (see [`Config::ring_bytes`]) and a moment that the
+    /// first watch otherwise waits; or lets go of it where nobody is watched. What cannot be made
+    /// ready is said by [`watch`](Self::watch).
+    pub fn make_ready(&mut self, is_wanted: bool) {
+        if is_wanted {
+            if let Err(error) = self.tls.load() {
+                tracing::debug!(%error, "cannot make ready to watch");
+            }
+        } else if self.watches.pids().is_empty() {
+            self.tls.rest();
+        }
+    }
+
     /// Says that no more of a connection is wanted: its calls then cost a look-up and are not
     /// copied. [`Event::Closed`] still comes.
     pub fn ignore(&mut self, connection: ConnectionId) {
@@ -277,7 +286,7 @@ impl Capture {
             return;
         }
         let id = watch.id;
-        let Ok(tls) = &self.tls else { return };
+        let Some(tls) = self.tls.programs() else { return };
         if let Err(error) = tls.ignore(id, connection.object, connection.generation) {
             tracing::debug!(%error, "cannot ignore a connection; it is copied on");
         }
@@ -308,6 +317,7 @@ impl Capture {
                 return None;
             }
             let nap = match (&self.mapped, &self.processes) {
+                _ if self.watches.pids().is_empty() => u64::MAX,
                 (None, _) => LOOK_NANOS,
                 (Some(_), None) => ROLL_CALL_NANOS,
                 (Some(_), Some(_)) => u64::MAX,
@@ -321,7 +331,7 @@ impl Capture {
     /// What was not seen so far, by reason.
     #[must_use]
     pub fn lost(&self) -> Lost {
-        let tls = |reason| self.tls.as_ref().map_or(0, |tls| tls.programs.lost(reason));
+        let tls = |reason| self.tls.lost(reason);
         let node = self.node.lost();
         Lost {
             ring_full_bytes: tls(0),
@@ -358,7 +368,7 @@ impl Capture {
     /// Waits until the kernel has something, and says whether [`Waker::wake`] ended the wait.
     fn sleep(&mut self, wait: Duration) -> bool {
         let mut fds = vec![self.wake.as_raw_fd()];
-        fds.extend(self.tls.as_ref().ok().map(|tls| tls.programs.fd()));
+        fds.extend(self.tls.programs().map(|tls| tls.programs.fd()));
         fds.extend(self.processes.as_ref().map(Programs::fd));
         fds.extend(self.node.fds());
         fds.extend(self.mapped.iter().flat_map(Mapped::fds));
@@ -381,8 +391,7 @@ impl Capture {
         let processes =
             self.processes.as_ref().map(|processes| processes.read(usize::MAX)).unwrap_or_default();
         if processes.iter().any(|process| process.kind != ProcessKind::Exited) {
-            // Refused while one is under way, which serves as well.
-            self.warmer.try_send(()).ok();
+            self.tls.warm();
         }
         self.held.extend(processes);
         let more = self.read_tls();
@@ -408,7 +417,7 @@ impl Capture {
 
     /// Takes one batch of bytes; says whether there may be more.
     fn read_tls(&mut self) -> bool {
-        let Ok(tls) = &self.tls else { return false };
+        let Some(tls) = self.tls.programs() else { return false };
         let records = tls.programs.read(BATCH);
         let more = records.len() >= BATCH;
         for record in records {
@@ -557,7 +566,7 @@ impl Capture {
         }
         let path = shown_path(&file, mapping);
         let process = watch.process;
-        let Ok(tls) = &self.tls else { return };
+        let Some(tls) = self.tls.programs() else { return };
         self.events.push_back(match tls.attach(pid, watch.id, &file, &functions) {
             Ok(links) => {
                 Event::Attached { process, library: watch.attached(path, names(&functions), links) }
@@ -590,21 +599,6 @@ fn remover() -> Result<mpsc::Sender<Watch>, Error> {
     Ok(sender)
 }
 
-/// Starts the thread that keeps links quick while processes start.
-fn warmer(warmth: Option<Warmth>) -> Result<mpsc::SyncSender<()>, Error> {
-    let (sender, starts) = mpsc::sync_channel::<()>(0);
-    let Some(warmth) = warmth else { return Ok(sender) };
-    thread::Builder::new()
-        .name("warm".to_owned())
-        .spawn(move || {
-            for () in starts {
-                warmth.renew();
-            }
-        })
-        .map_err(|source| Error::Resource { doing: "start a thread", source })?;
-    Ok(sender)
-}
-
 fn optional<T>(
     result: Result<T, String>,
     (name, good): (&'static str, &str),
@@ -621,19 +615,8 @@ fn optional<T>(
     result.ok()
 }
 
-/// The fact that no calls can be read.
-fn unreadable(found: &str) -> Fact {
-    Fact {
-        name: "uprobe_multi",
-        standing: Standing::Missing,
-        found: found.to_owned(),
-        remedy: "no call can be read, and programs are still found; use a kernel with \
-                 CONFIG_UPROBE_EVENTS=y, and grant CAP_BPF and CAP_PERFMON"
-            .to_owned(),
-    }
-}
-
-fn refused(what: &str, error: &libbpf_rs::Error) -> Error {
+/// What it means that the kernel refused something.
+pub(crate) fn refused(what: &str, error: &libbpf_rs::Error) -> Error {
     let missing = format!("the kernel refused {what}: {error:#}");
     match error.kind() {
         libbpf_rs::ErrorKind::PermissionDenied => Error::Privilege { missing },

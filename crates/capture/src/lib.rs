@@ -21,6 +21,7 @@ mod node;
 mod opening;
 mod process;
 mod programs;
+mod reading;
 mod record;
 mod system;
 mod watch;

@@ -19,6 +19,7 @@ use libbpf_rs::{
 use crate::cgroup::Root;
 use crate::kernel::{Fact, Standing};
 use crate::library::Function;
+use crate::system;
 
 static TLS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tls.bpf.o"));
 static PROCESS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/process.bpf.o"));
@@ -33,6 +34,7 @@ pub(crate) struct Programs<T> {
     object: Arc<Object>,
     links: Vec<Link>,
     ring: RingBuffer<'static>,
+    lost: MapHandle,
     records: Arc<Mutex<Vec<T>>>,
 }
 
@@ -45,7 +47,7 @@ pub(crate) struct TlsPrograms {
 
 /// How links to many functions at once work here, found by trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Multi {
+pub(crate) enum Multi {
     /// One link for all functions of a library, and every thread is seen.
     Works,
     /// One link for each function.
@@ -65,16 +67,16 @@ impl<T: Send + 'static> Programs<T> {
         let object = Arc::new(open.load()?);
         let records = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&records);
-        let map = map(&object, ring)?;
+        let (ring, lost) = (map(&object, ring)?, map(&object, "lost")?);
         let mut builder = RingBufferBuilder::new();
-        builder.add(&map, move |bytes| {
+        builder.add(&ring, move |bytes| {
             if let Some(record) = read(bytes) {
                 sink.lock().unwrap_or_else(PoisonError::into_inner).push(record);
             }
             0
         })?;
         let ring = builder.build()?;
-        Ok(Self { object, links: Vec::new(), ring, records })
+        Ok(Self { object, links: Vec::new(), ring, lost, records })
     }
 
     /// Descriptor that becomes readable when there is something to [`read`](Self::read).
@@ -103,8 +105,7 @@ impl<T: Send + 'static> Programs<T> {
 
     /// The counters of the map `lost`, summed over all CPUs, by the index of `enum loss`.
     pub(crate) fn lost(&self, reason: u32) -> u64 {
-        let Ok(map) = map(&self.object, "lost") else { return 0 };
-        let values = map.lookup_percpu(&reason.to_ne_bytes(), MapFlags::ANY).ok().flatten();
+        let values = self.lost.lookup_percpu(&reason.to_ne_bytes(), MapFlags::ANY).ok().flatten();
         values
             .unwrap_or_default()
             .iter()
@@ -143,37 +144,29 @@ pub(crate) fn answers(root: &Root) -> Result<Programs<crate::record::Answer>> {
     Ok(programs)
 }
 
-impl TlsPrograms {
-    /// Loads the programs and finds out how they can be attached.
-    pub(crate) fn load(ring_bytes: u32, single_links: bool) -> Result<Self> {
-        let read = crate::record::Tls::read;
-        let programs = Programs::load(TLS, "records", read, |open| {
-            for mut map in open.maps_mut() {
-                if map.name() == "records" {
-                    map.set_max_entries(ring_bytes)?;
-                }
-            }
-            Ok(())
-        })?;
-        let multi = match try_multi(&programs.object) {
-            Ok(()) if single_links => Multi::Single("it is configured so".to_owned()),
-            Ok(()) => Multi::Works,
-            Err(reason) => Multi::Single(reason),
-        };
-        Ok(Self { programs, multi })
+impl Multi {
+    /// Finds out how links work here, with programs that are gone again afterwards.
+    pub(crate) fn find_out(single_links: bool) -> Result<Self> {
+        let page = u32::try_from(system::page_len()).unwrap_or(4096);
+        let programs = TlsPrograms::open(page)?;
+        Ok(match try_multi(&programs.object) {
+            Ok(()) if single_links => Self::Single("it is configured so".to_owned()),
+            Ok(()) => Self::Works,
+            Err(reason) => Self::Single(reason),
+        })
     }
 
     /// What was found out.
     pub(crate) fn fact(&self) -> Fact {
-        match &self.multi {
-            Multi::Works => Fact {
+        match self {
+            Self::Works => Fact {
                 name: "uprobe_multi",
                 standing: Standing::Good,
                 found: "one link serves a whole library, scoped to the process, in all its threads"
                     .to_owned(),
                 remedy: String::new(),
             },
-            Multi::Single(reason) => Fact {
+            Self::Single(reason) => Fact {
                 name: "uprobe_multi",
                 standing: Standing::Limited,
                 found: format!("each function has a link of its own: {reason}"),
@@ -182,6 +175,25 @@ impl TlsPrograms {
                         .to_owned(),
             },
         }
+    }
+}
+
+impl TlsPrograms {
+    /// Loads the programs, with a ring of this size.
+    pub(crate) fn load(ring_bytes: u32, multi: Multi) -> Result<Self> {
+        Ok(Self { programs: Self::open(ring_bytes)?, multi })
+    }
+
+    fn open(ring_bytes: u32) -> Result<Programs<crate::record::Tls>> {
+        let read = crate::record::Tls::read;
+        Programs::load(TLS, "records", read, |open| {
+            for mut map in open.maps_mut() {
+                if map.name() == "records" {
+                    map.set_max_entries(ring_bytes)?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Sets probes in a file, seen by one process only. The links remove them when dropped.
@@ -228,6 +240,11 @@ impl TlsPrograms {
             }
         }
         Ok(links)
+    }
+
+    /// How their links are set.
+    pub(crate) fn multi(&self) -> &Multi {
+        &self.multi
     }
 
     /// What [`Warmth::renew`] needs.

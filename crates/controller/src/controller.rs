@@ -197,6 +197,10 @@ impl Controller {
                 let orders = orders.clone();
                 Box::new(move |step| orders.carry_out(step))
             },
+            make_ready: {
+                let orders = orders.clone();
+                Box::new(move |is_wanted| orders.make_ready(is_wanted))
+            },
             tell_providers: {
                 let events = events.clone();
                 Box::new(move |providers| events.push_surely(Input::Providers(providers)))

@@ -113,6 +113,8 @@ pub(crate) struct Loop {
     pub(crate) given: Given,
     /// Carries out a step; `false` when it cannot be handed over now.
     pub(crate) carry_out: Box<dyn Fn(&Step) -> bool + Send>,
+    /// Says whether anybody is to be watched; `false` when it cannot be handed over now.
+    pub(crate) make_ready: Box<dyn Fn(bool) -> bool + Send>,
     /// Tells who serves models, when that changed.
     pub(crate) tell_providers: Box<dyn Fn(Providers) + Send>,
     /// Hands a process over that may serve models itself.
@@ -131,6 +133,8 @@ struct Running {
     own_wishes: Chooser,
     book: Rulebook,
     watches: BTreeMap<u32, Watch>,
+    /// Whether the kernel's side was told that somebody is to be watched.
+    is_ready: bool,
     bystanders: Bystanders,
     /// Processes that began to run a program that may be a known one, and when to look at them.
     later: VecDeque<(Instant, ProcessId)>,
@@ -180,6 +184,7 @@ impl Loop {
             own_wishes: Chooser::new(&self.own_wishes, |id| self.programs.user(id)),
             book: Rulebook::default(),
             watches: BTreeMap::new(),
+            is_ready: false,
             bystanders: Bystanders::default(),
             later: VecDeque::new(),
             look_due: None,
@@ -307,6 +312,13 @@ impl Running {
     }
 
     fn reconcile(&mut self, now: Moment) {
+        let is_wanted = self.desired.values().any(|level| *level > Level::Off);
+        let is_due = is_wanted != self.is_ready && (is_wanted || self.watches.is_empty());
+        if is_due {
+            let is_told = (self.parts.make_ready)(is_wanted);
+            self.is_ready = if is_told { is_wanted } else { self.is_ready };
+            self.has_news |= !is_told;
+        }
         for step in reconcile::plan(self.world(), now) {
             tracing::debug!(pid = step.pid, action = ?step.action, reason = step.reason, "step");
             // One that cannot be handed over is planned again by the next round.

@@ -134,6 +134,10 @@ impl Kernel for Probes {
         self.capture.unwatch(pid);
     }
 
+    fn make_ready(&mut self, is_wanted: bool) {
+        self.capture.make_ready(is_wanted);
+    }
+
     fn ignore(&mut self, connection: ConnectionId) {
         self.capture.ignore(connection);
     }

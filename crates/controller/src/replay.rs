@@ -126,6 +126,7 @@ impl Replay {
             tuning: Tuning::default(),
             given: Given::default(),
             carry_out: Box::new(|_| true),
+            make_ready: Box::new(|_| true),
             tell_providers: Box::new(|_| {}),
             may_serve: Box::new(|_| {}),
             scan_every: None,

@@ -25,16 +25,19 @@ const MAX_EVENT_BYTES: usize = 64 << 20;
 /// Steps that wait for the kernel.
 const MAX_ORDERS: usize = 1_024;
 
-/// Longest wait for the next event; a step ends it.
-const TURN: Duration = Duration::from_millis(250);
+/// Longest wait for the next event; an order ends it, and so does the stop. What only a look at
+/// the kernel's counters can tell is told that late, where nothing else happens.
+const TURN: Duration = Duration::from_secs(10);
 
-/// How often the kernel's own counters are read.
+/// How often the kernel's own counters are read while something happens.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// What the kernel is asked for.
 #[derive(Debug)]
 pub(crate) enum Order {
     Carry(Step),
+    /// Whether anybody is to be watched.
+    Ready(bool),
     Ignore(ConnectionId),
     Interest(Vec<IpAddr>),
 }
@@ -75,6 +78,8 @@ pub(crate) trait Kernel {
     fn watch(&mut self, pid: u32) -> Result<Watched, String>;
     /// Takes all probes off a process.
     fn unwatch(&mut self, pid: u32);
+    /// Makes ready to watch, or lets go of what that takes.
+    fn make_ready(&mut self, is_wanted: bool);
     /// Asks for nothing more of a connection.
     fn ignore(&mut self, connection: ConnectionId);
     /// Asks to be told of connections to these addresses.
@@ -125,6 +130,13 @@ impl Orders {
     /// Hands a step over; `false` when too many wait.
     pub(crate) fn carry_out(&self, step: &Step) -> bool {
         let is_taken = self.orders.try_send(Order::Carry(step.clone())).is_ok();
+        self.wake();
+        is_taken
+    }
+
+    /// Says whether anybody is to be watched; `false` when too many orders wait.
+    pub(crate) fn make_ready(&self, is_wanted: bool) -> bool {
+        let is_taken = self.orders.try_send(Order::Ready(is_wanted)).is_ok();
         self.wake();
         is_taken
     }
@@ -221,20 +233,24 @@ impl Watcher {
     pub(crate) fn run(self, kernel: &mut dyn Kernel) {
         drop(self.orders.wake.set(kernel.wake()));
         let mut count_due = Instant::now();
+        let mut is_counted = false;
         while !self.stop.load(Ordering::Relaxed) {
             if !self.take_orders(kernel) {
                 return;
             }
-            let mut wait = TURN;
+            let until_count = count_due.saturating_duration_since(Instant::now());
+            let mut wait = if is_counted { TURN } else { until_count };
             // A burst is taken as a whole, but steps get their turn.
             for _ in 0..1_024 {
                 let Some(event) = kernel.next(wait) else { break };
                 self.pass_on(event);
+                is_counted = false;
                 wait = Duration::ZERO;
             }
             if Instant::now() >= count_due {
                 self.losses.set(kernel.lost());
                 count_due = Instant::now() + COUNT_EVERY;
+                is_counted = true;
             }
         }
     }
@@ -243,6 +259,7 @@ impl Watcher {
         loop {
             match self.orders.orders.try_recv() {
                 Ok(Order::Carry(step)) => self.carry_out(kernel, &step),
+                Ok(Order::Ready(is_wanted)) => kernel.make_ready(is_wanted),
                 Ok(Order::Ignore(connection)) => kernel.ignore(connection),
                 Ok(Order::Interest(addresses)) => kernel.interest(&addresses),
                 Err(TryRecvError::Empty) => return true,

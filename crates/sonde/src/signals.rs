@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How often a condition is looked at beside the signals.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Signals that are caught since this was made; none in between is lost.
 pub(crate) struct Signals {
@@ -30,8 +30,9 @@ impl Signals {
     }
 
     /// Returns at the first signal; a second one ends the process at once.
-    pub(crate) fn wait(self) {
-        self.wait_unless(|| false);
+    pub(crate) fn wait(mut self) {
+        self.runtime.block_on(next(&mut self.interrupt, &mut self.terminate));
+        self.die_at_the_next();
     }
 
     /// The same, but also returns when `is_over` becomes true.
@@ -48,6 +49,10 @@ impl Signals {
                 return;
             }
         }
+        self.die_at_the_next();
+    }
+
+    fn die_at_the_next(mut self) {
         // Without this thread a second signal is ignored, which only makes the end slower.
         drop(std::thread::Builder::new().name("second-signal".to_owned()).spawn(move || {
             self.runtime.block_on(next(&mut self.interrupt, &mut self.terminate));

@@ -36,7 +36,8 @@ fn until(capture: &mut Capture, what: &str, wanted: impl Fn(&Event) -> bool) {
 #[test]
 fn without_the_programs_for_calls_the_names_of_servers_are_seen() {
     let Some(mut capture) = start() else { return };
-    capture.tls = Err("the kernel refused: a test".to_owned());
+    let (refused, fact) = Reading::refused("the kernel refused: a test".to_owned());
+    capture.tls = refused;
     let own = std::process::id();
     let error = capture.watch(own).unwrap_err();
     assert!(matches!(&error, Error::Kernel { missing } if missing.contains("a test")), "{error}");
@@ -49,7 +50,7 @@ fn without_the_programs_for_calls_the_names_of_servers_are_seen() {
             if process.pid == own && name == "alone.sonde.test")
     });
     assert_eq!(capture.lost().ring_full_bytes, 0);
-    assert_eq!(unreadable("x").standing, Standing::Missing);
+    assert_eq!(fact.standing, Standing::Missing);
 }
 
 #[test]
@@ -66,4 +67,23 @@ fn where_the_ends_of_processes_are_not_told_they_are_found() {
         |event| matches!(event, Event::Exited { process: ended, .. } if *ended == process),
     );
     assert!(capture.watched().is_empty());
+}
+
+#[test]
+fn where_nobody_is_to_be_watched_nothing_is_held_ready_for_it() {
+    let Some(mut capture) = start() else { return };
+    assert!(capture.tls.programs().is_none(), "tried at the start, and let go");
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    capture.watch(child.id()).unwrap();
+    assert!(capture.tls.programs().is_some());
+    capture.make_ready(false);
+    assert!(capture.tls.programs().is_some(), "somebody is watched");
+    capture.unwatch(child.id());
+    assert!(capture.tls.programs().is_some(), "another may be watched in a moment");
+    capture.make_ready(false);
+    assert!(capture.tls.programs().is_none());
+    capture.make_ready(true);
+    assert!(capture.tls.programs().is_some(), "before anybody is watched");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -44,6 +44,8 @@ impl Kernel for Script {
         self.asked.send((Action::Unwatch, pid)).unwrap_or_default();
     }
 
+    fn make_ready(&mut self, _: bool) {}
+
     fn ignore(&mut self, _: ConnectionId) {}
 
     fn interest(&mut self, _: &[IpAddr]) {}
