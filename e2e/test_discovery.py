@@ -86,6 +86,33 @@ def test_a_program_that_is_discovered_and_one_that_is_not_are_explained(sonde, c
     assert done.returncode == 64 and "nobody" in done.stderr
 
 
+def test_models_and_providers_are_listed_with_their_times_and_outlive_a_restart(up, client):
+    sonde, program = up(), client(KINDS[0])
+    program.call(stream=False)
+    row = sonde.service(program.pid)
+    key = row["sonde.workload.key"]
+    assert [one["what"] for one in row["sonde.asked"]] == ["provider"], "no call was read yet"
+    sonde.wish(key, "network")
+    program.call(stream=False)
+
+    def row_with_model() -> dict:
+        rows = [row for row in sonde.services() if row["sonde.workload.key"] == key]
+        return next((row for row in rows if row.get("sonde.models")), None)
+
+    row = until("the model is known", row_with_model)
+    assert row["sonde.models"] == [program.kind.model]
+    asked = {one["name"]: one for one in row["sonde.asked"]}
+    assert set(asked) == {"openai", program.kind.model}
+    for one in asked.values():
+        assert row["sonde.first_seen"] <= one["first_seen"] <= one["last_seen"]
+    assert program.kind.model in sonde.cli("services").stdout
+    assert sonde.stop() == 0
+    sonde.start()
+    row = until("the model is known again", row_with_model)
+    again = {one["name"]: one["first_seen"] for one in row["sonde.asked"]}
+    assert again == {name: one["first_seen"] for name, one in asked.items()}
+
+
 def test_a_proxy_is_not_named_and_the_program_behind_it_is(sonde, stand_in, script):
     proxy, port = script("proxy.py", PROXY, stand_in.address, str(stand_in.port))
     command = [CURL, "--silent", "--proxy", f"http://127.0.0.1:{port}", "--cacert", stand_in.ca]

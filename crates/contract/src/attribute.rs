@@ -144,6 +144,11 @@ pub const RESPONSE_BODY_SIZE: &str = "http.response.body.size";
 // Rows of services.
 /// Providers seen (array of strings).
 pub const PROVIDERS: &str = "sonde.providers";
+/// Models that were asked for (array of strings).
+pub const MODELS: &str = "sonde.models";
+/// Providers and models, and from when to when each was seen (array of objects, see
+/// [`crate::workload::Asked`]).
+pub const ASKED: &str = "sonde.asked";
 /// How the workload was recognised (array of objects, see [`crate::workload::Evidence`]).
 pub const EVIDENCE: &str = "sonde.evidence";
 /// Capture level that is wanted.

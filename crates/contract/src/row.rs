@@ -17,7 +17,7 @@ pub use call::{Call, Calls};
 pub use explanation::{About, Explained, Explanation, Finding, Ruling, Rulings, Step};
 pub use fleet::{Configurations, Configured, Happened, History, LayerRow, StepRow, Steps};
 pub use overview::{Bucket, ByModel, Distribution, Group, Overview, Series, ServiceModel, Stats};
-pub use service::{Evidence, Instance, Service, Services};
+pub use service::{Asked, Evidence, Instance, Service, Services};
 pub use status::{Node, Status, Storage};
 pub use value::{Money, NotATime, NotMoney, Time};
 

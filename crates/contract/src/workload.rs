@@ -40,6 +40,9 @@ pub struct Observed {
     pub instances: Vec<Instance>,
     /// Why we think that it talks to a model.
     pub evidence: Vec<Evidence>,
+    /// Whom and for what it was seen to ask, providers first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<Asked>,
     /// Capture level in effect.
     #[serde(deserialize_with = "crate::capture::level_of_any_version")]
     pub level: Level,
@@ -132,6 +135,30 @@ pub struct Evidence {
     pub seen: String,
     /// Last time, nanoseconds since 1970.
     pub last_seen_unix_nanos: u64,
+}
+
+/// A provider or a model that a workload was seen to ask, and from when to when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Which of the two.
+    pub what: What,
+    /// Its name.
+    pub name: String,
+    /// First time, nanoseconds since 1970.
+    pub first_seen_unix_nanos: u64,
+    /// Last time, nanoseconds since 1970.
+    pub last_seen_unix_nanos: u64,
+}
+
+/// What can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    /// A provider, by its well-known name.
+    Provider,
+    /// A model, as calls that were read name it.
+    Model,
 }
 
 /// Ways to recognise a program that talks to a model, strongest first.

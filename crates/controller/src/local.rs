@@ -15,10 +15,10 @@ use crate::steps::Steps;
 use crate::watcher::{EventQueue, Input};
 use anyhow::Context as _;
 use contract::capture::Level;
-use contract::row::{Explanation, Node, Rulings, Service, Services, Status, Time};
+use contract::row::{Asked, Explanation, Node, Rulings, Service, Services, Status, Time};
 use contract::rules::Rules;
-use contract::workload::{Key, Observed};
-use std::collections::{BTreeMap, BTreeSet};
+use contract::workload::{Key, Observed, What};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
@@ -264,8 +264,6 @@ fn services(poll: &Poll) -> Services {
 fn service(observed: &Observed, desired: &BTreeMap<Key, Level>, poll: &Poll) -> Service {
     let first = observed.instances.first();
     let runtime = first.and_then(|instance| instance.runtime.clone());
-    let providers: BTreeSet<&String> =
-        observed.evidence.iter().map(|evidence| &evidence.provider).collect();
     Service {
         name: observed.name.clone(),
         key: observed.key.0.clone(),
@@ -276,7 +274,9 @@ fn service(observed: &Observed, desired: &BTreeMap<Key, Level>, poll: &Poll) -> 
         runtime_name: runtime.as_ref().map(|runtime| runtime.name.clone()),
         runtime_version: runtime.and_then(|runtime| runtime.version),
         instances: observed.instances.iter().cloned().map(Into::into).collect(),
-        providers: providers.into_iter().cloned().collect(),
+        providers: Asked::names(&observed.asked, What::Provider),
+        models: Asked::names(&observed.asked, What::Model),
+        asked: observed.asked.iter().cloned().map(Into::into).collect(),
         evidence: observed.evidence.iter().cloned().map(Into::into).collect(),
         tls: observed.instances.iter().find_map(|instance| instance.tls.clone()),
         desired: desired.get(&observed.key).copied().unwrap_or_default(),

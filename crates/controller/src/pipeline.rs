@@ -446,7 +446,7 @@ impl Loop {
             program: Arc::clone(&program),
             presence: Presence::Running,
             provider: call.provider.clone(),
-            model: call.response_model.clone().or_else(|| call.request_model.clone()),
+            model: call.request_model.clone().or_else(|| call.response_model.clone()),
             by: By::Call,
             seen,
             at_unix_nanos: now.wall(call.ended),

@@ -4,7 +4,7 @@ mod kept;
 
 use crate::limits::Loss;
 use crate::rules::Subject;
-use contract::workload::{By, Evidence, Key, Platform};
+use contract::workload::{Asked, By, Evidence, Key, Platform, What};
 pub(crate) use kept::{Kept, Override, Store, Wishes};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -357,6 +357,20 @@ impl Workload {
             instances: BTreeMap::new(),
             ended: VecDeque::new(),
         }
+    }
+
+    /// Whom and for what it was seen to ask.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        let all = |what, spans: &BTreeMap<String, Span>| {
+            let asked = spans.iter().map(|(name, span)| Asked {
+                what,
+                name: name.clone(),
+                first_seen_unix_nanos: span.first_unix_nanos,
+                last_seen_unix_nanos: span.last_unix_nanos,
+            });
+            asked.collect::<Vec<_>>()
+        };
+        [all(What::Provider, &self.providers), all(What::Model, &self.models)].concat()
     }
 
     /// Takes over what its newest process says about it.

@@ -249,6 +249,7 @@ fn workload(service: Service, instance: &str) -> Option<Observed> {
         name: service.service_name,
         platform,
         instances: if is_stopped { Vec::new() } else { vec![process] },
+        asked: Vec::new(),
         evidence: evidence.collect(),
         level: if is_on { Level::Network } else { Level::Off },
         state,

@@ -13,7 +13,10 @@ use crate::sqlite::Embedded;
 use crate::sqlite::backup::{self, Copied};
 use crate::sqlite::control::{Control, Found};
 use contract::capture::{Level, State};
-use contract::row::{Call, Calls, Instance, Node, Overview, Series, Service, Services, Time};
+use contract::row::{
+    Asked, Call, Calls, Instance, Node, Overview, Series, Service, Services, Time,
+};
+use contract::workload::What;
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -460,9 +463,13 @@ fn service(found: Found, counts: &HashMap<String, u64>, now: Time) -> Service {
     let instances: Vec<Instance> =
         if present { observed.instances.into_iter().map(Into::into).collect() } else { Vec::new() };
     let first = instances.first();
+    let asked = |what| Asked::names(&observed.asked, what);
+    // A controller of an earlier version says no more than the evidence.
     let mut providers: Vec<String> = observed.evidence.iter().map(|e| e.provider.clone()).collect();
+    providers.extend(asked(What::Provider));
     providers.sort_unstable();
     providers.dedup();
+    let models = asked(What::Model);
     let count = counts.get(&observed.key.0).copied().unwrap_or(0);
     Service {
         calls_per_minute: per_minute(count, observed.first_seen_unix_nanos, now),
@@ -477,6 +484,8 @@ fn service(found: Found, counts: &HashMap<String, u64>, now: Time) -> Service {
         key: observed.key.0,
         platform: observed.platform,
         providers,
+        models,
+        asked: observed.asked.into_iter().map(Into::into).collect(),
         evidence: observed.evidence.into_iter().map(Into::into).collect(),
         desired,
         observed: if present { observed.level } else { Level::Off },

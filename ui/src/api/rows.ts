@@ -118,6 +118,8 @@ export interface Service {
   "process.runtime.version"?: string;
   "sonde.instances"?: Instance[];
   "sonde.providers"?: string[];
+  /** Models that calls which were read asked for. */
+  "sonde.models"?: string[];
   "sonde.evidence"?: Evidence[];
   "sonde.tls"?: string;
   "sonde.capture.desired": Level;

@@ -69,6 +69,7 @@ export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
           { name: "runtime", value: runtime(row) },
           { name: "TLS library", value: row["sonde.tls"], how: "where its traffic is read" },
           { name: "providers", value: (row["sonde.providers"] ?? []).join(", ") },
+          { name: "models", value: (row["sonde.models"] ?? []).join(", ") },
           {
             name: "capture",
             value: `${row["sonde.capture.observed"]} in effect, ${row["sonde.capture.desired"]} wanted`,

@@ -2,7 +2,7 @@
 
 use super::value::Time;
 use crate::capture::{Level, State};
-use crate::workload::{self, By, Confidence, Coverage, Platform};
+use crate::workload::{self, By, Confidence, Coverage, Platform, What};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -40,6 +40,12 @@ pub struct Service {
     /// Providers seen.
     #[serde(rename = "sonde.providers", default)]
     pub providers: Vec<String>,
+    /// Models that calls which were read asked for.
+    #[serde(rename = "sonde.models", default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
+    /// From when to when it was seen to ask each provider and model.
+    #[serde(rename = "sonde.asked", default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<Asked>,
     /// How it was recognised.
     #[serde(rename = "sonde.evidence", default)]
     pub evidence: Vec<Evidence>,
@@ -121,6 +127,20 @@ pub struct Instance {
     pub more: BTreeMap<String, serde_json::Value>,
 }
 
+/// A provider or a model that a service was seen to ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Asked {
+    /// Which of the two.
+    pub what: What,
+    /// Its name.
+    pub name: String,
+    /// First time.
+    pub first_seen: Time,
+    /// Last time.
+    pub last_seen: Time,
+}
+
 /// One reason to think that a workload talks to a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -155,6 +175,28 @@ impl From<workload::Instance> for Instance {
             parent_pid: instance.parent,
             working_directory: instance.directory,
             more: more.collect(),
+        }
+    }
+}
+
+impl Asked {
+    /// The names of one kind, in order.
+    pub fn names(asked: &[workload::Asked], what: What) -> Vec<String> {
+        let of_kind = asked.iter().filter(|asked| asked.what == what);
+        let mut names: Vec<String> = of_kind.map(|asked| asked.name.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+impl From<workload::Asked> for Asked {
+    fn from(asked: workload::Asked) -> Self {
+        Self {
+            what: asked.what,
+            name: asked.name,
+            first_seen: Time(asked.first_seen_unix_nanos),
+            last_seen: Time(asked.last_seen_unix_nanos),
         }
     }
 }

@@ -77,6 +77,7 @@ impl Running {
                 platform: workload.platform,
                 instances: instances.collect(),
                 evidence: workload.evidence.clone(),
+                asked: workload.asked(),
                 level: standing.level,
                 state: standing.state,
                 reason: standing.reason,
@@ -103,6 +104,9 @@ fn is_same_but_for_times(left: &[Observed], right: &[Observed]) -> bool {
         observed.last_seen_unix_nanos = 0;
         for evidence in &mut observed.evidence {
             evidence.last_seen_unix_nanos = 0;
+        }
+        for asked in &mut observed.asked {
+            asked.last_seen_unix_nanos = 0;
         }
         observed
     };

@@ -75,6 +75,7 @@ mod tests {
             name: String::new(),
             platform: Platform::Process,
             instances: Vec::new(),
+            asked: Vec::new(),
             evidence: Vec::new(),
             level: Level::Off,
             state: State::Discovered,

@@ -145,6 +145,8 @@ pub(crate) fn clean_workload(workload: &mut Observed) {
         clean_text(&mut evidence.provider);
         clean_text(&mut evidence.seen);
     }
+    workload.asked.truncate(MAX_LIST);
+    workload.asked.iter_mut().for_each(|asked| clean_text(&mut asked.name));
     clean_attributes(&mut workload.attributes);
 }
 

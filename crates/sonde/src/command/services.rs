@@ -19,6 +19,7 @@ const COLUMNS: &[Column] = &[
     Column { head: "RUNTIME", right: false, cell: runtime },
     Column { head: "PID", right: true, cell: |row| text(row, attribute::PROCESS_PID) },
     Column { head: "CALLS TO", right: false, cell: |row| text(row, attribute::PROVIDERS) },
+    Column { head: "MODELS", right: false, cell: models },
     Column { head: "SEEN BY", right: false, cell: seen_by },
     Column { head: "INSTANCES", right: true, cell: instances },
     Column { head: "CAPTURE", right: false, cell: |row| text(row, attribute::CAPTURE_OBSERVED) },
@@ -38,6 +39,17 @@ const RULINGS: &[Column] = &[
 fn verdict(row: &Value) -> String {
     let counts = row.get("counts").and_then(Value::as_bool).unwrap_or_default();
     if counts { "counts" } else { "left out" }.to_owned()
+}
+
+/// The first few; a gateway asks for a hundred.
+fn models(row: &Value) -> String {
+    const SHOWN: usize = 3;
+    let names = row.get(attribute::MODELS).and_then(Value::as_array);
+    let names: Vec<_> = names.into_iter().flatten().filter_map(Value::as_str).collect();
+    match names.get(..SHOWN).filter(|_| names.len() > SHOWN) {
+        Some(first) => format!("{} and {} more", first.join(", "), names.len() - SHOWN),
+        None => names.join(", "),
+    }
 }
 
 /// The strongest evidence, which is the first, and how sure it is.

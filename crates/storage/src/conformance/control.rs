@@ -5,7 +5,7 @@ use crate::{Asked, Bearer, Denied, Error, NewToken, NewWish, Store, TokenKind, W
 use contract::capture::{Level, State};
 use contract::poll::{Instance, PROTOCOL, Report, Wish};
 use contract::row::Time;
-use contract::workload::{Key, Observed, Platform};
+use contract::workload::{Key, Observed, Platform, What};
 
 const NOW: Time = Time(NOON);
 
@@ -36,6 +36,7 @@ fn observed(key: &str) -> Observed {
         name: key.into(),
         platform: Platform::Process,
         instances: Vec::new(),
+        asked: Vec::new(),
         evidence: Vec::new(),
         level: Level::Off,
         state: State::Discovered,
@@ -116,6 +117,31 @@ fn a_node_that_newly_has_a_wanted_workload_is_told() {
     let wish = wish_of(&store, "n2").unwrap();
     assert!(wish.generation > seen, "else a poll with {seen} would wait");
     assert_eq!(wish.desired.len(), 2);
+}
+
+#[test]
+fn what_a_service_asks_for_is_in_its_row() {
+    let (_directory, store) = store();
+    let asked = |what, name: &str, at| contract::workload::Asked {
+        what,
+        name: name.to_owned(),
+        first_seen_unix_nanos: at,
+        last_seen_unix_nanos: at + SECOND,
+    };
+    let mut report = report("n1", &["a"]);
+    for workload in report.workloads.iter_mut().flatten() {
+        workload.asked = vec![
+            asked(What::Provider, "openai", NOON),
+            asked(What::Model, "o3", NOON + 2 * SECOND),
+            asked(What::Model, "gpt-4o", NOON),
+        ];
+    }
+    store.report(&report, NOW).unwrap();
+    let row = store.services(NOW).unwrap().services.remove(0);
+    assert_eq!(row.providers, ["openai"]);
+    assert_eq!(row.models, ["gpt-4o", "o3"]);
+    let o3 = (row.asked[1].first_seen, row.asked[1].last_seen);
+    assert_eq!(o3, (Time(NOON + 2 * SECOND), Time(NOON + 3 * SECOND)));
 }
 
 #[test]
