@@ -94,18 +94,23 @@ class Proxy:
     def _messages(self, near: socket.socket) -> None:
         with contextlib.suppress(OSError, EOFError):
             while request := message(near):
-                if self.how == "duplicate":
-                    # The first answer is lost on the way, the second arrives.
-                    self._ask(request)
-                    self.sent_twice += 1
-                else:
+                if self.how == "reorder":
                     # Two threads of the controller ask: the later may arrive first, both ways.
                     time.sleep(self.chance.uniform(0, 1))
                 answer = self._ask(request)
                 if self.how == "reorder":
                     time.sleep(self.chance.uniform(0, 1))
                 near.sendall(answer)
+                if self.how == "duplicate":
+                    threading.Thread(target=self._again, args=(request,), daemon=True).start()
         self._end(near)
+
+    def _again(self, request: bytes) -> None:
+        # What is answered now, nobody hears.
+        with contextlib.suppress(OSError, EOFError):
+            time.sleep(self.chance.uniform(0, 0.5))
+            self._ask(request)
+            self.sent_twice += 1
 
     def _ask(self, request: bytes) -> bytes:
         with socket.create_connection(("127.0.0.1", self.target), timeout=40) as far:
@@ -143,6 +148,7 @@ class Apart:
         self.proxy = Proxy(self.port)
         self.running: dict[str, subprocess.Popen] = {}
         self.flags: list[str] = []
+        self.dashboard_flags: list[str] = []
         # What either is told beside this environment.
         self.environment: dict[str, dict[str, str]] = {}
 
@@ -153,7 +159,7 @@ class Apart:
             "controller": ["--dashboard", f"http://127.0.0.1:{self.proxy.port}", *self.flags],
         }[name]
         if name == "dashboard":
-            flags += ["--otlp-http", "off"]
+            flags += ["--otlp-http", "off", *self.dashboard_flags]
         log = open(self.directory / f"{name}.log", "ab")
         command = [SONDE, name, "--data-dir", self.data[name], *flags]
         environment = os.environ | self.environment.get(name, {})

@@ -59,8 +59,9 @@ def ask_socket(place: pathlib.Path, method: str, path: str, body: dict | None = 
     connection.sock.settimeout(20)
     try:
         connection.sock.connect(str(place))
-        headers = {"content-type": "application/json"}
-        connection.request(method, f"/api/v1/{path}", json.dumps(body or {}), headers)
+        given = {} if body is None else {"content-type": "application/json"}
+        text = None if body is None else json.dumps(body)
+        connection.request(method, f"/api/v1/{path}", text, given)
         answer = connection.getresponse()
         said = json.loads(answer.read())
     finally:
