@@ -9,6 +9,7 @@
 //! them.
 #![forbid(unsafe_code)]
 
+pub mod bundle;
 mod difference;
 pub mod environment;
 mod hands;
