@@ -101,6 +101,7 @@ impl Programs {
             executable: caller.program.as_ref().and_then(|program| program.executable.to_str()),
             arguments: caller.program.as_ref().map(|program| program.arguments.as_bytes()),
             cgroup: caller.program.as_ref().map(|program| program.cgroup.as_str()),
+            directory: None,
         };
         self.node(|node| Arc::new(node.remains(&remains)))
     }

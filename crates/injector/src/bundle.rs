@@ -119,6 +119,31 @@ impl Bundle {
         Ok(target)
     }
 
+    /// Lays it down beside `link`, and makes that name lead to it; gives its directory.
+    ///
+    /// A program that was started with another bundle goes on with that one, which stays.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be written, or the name is taken by something else.
+    pub fn install(&self, link: &Path) -> io::Result<PathBuf> {
+        let parent = link.parent().ok_or_else(|| wrong("the place for it has no parent"))?;
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+        let directory = self.lay_down(parent)?;
+        let name = self.directory_name();
+        if fs::read_link(link).is_ok_and(|to| to == Path::new(&name)) {
+            return Ok(directory);
+        }
+        if fs::symlink_metadata(link).is_ok_and(|there| !there.is_symlink()) {
+            let text = format!("{} is in the way; remove it", link.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+        }
+        let new = parent.join(format!(".link-{}", std::process::id()));
+        std::os::unix::fs::symlink(&name, &new)?;
+        fs::rename(&new, link)?;
+        Ok(directory)
+    }
+
     fn write(&self, directory: &Path) -> io::Result<()> {
         for (path, content) in &self.files {
             let file = directory.join(path);

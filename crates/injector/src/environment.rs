@@ -35,7 +35,7 @@ pub struct Injection {
     pub endpoint: String,
     /// Headers of the requests there; values are secret.
     pub headers: Vec<(String, String)>,
-    /// Key of the workload.
+    /// Key of the workload; empty where it is not known.
     pub workload_key: String,
     /// Name of the service, where the program says none.
     pub service_name: Option<String>,
@@ -85,7 +85,7 @@ pub fn environment(effective: &BTreeMap<String, String>, injection: &Injection) 
     wanted.push((RESOURCE_ATTRIBUTES, merged(attributes, injection), false));
     wanted
         .into_iter()
-        .filter(|(name, after, _)| told(name) != Some(after))
+        .filter(|(name, after, _)| told(name).unwrap_or_default() != after)
         .map(|(name, after, secret)| Change {
             name,
             before: told(name).map(str::to_owned),
@@ -120,7 +120,9 @@ fn merged(existing: &str, injection: &Injection) -> String {
             all.push(format!("{name}={}", encoded(value)));
         }
     }
-    all.push(format!("{key}{}", encoded(&injection.workload_key)));
+    if !injection.workload_key.is_empty() {
+        all.push(format!("{key}{}", encoded(&injection.workload_key)));
+    }
     all.join(",")
 }
 

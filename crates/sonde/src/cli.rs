@@ -3,6 +3,9 @@
 //! Each flag is also an environment variable (`SONDE_…`) and a key of the configuration file, by
 //! the same name: `--data-dir`, `SONDE_DATA_DIR`, `data_dir`. `config.rs` does the layering.
 
+mod agents;
+
+pub(crate) use agents::{Agents, AgentsAction, Launch};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use contract::capture::Level;
 use contract::rules::{Provider, Rule, Rules};
@@ -42,6 +45,10 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Play a recording through the real pipeline into a running dashboard
     Replay(Replay),
+    /// Run a Python program with an SDK in it that shows its agents and tools; nothing of it changes
+    Run(Launch),
+    /// Say which SDK this program brings, lay it down, and check it
+    Agents(Agents),
     /// Print a new one-time link to the page
     Login(Login),
     /// Make, list and revoke the tokens of controllers, senders and scripts

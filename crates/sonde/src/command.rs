@@ -1,8 +1,10 @@
 //! The commands, one file each; this one hands over.
 
+mod agents;
 mod calls;
 mod controller_status;
 mod doctor;
+mod launch;
 mod login;
 mod replay;
 mod run;
@@ -28,6 +30,8 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Calls(options) => calls::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Replay(options) => replay::run(&options),
+        Command::Run(options) => launch::run(&options),
+        Command::Agents(options) => agents::run(&options),
         Command::Login(options) => login::run(&options),
         Command::Storage(options) => storage::run(&options),
         Command::Tokens(options) => tokens::run(&options),

@@ -66,6 +66,8 @@ pub struct Remains<'a> {
     pub arguments: Option<&'a [u8]>,
     /// Path of its cgroup, where that was seen.
     pub cgroup: Option<&'a str>,
+    /// Its working directory, where that was seen.
+    pub directory: Option<&'a str>,
 }
 
 impl Program {
@@ -146,6 +148,7 @@ impl Process {
             cgroup: cgroup::read(
                 &remains.cgroup.map(str::to_owned).into_iter().collect::<Vec<_>>(),
             ),
+            directory: clean(remains.directory.unwrap_or_default(), MAX_PATH),
             ..Self::default()
         }
     }

@@ -17,7 +17,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dashboard", &["contract", "storage"]),
     (
         "sonde",
-        &["controller", "dashboard", "contract", "capture", "storage", "wire", "genai", "injector"],
+        &[
+            "controller",
+            "dashboard",
+            "contract",
+            "capture",
+            "storage",
+            "wire",
+            "genai",
+            "injector",
+            "workloads",
+        ],
     ),
     ("xtask", &[]),
 ];

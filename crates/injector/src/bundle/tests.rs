@@ -49,6 +49,23 @@ fn it_is_laid_down_once_and_put_right_when_it_was_changed() {
 }
 
 #[test]
+fn a_name_leads_to_the_newest_and_the_older_one_stays() {
+    let parent = tempfile::tempdir().unwrap();
+    let link = parent.path().join("agents/python");
+    let older = small();
+    let mut newer = small();
+    newer.identity = "f".repeat(64);
+    let first = older.install(&link).unwrap();
+    assert_eq!(fs::canonicalize(&link).unwrap(), fs::canonicalize(&first).unwrap());
+    let second = newer.install(&link).unwrap();
+    assert_eq!(fs::canonicalize(&link).unwrap(), fs::canonicalize(&second).unwrap());
+    assert!(first.join("bootstrap/sitecustomize.py").exists());
+    fs::remove_file(&link).unwrap();
+    fs::create_dir(&link).unwrap();
+    assert!(older.install(&link).is_err(), "a directory of somebody else's");
+}
+
+#[test]
 fn another_bundle_is_told_apart() {
     let parent = tempfile::tempdir().unwrap();
     let directory = small().lay_down(parent.path()).unwrap();
