@@ -71,6 +71,7 @@ pub(crate) type App = Arc<Shared>;
 pub(crate) struct Received {
     pub(crate) call: AtomicU64,
     pub(crate) duplicate: AtomicU64,
+    pub(crate) run: AtomicU64,
     pub(crate) not_a_call: AtomicU64,
     pub(crate) rejected: AtomicU64,
     pub(crate) metric: AtomicU64,
@@ -144,6 +145,7 @@ impl Received {
         [
             ("call", &self.call),
             ("duplicate", &self.duplicate),
+            ("run", &self.run),
             ("not_a_call", &self.not_a_call),
             ("rejected", &self.rejected),
             ("metric", &self.metric),

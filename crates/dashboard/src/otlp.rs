@@ -1,7 +1,7 @@
 //! OTLP in: over HTTP (`/v1/traces`, `/v1/metrics`, `/v1/logs`, protobuf and JSON) and over gRPC.
 //!
-//! Spans that are model calls are kept; an answer of success means that they are on disk. Spans
-//! that are no calls, metrics and logs are read, counted and passed on where forwarding is on, and
+//! Spans that are model calls are kept, and those of agents and tools around them; an answer of
+//! success means that they are on disk. Other spans, metrics and logs are read, counted and passed on where forwarding is on, and
 //! otherwise let go; the answer says so.
 //!
 //! `intake.rs` is the way in of both transports. What is read is hostile until proven otherwise:

@@ -13,6 +13,7 @@ mod keep;
 mod link;
 mod parts;
 mod row;
+mod runs;
 mod schema;
 mod summing;
 mod sums;
@@ -27,8 +28,9 @@ use crate::query::{CallsQuery, Cursor};
 use crate::retention::{Disk, Limits, ReadDisk, Retained, Standing};
 use crate::secret::Pepper;
 use crate::sqlite::control::Control;
+use crate::store::Telemetry;
 use crate::units::{DAY_NANOS, day_name, read_id, trace_id};
-use contract::row::{Call, Calls, Time};
+use contract::row::{Call, Calls, Run, Time};
 use keep::Gone;
 use link::{Ask, Link, is_over_time};
 use row::{COLUMNS, CallRow, moment};
@@ -210,8 +212,8 @@ impl Remote {
 }
 
 impl Engine for Remote {
-    fn submit(&self, calls: Vec<Call>, done: Done) -> Result<(), Error> {
-        self.writer.submit(calls, done)
+    fn submit(&self, telemetry: Telemetry, done: Done) -> Result<(), Error> {
+        self.writer.submit(telemetry, done)
     }
 
     fn list(&self, query: &CallsQuery) -> Result<Calls, Error> {
@@ -255,6 +257,10 @@ impl Engine for Remote {
         }
         calls.reverse();
         Ok(calls)
+    }
+
+    fn runs(&self, trace_id: &str) -> Result<Vec<Run>, Error> {
+        runs::find(&self.shared, trace_id)
     }
 
     fn sums(&self, query: &SumsQuery<'_>) -> Result<Sums, Error> {

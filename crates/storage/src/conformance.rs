@@ -9,7 +9,9 @@ pub(crate) mod control;
 mod durability;
 mod fleet;
 mod overview;
+mod power;
 mod retention;
+mod runs;
 
 use crate::{CallsIn, ClickHouse, Place, Store};
 use contract::row::{Call, Money, Time};

@@ -5,9 +5,9 @@ use crate::error::Error;
 use crate::filter::Filter;
 use crate::query::{Budget, By, CallsQuery};
 use crate::retention::{Limits, ReadDisk, Retained};
-use crate::store::Kept;
+use crate::store::{Kept, Telemetry};
 use crate::tally::Tally;
-use contract::row::{Call, Calls, Time};
+use contract::row::{Call, Calls, Run, Time};
 use std::fmt;
 
 /// Hears, once, what became of a submission.
@@ -31,6 +31,8 @@ pub(crate) const MAX_TRACE: usize = 10_000;
 ///   else is counted in [`Kept::refused`]). Sent again, it is counted in [`Kept::duplicates`] and
 ///   changes nothing, also when its start is then up to a day away, and also within one
 ///   submission. Calls of a day that is no longer kept are counted in [`Kept::too_old`].
+/// - **What stands around calls** (agents, tools) is on disk too when `done` hears [`Kept`]. It is
+///   known by trace and span id, kept once, goes with its day, and counts in nothing.
 /// - **Backpressure, not loss.** When too much waits, `submit` is refused with [`Error::Busy`];
 ///   when the disk is full, with [`Error::Full`]. Then nothing is kept and `done` is never called.
 /// - **A filter means what [`Filter::matches`] says**, whatever the engine compiles it to. Values
@@ -40,13 +42,13 @@ pub(crate) const MAX_TRACE: usize = 10_000;
 /// - **Percentiles come from merged sketches** ([`crate::sketch`]), never from percentiles.
 /// - **Partial is said.** When the budget is over, what was found so far is answered and marked.
 pub(crate) trait Engine: fmt::Debug + Send + Sync {
-    /// Queues calls for writing and returns at once. `done` runs once, on the engine's thread,
+    /// Queues calls and runs for writing and returns at once. `done` runs once, on the engine's thread,
     /// when they are on disk or could not be written, and does not block.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`], [`Error::Full`] or [`Error::Closed`].
-    fn submit(&self, calls: Vec<Call>, done: Done) -> Result<(), Error>;
+    fn submit(&self, telemetry: Telemetry, done: Done) -> Result<(), Error>;
 
     /// A page of calls, newest first: by start, then trace id, then span id, all descending.
     /// [`Calls::next`] is the [`Cursor`](crate::Cursor) of the last row while there are more, and
@@ -71,6 +73,13 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     ///
     /// The database failed.
     fn trace(&self, trace_id: &str) -> Result<Vec<Call>, Error>;
+
+    /// What stands around the calls of a trace, as [`trace`](Self::trace).
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    fn runs(&self, trace_id: &str) -> Result<Vec<Run>, Error>;
 
     /// Adds calls up. A call counts when it **ended** (start plus duration). From sums where they
     /// can answer ([`SumsQuery::is_summed`]), else from the calls. Where the calls are no longer

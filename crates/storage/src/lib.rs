@@ -58,4 +58,4 @@ pub use overview::{SeriesQuery, Weight};
 pub use query::{BadCursor, Budget, By, CallsQuery, Cursor, Outcome, Span};
 pub use retention::{Disk, Limits, ReadDisk, Retained, Standing};
 pub use sqlite::backup::Copied;
-pub use store::{CallsIn, Kept, Place, Store, Token, TokenKind, Wanted};
+pub use store::{CallsIn, Kept, Place, Store, Telemetry, Token, TokenKind, Wanted};

@@ -46,6 +46,16 @@ impl Sketch {
         }
     }
 
+    /// Takes away what was added before.
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        for (slot, count) in &other.slots {
+            if let Ok(at) = self.slots.binary_search_by_key(slot, |(slot, _)| *slot) {
+                self.slots[at].1 = self.slots[at].1.saturating_sub(*count);
+            }
+        }
+        self.slots.retain(|(_, count)| *count > 0);
+    }
+
     pub(crate) fn count(&self) -> u64 {
         self.slots.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }

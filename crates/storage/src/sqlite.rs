@@ -18,6 +18,7 @@ mod ended;
 mod history;
 mod migrate;
 mod reading;
+mod runs;
 mod scan;
 mod summing;
 mod sums;
@@ -27,8 +28,9 @@ use crate::engine::{Done, Engine, Sums, SumsQuery};
 use crate::error::{Doing, Error};
 use crate::query::CallsQuery;
 use crate::retention::{Limits, ReadDisk, Retained, Standing};
+use crate::store::Telemetry;
 use crate::units::{DAY_NANOS, day_name};
-use contract::row::{Call, Calls, Time};
+use contract::row::{Call, Calls, Run, Time};
 use days::Days;
 use rusqlite::Connection;
 use std::fs::OpenOptions;
@@ -59,8 +61,8 @@ impl Embedded {
 }
 
 impl Engine for Embedded {
-    fn submit(&self, calls: Vec<Call>, done: Done) -> Result<(), Error> {
-        self.writer.submit(calls, done)
+    fn submit(&self, telemetry: Telemetry, done: Done) -> Result<(), Error> {
+        self.writer.submit(telemetry, done)
     }
 
     fn list(&self, query: &CallsQuery) -> Result<Calls, Error> {
@@ -73,6 +75,10 @@ impl Engine for Embedded {
 
     fn trace(&self, trace_id: &str) -> Result<Vec<Call>, Error> {
         self.days.trace(trace_id)
+    }
+
+    fn runs(&self, trace_id: &str) -> Result<Vec<Run>, Error> {
+        self.days.runs(trace_id)
     }
 
     fn sums(&self, query: &SumsQuery<'_>) -> Result<Sums, Error> {

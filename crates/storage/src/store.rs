@@ -14,7 +14,7 @@ use crate::sqlite::backup::{self, Copied};
 use crate::sqlite::control::{Control, Found};
 use contract::capture::{Level, State};
 use contract::row::{
-    Asked, Call, Calls, Instance, Node, Overview, Series, Service, Services, Time,
+    Asked, Call, Calls, Instance, Node, Overview, Run, Series, Service, Services, Time,
 };
 use contract::workload::What;
 use std::collections::HashMap;
@@ -64,6 +64,15 @@ impl Place {
     pub fn embedded(data_dir: &Path) -> Self {
         Self { data_dir: data_dir.into(), calls: CallsIn::DataDir }
     }
+}
+
+/// What a sender told.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Telemetry {
+    /// Model calls.
+    pub calls: Vec<Call>,
+    /// What stands around them.
+    pub runs: Vec<Run>,
 }
 
 /// What became of a submission.
@@ -194,7 +203,21 @@ impl Store {
         calls: Vec<Call>,
         done: impl FnOnce(Result<Kept, Error>) + Send + 'static,
     ) -> Result<(), Error> {
-        self.engine.submit(calls, Box::new(done))
+        self.submit_all(Telemetry { calls, runs: Vec::new() }, done)
+    }
+
+    /// As [`submit`](Self::submit), with what stands around the calls. Of that nothing is
+    /// reported: it is kept, or `done` hears an error. Sent again it is kept once.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit`](Self::submit).
+    pub fn submit_all(
+        &self,
+        telemetry: Telemetry,
+        done: impl FnOnce(Result<Kept, Error>) + Send + 'static,
+    ) -> Result<(), Error> {
+        self.engine.submit(telemetry, Box::new(done))
     }
 
     /// Writes calls and waits until they are on disk.
@@ -227,6 +250,15 @@ impl Store {
     /// The database failed.
     pub fn trace(&self, trace_id: &str) -> Result<Vec<Call>, Error> {
         self.engine.trace(trace_id)
+    }
+
+    /// What stands around the calls of a trace, oldest first, at most 10,000.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn runs(&self, trace_id: &str) -> Result<Vec<Run>, Error> {
+        self.engine.runs(trace_id)
     }
 
     /// One call by its id; `None` when there is none.

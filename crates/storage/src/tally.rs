@@ -192,6 +192,38 @@ impl Tally {
         sketches.for_each(|(sum, sketch)| sum.merge(sketch));
     }
 
+    /// Takes away what was added before. A sum of which nothing is left is not known any more.
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        for (sum, count) in [
+            (&mut self.calls, other.calls),
+            (&mut self.embeddings, other.embeddings),
+            (&mut self.errors, other.errors),
+            (&mut self.cancelled, other.cancelled),
+            (&mut self.retries, other.retries),
+            (&mut self.unpriced, other.unpriced),
+        ] {
+            *sum = sum.saturating_sub(count);
+        }
+        for (sums, counts) in
+            [(&mut self.classes, &other.classes), (&mut self.finishes, &other.finishes)]
+        {
+            for (place, count) in counts {
+                if let Some(sum) = sums.get_mut(place) {
+                    *sum = sum.saturating_sub(*count);
+                }
+            }
+            sums.retain(|_, count| *count > 0);
+        }
+        for (sum, gone) in [(&mut self.cost, other.cost), (&mut self.wasted, other.wasted)] {
+            *sum = sum.map(|sum| sum.saturating_sub(gone.unwrap_or(0))).filter(|sum| *sum > 0);
+        }
+        for (sum, gone) in self.tokens.iter_mut().zip(other.tokens) {
+            *sum = sum.map(|sum| sum.saturating_sub(gone.unwrap_or(0))).filter(|sum| *sum > 0);
+        }
+        let sketches = self.sketches.all_mut().into_iter().zip(other.sketches.all());
+        sketches.for_each(|(sum, sketch)| sum.subtract(sketch));
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         let [input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens] =
             self.tokens;

@@ -13,6 +13,7 @@ import type {
   Service,
   Status,
   Token,
+  Trace,
 } from "./rows";
 
 /** A refused or failed request, in the dashboard's own words where it gave some. */
@@ -73,6 +74,7 @@ export const api = {
   services: () => request<{ services: Service[] }>("/services"),
   status: () => request<Status>("/status"),
   calls: (query: Query) => request<Calls>(`/calls${search(query)}`),
+  trace: (id: string) => request<Trace>(`/traces/${encodeURIComponent(id)}`),
   call: (id: string) => request<Call>(`/calls/${encodeURIComponent(id)}`),
   overview: (query: Query) => request<Overview>(`/overview${search(query)}`),
   setCapture: (key: string, level: Level) =>

@@ -71,6 +71,24 @@ export interface Call {
   [attribute: string]: unknown;
 }
 
+/** An agent, a tool or another part of a program around calls. */
+export interface Run {
+  time: Time;
+  trace_id: string;
+  span_id: string;
+  parent_span_id?: string;
+  kind: string;
+  name?: string;
+  "gen_ai.operation.name"?: string;
+  "error.type"?: string;
+  "sonde.duration"?: number;
+}
+
+export interface Trace {
+  calls: Call[];
+  runs?: Run[];
+}
+
 export interface Calls {
   calls: Call[];
   /** Where the next, older page begins. Absent on the last page. */

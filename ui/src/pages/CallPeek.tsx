@@ -8,6 +8,7 @@ import { useServices } from "../frame/live";
 import { type Filter, finish, firstToken, model, unpriced } from "../lib/call";
 import { bytes, clock, day, duration, money, plain, plural, whole } from "../lib/format";
 import { TOKEN_COLOURS, tokenParts } from "../lib/series";
+import { lines } from "../lib/trace";
 import { Num } from "../parts/Num";
 import { type Detail, Details, Facts, Peek } from "../parts/Peek";
 
@@ -80,6 +81,7 @@ export function CallPeek({ id, known, onClose, onFilter }: Props) {
       />
       <Timing row={row} />
       <TokenBar row={row} />
+      <TraceTree row={row} />
       <CallDetails row={row} onFilter={onFilter} />
     </Peek>
   );
@@ -155,6 +157,57 @@ function Timing({ row }: { row: Call }) {
     </>
   );
 }
+
+/** The agents, tools and calls of the trace, where there is more than this call. */
+function TraceTree({ row }: { row: Call }) {
+  const asked = useQuery({ queryKey: ["trace", row.trace_id], queryFn: () => api.trace(row.trace_id) });
+  const found = asked.data === undefined ? [] : lines(asked.data);
+  if (found.length < 2) return null;
+  const end = Math.max(...found.map((line) => line.start + (line.duration ?? 0)), 0.000001);
+  const share = (value: number) => `${Math.max(0, Math.min(100, (value / end) * 100))}%`;
+  const agents = found.filter((line) => line.call === undefined).length;
+  return (
+    <>
+      <h3 className="section">
+        <b>Trace</b> {plural(found.length - agents, "call")}
+        {agents === 0 ? "" : ` in ${plural(agents, "step")} of agents and tools`}
+      </h3>
+      <ul className="trace" aria-label="Trace">
+        {found.slice(0, MAX_LINES).map((line) => (
+          <li
+            key={line.id}
+            className={line.id === row.span_id ? "current" : ""}
+            style={{ paddingLeft: `${Math.min(line.depth, 12) * 12}px` }}
+          >
+            <span className="faint">{line.kind}</span>{" "}
+            {line.call === undefined || line.id === row.span_id ? (
+              <span className={line.failed ? "bad" : ""}>{line.name}</span>
+            ) : (
+              <Link
+                to="/calls"
+                search={(old: Record<string, unknown>) =>
+                  ({ ...old, call: line.call?.["sonde.call.id"] }) as never
+                }
+              >
+                {line.name}
+              </Link>
+            )}{" "}
+            <span className="val">{line.duration === undefined ? "" : plain(duration(line.duration))}</span>
+            <span className="trace-bar">
+              <i style={{ left: share(line.start), width: share(line.duration ?? 0) }} />
+            </span>
+          </li>
+        ))}
+      </ul>
+      {found.length > MAX_LINES ? (
+        <p className="section">{plural(found.length - MAX_LINES, "line")} more.</p>
+      ) : null}
+    </>
+  );
+}
+
+// Lines of a trace that are shown; an agent that ran for hours has thousands.
+const MAX_LINES = 200;
 
 function TokenBar({ row }: { row: Call }) {
   const input = row["gen_ai.usage.input_tokens"];

@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use contract::attribute;
-use contract::row::{Call, Calls};
+use contract::row::{Call, Calls, Trace};
 use serde::Deserialize;
 use storage::{BadCursor, CallsQuery, Outcome};
 use utoipa::IntoParams;
@@ -149,20 +149,23 @@ pub(super) async fn json_lines(
     Ok((headers, text.await?))
 }
 
-/// Calls of a trace, oldest first, at most 10,000.
+/// What is kept of a trace: its calls, and the agents and tools around them, each oldest first and
+/// at most 10,000.
 #[utoipa::path(get, path = "/api/v1/traces/{id}", tag = "calls",
     params(("id" = String, Path, description = "`trace_id` of a row")),
-    responses((status = OK, body = Calls), (status = NOT_FOUND, body = Refusal)))]
+    responses((status = OK, body = Trace), (status = NOT_FOUND, body = Refusal)))]
 pub(super) async fn trace(
     State(state): State<App>,
     Path(id): Path<String>,
-) -> Result<Json<Calls>, ApiError> {
-    let calls = state.ask_calls(move |store| store.trace(&id)).await?;
-    if calls.is_empty() {
+) -> Result<Json<Trace>, ApiError> {
+    let trace = state
+        .ask_calls(move |store| Ok(Trace { calls: store.trace(&id)?, runs: store.runs(&id)? }));
+    let trace = trace.await?;
+    if trace.calls.is_empty() && trace.runs.is_empty() {
         let missing = "cannot find a call of this trace; ask for the list of calls again";
         return Err(ApiError::new(StatusCode::NOT_FOUND, missing));
     }
-    Ok(Json(Calls { calls, ..Calls::default() }))
+    Ok(Json(trace))
 }
 
 fn lines(calls: &[Call]) -> String {

@@ -4,7 +4,7 @@ use super::names::{AGENT, EXCEPTION, OURS, SCOPE};
 use super::read::{Attributes, Span, Value};
 use super::words::{self, Step};
 use contract::attribute as name;
-use contract::row::{Call, Time};
+use contract::row::{Call, Run, Time};
 use std::collections::BTreeMap;
 
 /// The oldest start that is taken: what is kept is not older.
@@ -18,15 +18,10 @@ const DAY_NANOS: u64 = 86_400_000_000_000;
 /// A span that calls itself an agent, a tool or a chain in any convention is none, whatever else
 /// it says: such spans carry the model and the sum of tokens of the calls below them.
 pub(super) fn step(attributes: &Attributes) -> Option<&'static str> {
-    let word = match attributes.get(name::OPERATION_NAME) {
-        Some(Value::Text(word)) if !word.is_empty() => Some(word.as_str()),
-        _ => None,
-    };
-    let operation = word.and_then(words::operation);
-    if operation == Some(Step::Around) || attributes.steps.contains(&Step::Around) {
+    if around(attributes).is_some() {
         return None;
     }
-    if let Some(Step::Call(operation)) = operation {
+    if let Some(Step::Call(operation)) = operation(attributes) {
         return Some(operation);
     }
     if let Some(Step::Call(operation)) = attributes.steps.first() {
@@ -35,6 +30,25 @@ pub(super) fn step(attributes: &Attributes) -> Option<&'static str> {
     // An operation that is new to us, or none at all: a call has a model, or was seen by us.
     let marks = [name::REQUEST_MODEL, name::RESPONSE_MODEL, name::RECOGNISED_BY];
     marks.iter().any(|mark| attributes.get(mark).is_some()).then_some("")
+}
+
+/// The kind of a span that is a step around calls; `None` for other spans.
+pub(super) fn around(attributes: &Attributes) -> Option<&'static str> {
+    let steps = operation(attributes).into_iter().chain(attributes.steps.iter().copied());
+    let mut kinds = steps.filter_map(|step| match step {
+        Step::Around(kind) => Some(kind),
+        Step::Call(_) => None,
+    });
+    // The one that says most: some senders call everything a span, too.
+    let first = kinds.next()?;
+    Some(if first == "step" { kinds.find(|kind| *kind != "step").unwrap_or(first) } else { first })
+}
+
+fn operation(attributes: &Attributes) -> Option<Step> {
+    match attributes.get(name::OPERATION_NAME) {
+        Some(Value::Text(word)) if !word.is_empty() => words::operation(word),
+        _ => None,
+    }
 }
 
 /// Why a span cannot be kept.
@@ -88,6 +102,56 @@ pub(super) fn call(resource: &Attributes, span: Span) -> Call {
     normalise(&mut call, operation);
     call.more = from.more(call.recognised_by.is_some());
     call
+}
+
+/// Attributes that name what a step is, the one that says most first.
+const NAMES_OF_RUNS: [&str; 6] = [
+    "gen_ai.tool.name",
+    "tool.name",
+    "gen_ai.workflow.name",
+    "gen_ai.task.name",
+    "traceloop.entity.name",
+    "graph.node.id",
+];
+/// Longest name of a span that is shown; a longer one may be what people wrote.
+const MAX_NAME: usize = 64;
+
+/// The row of a span that [`around`] says is a step around calls, of this kind.
+pub(super) fn run(resource: &Attributes, kind: &str, span: Span) -> Run {
+    let (start, end, failed) = (span.start, span.end, span.failed);
+    let mut from = Fields::new(resource, span.attributes);
+    let exception = from.text(EXCEPTION);
+    let error_type = from.text(name::ERROR_TYPE).or(exception);
+    let agent = from.text(AGENT);
+    let mut beside = NAMES_OF_RUNS.iter().filter_map(|key| match from.beside.get(*key) {
+        Some(Value::Text(text)) => Some(text.clone()),
+        _ => None,
+    });
+    let named = beside.next();
+    let named = if kind == "tool" { named.or(agent) } else { agent.or(named) };
+    // The names of libraries are words with points and underscores between.
+    let is_name = |text: &String| {
+        text.len() <= MAX_NAME
+            && text.split(' ').count() <= 4
+            && text.chars().all(|c| c.is_alphanumeric() || " ._-:/@+[]()".contains(c))
+    };
+    Run {
+        time: Time(start),
+        trace_id: span.trace_id,
+        span_id: span.span_id,
+        parent_span_id: Some(span.parent_span_id).filter(|id| id.bytes().any(|b| b != b'0')),
+        kind: kind.to_owned(),
+        name: named.or(Some(span.name)).filter(|name| !name.is_empty() && is_name(name)),
+        operation_name: from.text(name::OPERATION_NAME),
+        scope_name: from.text(SCOPE),
+        service_name: from.text(name::SERVICE_NAME),
+        workload_key: from.text(name::WORKLOAD_KEY),
+        host_name: from.text(name::HOST_NAME),
+        process_pid: from.whole(name::PROCESS_PID),
+        conversation_id: from.text(name::CONVERSATION_ID),
+        error_type: error_type.or_else(|| failed.then(|| "_OTHER".into())),
+        duration: seconds_between(start, end),
+    }
 }
 
 /// One word for one thing, and wholes that include their parts.

@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, Limited};
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
+use storage::Telemetry;
 
 /// Largest body as sent; collectors send batches of a few megabytes at most.
 pub(super) const MAX_BODY: usize = 16 << 20;
@@ -144,7 +145,7 @@ pub(super) async fn receive(state: &App, sent: Sent, signal: Signal) -> Result<P
     count(state, signal, &batch);
     let passes_all = state.forward.as_ref().is_some_and(|forward| forward.is_everything());
     let mut partial = left_out(signal, &batch, passes_all);
-    if !batch.calls.is_empty() {
+    if !batch.calls.is_empty() || !batch.runs.is_empty() {
         let too_old = keep(state, batch, is_own || passes_all).await?;
         if too_old > 0 {
             partial.rejected += too_old;
@@ -164,6 +165,7 @@ fn count(state: &App, signal: Signal, batch: &Batch) {
         Signal::Logs => Received::add(&received.log, batch.others),
         Signal::Traces => {
             Received::add(&received.not_a_call, batch.others);
+            Received::add(&received.run, u64::try_from(batch.runs.len()).unwrap_or(0));
             Received::add(&received.rejected, batch.rejected);
         }
     }
@@ -175,7 +177,8 @@ fn left_out(signal: Signal, batch: &Batch, passes_all: bool) -> Partial {
         Signal::Traces if batch.rejected > 0 => Some(batch.reason.to_owned()),
         _ if batch.others == 0 || passes_all => None,
         Signal::Traces => Some(format!(
-            "{} spans are no model calls and are not kept; --forward passes them on",
+            "{} spans are no model calls, agents or tools and are not kept; --forward passes them \
+             on",
             batch.others
         )),
         Signal::Metrics => Some(
@@ -197,11 +200,12 @@ fn left_out(signal: Signal, batch: &Batch, passes_all: bool) -> Partial {
     Partial { rejected, reason }
 }
 
-/// Hands the calls to the store, waits until they are on disk, and tells the pages. Answers how
+/// Hands calls and runs to the store, waits until they are on disk, and tells the pages. Answers how
 /// many were too old to be kept.
 async fn keep(state: &App, batch: Batch, is_passed_on: bool) -> Result<u64, ApiError> {
     let (done, kept) = tokio::sync::oneshot::channel();
-    state.store.submit(batch.calls, move |outcome| {
+    let telemetry = Telemetry { calls: batch.calls, runs: batch.runs };
+    state.store.submit_all(telemetry, move |outcome| {
         // Nobody waits any more when the sender hung up; the calls are kept all the same.
         let _gone = done.send(outcome);
     })?;

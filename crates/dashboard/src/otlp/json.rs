@@ -56,6 +56,7 @@ struct SpanJson {
     trace_id: Option<String>,
     span_id: Option<String>,
     parent_span_id: Option<String>,
+    name: Option<String>,
     start_time_unix_nano: Option<Number>,
     end_time_unix_nano: Option<Number>,
     attributes: Kept,
@@ -247,6 +248,7 @@ impl SpanJson {
             trace_id: id(self.trace_id),
             span_id: id(self.span_id),
             parent_span_id: id(self.parent_span_id),
+            name: Value::item(&self.name.unwrap_or_default()),
             start: self.start_time_unix_nano.map_or(0, Number::value),
             end: self.end_time_unix_nano.map_or(0, Number::value),
             failed: code.is_some_and(|code| match code {

@@ -145,6 +145,7 @@ fn span(mut message: Message<'_>) -> Result<Span, Malformed> {
             (1, Field::Bytes(id)) => span.trace_id = hex(id),
             (2, Field::Bytes(id)) => span.span_id = hex(id),
             (4, Field::Bytes(id)) => span.parent_span_id = hex(id),
+            (5, Field::Bytes(name)) => span.name = Value::item(&String::from_utf8_lossy(name)),
             (7, Field::Fixed(nanos)) => span.start = nanos,
             (8, Field::Fixed(nanos)) => span.end = nanos,
             (9, Field::Bytes(attribute)) => {

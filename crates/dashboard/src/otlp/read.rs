@@ -8,7 +8,7 @@ use super::call;
 use super::names::{self, How};
 use super::words::Step;
 use contract::attribute as name;
-use contract::row::{Call, Time};
+use contract::row::{Call, Run, Time};
 use std::collections::BTreeMap;
 
 /// Attributes of one span, resource or event that are looked at; the others are read over.
@@ -142,6 +142,7 @@ pub(crate) struct Span {
     pub(crate) trace_id: String,
     pub(crate) span_id: String,
     pub(crate) parent_span_id: String,
+    pub(crate) name: String,
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) failed: bool,
@@ -154,7 +155,9 @@ pub(crate) struct Span {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) calls: Vec<Call>,
-    /// Spans that are no calls; metrics; logs.
+    /// What stands around them.
+    pub(crate) runs: Vec<Run>,
+    /// Spans that are neither; metrics; logs.
     pub(crate) others: u64,
     /// Points of the metrics.
     pub(crate) points: u64,
@@ -324,13 +327,16 @@ impl Attributes {
 }
 
 impl Batch {
-    /// Reads a span, and keeps it when it is a call.
+    /// Reads a span, and keeps it when it is a call, or an agent or a tool around calls.
     pub(crate) fn add(&mut self, resource: &Attributes, span: Span, now: Time) {
-        if call::step(&span.attributes).is_none() {
+        let around = call::around(&span.attributes);
+        if around.is_none() && call::step(&span.attributes).is_none() {
             self.others += 1;
         } else if let Some(reason) = call::wrong(&span, now) {
             self.rejected += 1;
             self.reason = reason;
+        } else if let Some(kind) = around {
+            self.runs.push(call::run(resource, kind, span));
         } else {
             self.calls.push(call::call(resource, span));
         }

@@ -6,9 +6,9 @@
 pub(super) enum Step {
     /// A model call, of this operation.
     Call(&'static str),
-    /// A step around calls, or beside them: an agent, a tool, a chain. What it says of tokens is
-    /// the sum of calls below it, and is never counted.
-    Around,
+    /// A step around calls, or beside them, of this kind: an agent, a tool, a chain. What it says
+    /// of tokens is the sum of calls below it, and is never counted.
+    Around(&'static str),
 }
 
 /// What a span is by the operation that it names; `None` for operations that are new to us.
@@ -20,19 +20,31 @@ pub(super) fn operation(word: &str) -> Option<Step> {
         "text_completion" | "completion" => Step::Call("text_completion"),
         "generate_content" => Step::Call("generate_content"),
         "embeddings" | "embedding" | "embed" => Step::Call("embeddings"),
-        // What `fetch_response` fetches was counted when it was made.
-        "agent" | "chain" | "evaluation" | "evaluator" | "fetch_response" | "framework"
-        | "guardrail" | "handoff" | "memory" | "parser" | "plan" | "prompt" | "reranker"
-        | "retrieval" | "retrieve" | "retriever" | "session" | "task" | "tool" | "vectordb"
-        | "workflow" => Step::Around,
-        word if word.ends_with("_memory") || word.ends_with("_memory_store") => Step::Around,
-        word if AROUND.iter().any(|first| word.starts_with(first)) => Step::Around,
-        _ => return None,
+        word => return around(word).map(Step::Around),
     })
 }
 
-/// What operations around calls begin with.
-const AROUND: [&str; 4] = ["create_agent", "execute_", "invoke_", "mcp"];
+/// What kind of step around calls it is; `None` for a word that says nothing of the kind.
+fn around(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "agent" | "create_agent" | "invoke_agent" | "handoff" => "agent",
+        "tool" | "execute_tool" => "tool",
+        "chain" | "framework" | "parser" | "prompt" => "chain",
+        "workflow" | "invoke_workflow" | "execute_workflow" | "session" => "workflow",
+        "task" | "execute_task" | "plan" => "task",
+        "reranker" => "reranker",
+        "retrieval" | "retrieve" | "retriever" | "vectordb" => "retrieval",
+        "guardrail" => "guardrail",
+        "evaluation" | "evaluator" => "evaluation",
+        // What it fetches was counted when it was made.
+        "fetch_response" => "step",
+        word if word.starts_with("mcp") => "tool",
+        word if word == "memory" || word.ends_with("_memory") => "memory",
+        word if word.ends_with("_memory_store") => "memory",
+        word if word.starts_with("execute_") || word.starts_with("invoke_") => "step",
+        _ => return None,
+    })
+}
 
 /// What a span is by the kind that its sender gives it; `None` for kinds that say nothing.
 pub(super) fn step(word: &str) -> Option<Step> {
@@ -42,7 +54,7 @@ pub(super) fn step(word: &str) -> Option<Step> {
         "completion" | "text_completion" => Step::Call("text_completion"),
         "embedding" | "embeddings" => Step::Call("embeddings"),
         "" | "unknown" | "client" | "server" | "internal" => return None,
-        _ => Step::Around,
+        word => Step::Around(around(word).unwrap_or("step")),
     })
 }
 
@@ -53,7 +65,8 @@ pub(super) fn vercel(operation: &str) -> (Step, bool) {
         Some("doGenerate") => (Step::Call("chat"), false),
         Some("doStream") => (Step::Call("chat"), true),
         Some("doEmbed") => (Step::Call("embeddings"), false),
-        _ => (Step::Around, false),
+        Some("toolCall") => (Step::Around("tool"), false),
+        _ => (Step::Around("step"), false),
     }
 }
 
@@ -154,28 +167,30 @@ mod tests {
 
     #[test]
     fn what_is_around_calls_is_no_call() {
-        for word in [
-            "invoke_agent",
-            "execute_tool",
-            "invoke_workflow",
-            "plan",
-            "search_memory",
-            "fetch_response",
-            "vectordb",
-            "Agent",
-            "retrieval",
-            "create_memory_store",
+        for (word, kind) in [
+            ("invoke_agent", "agent"),
+            ("execute_tool", "tool"),
+            ("invoke_workflow", "workflow"),
+            ("plan", "task"),
+            ("search_memory", "memory"),
+            ("fetch_response", "step"),
+            ("vectordb", "retrieval"),
+            ("Agent", "agent"),
+            ("retrieval", "retrieval"),
+            ("create_memory_store", "memory"),
+            ("execute_something", "step"),
         ] {
-            assert_eq!(operation(word), Some(Step::Around), "{word}");
+            assert_eq!(operation(word), Some(Step::Around(kind)), "{word}");
         }
         assert_eq!(operation("rerank"), None);
         assert_eq!(operation("Chat"), Some(Step::Call("chat")));
         assert_eq!(step("LLM"), Some(Step::Call("chat")));
-        assert_eq!(step("CHAIN"), Some(Step::Around));
+        assert_eq!(step("CHAIN"), Some(Step::Around("chain")));
+        assert_eq!(step("span"), Some(Step::Around("step")));
         assert_eq!(step("unknown"), None);
-        assert_eq!(vercel("ai.streamText"), (Step::Around, false));
+        assert_eq!(vercel("ai.streamText"), (Step::Around("step"), false));
         assert_eq!(vercel("ai.streamText.doStream"), (Step::Call("chat"), true));
-        assert_eq!(vercel("ai.toolCall"), (Step::Around, false));
+        assert_eq!(vercel("ai.toolCall"), (Step::Around("tool"), false));
     }
 
     #[test]

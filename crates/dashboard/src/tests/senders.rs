@@ -209,6 +209,65 @@ async fn what_is_around_calls_is_never_a_call() {
 }
 
 #[tokio::test]
+async fn agents_and_tools_stand_around_calls_in_a_trace_and_count_in_nothing() {
+    let bench = Bench::new();
+    let agent = json!({
+        "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "Senior researcher",
+        "gen_ai.request.model": "gpt-4o", "gen_ai.usage.input_tokens": 999,
+        "gen_ai.input.messages": CANARY,
+    });
+    let tool = json!({
+        "openinference.span.kind": "TOOL", "tool.name": "web_search",
+        "gen_ai.tool.call.arguments": CANARY, "input.value": CANARY,
+    });
+    let chain = json!({ "traceloop.span.kind": "workflow", "gen_ai.operation.name": "chain" });
+    let call = json!({
+        "gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o",
+        "gen_ai.usage.input_tokens": 42,
+    });
+    let (root, inner) = ("00000000000000a1", "00000000000000a2");
+    let end = (NOW.0 - 1_000_000_000).to_string();
+    let sentence = format!("please tell {CANARY} me all about it, at length");
+    for (of, more) in [
+        (&agent, json!({ "spanId": root, "name": "invoke_agent" })),
+        (&tool, json!({ "spanId": inner, "parentSpanId": root, "status": { "code": 2 } })),
+        (&chain, json!({ "spanId": "00000000000000a3", "parentSpanId": root, "name": sentence })),
+        (
+            &call,
+            json!({ "spanId": "00000000000000a4", "parentSpanId": inner, "endTimeUnixNano": end }),
+        ),
+        // Sent again.
+        (&agent, json!({ "spanId": root, "name": "invoke_agent" })),
+    ] {
+        let sent = Request::post("/v1/traces").header("content-type", "application/json");
+        let sent = sent.body(request("x", of, more).to_string().into()).unwrap();
+        assert_eq!(bench.send(Door::Socket, sent).await.status(), StatusCode::OK);
+    }
+    let trace = bench.get("/api/v1/traces/5b8efff798038103d269b633813fc60c").await.1;
+    assert!(!trace.to_string().contains(CANARY), "{trace}");
+    assert_eq!(trace["calls"].as_array().unwrap().len(), 1);
+    assert_eq!(trace["calls"][0]["parent_span_id"], inner);
+    let runs: Vec<_> = trace["runs"].as_array().unwrap().iter().collect();
+    let told: Vec<_> = runs.iter().map(|run| (&run["kind"], &run["name"])).collect();
+    assert_eq!(
+        told,
+        [
+            (&json!("agent"), &json!("Senior researcher")),
+            (&json!("tool"), &json!("web_search")),
+            (&json!("chain"), &Value::Null),
+        ]
+    );
+    assert_eq!(runs[1]["error.type"], "_OTHER");
+    assert_eq!(
+        (&runs[1]["parent_span_id"], &runs[0]["service.name"]),
+        (&json!(root), &json!("agent"))
+    );
+    let overview = bench.get("/api/v1/overview").await.1;
+    assert_eq!(overview["totals"]["calls"], 1);
+    assert_eq!(overview["totals"]["input_tokens"], 42);
+}
+
+#[tokio::test]
 async fn numbers_are_made_whole_and_what_says_nothing_is_not_known() {
     let of = json!({
         "gen_ai.operation.name": "chat", "gen_ai.request.model": "claude-haiku-4-5",

@@ -167,8 +167,7 @@ async fn only_model_calls_are_kept_and_each_once() {
     assert_eq!(rows.len(), 2);
     assert!(rows.iter().any(|row| row["error.type"] == "_OTHER"));
     let received = bench.get("/api/v1/status").await.1["received"].clone();
-    let expected =
-        json!({ "call": 2, "duplicate": 4, "not_a_call": 4, "rejected": 0, "metric": 0, "log": 0 });
+    let expected = json!({ "call": 2, "duplicate": 4, "run": 2, "not_a_call": 2, "rejected": 0, "metric": 0, "log": 0 });
     assert_eq!(received, expected);
 }
 

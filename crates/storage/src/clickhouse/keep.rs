@@ -108,7 +108,12 @@ pub(super) fn drop_day(link: &Link, layout: &Layout, day: u64) -> Result<(), Err
     for level in [0, LEVELS[0], LEVELS[1]] {
         note(link, layout, level, day)?;
     }
-    for table in ["call".to_owned(), format!("sum_{}", LEVELS[0]), format!("sum_{}", LEVELS[1])] {
+    for table in [
+        "call".to_owned(),
+        "run".to_owned(),
+        format!("sum_{}", LEVELS[0]),
+        format!("sum_{}", LEVELS[1]),
+    ] {
         drop_partition(link, layout, &table, day)?;
     }
     Ok(())
@@ -128,9 +133,11 @@ pub(super) fn narrow(link: &Link, layout: &Layout, gone: &Gone, now: Time) -> Re
             drop_partition(link, layout, &table, day)?;
         }
     }
-    for day in days(link, layout, "call")? {
-        if gone.horizon().is_some_and(|horizon| day <= horizon) {
-            drop_partition(link, layout, "call", day)?;
+    for table in ["call", "run"] {
+        for day in days(link, layout, table)? {
+            if gone.horizon().is_some_and(|horizon| day <= horizon) {
+                drop_partition(link, layout, table, day)?;
+            }
         }
     }
     Ok(())

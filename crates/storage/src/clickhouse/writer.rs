@@ -12,13 +12,13 @@
 
 use super::link::Ask;
 use super::row::{CallRow, within};
-use super::{Shared, summing};
+use super::{Shared, runs, summing};
 use crate::engine::Done;
 use crate::error::Error;
-use crate::store::Kept;
+use crate::store::{Kept, Telemetry};
 use crate::units::{DAY_NANOS, id_of};
 use clickhouse::Row;
-use contract::row::Call;
+use contract::row::{Call, Run};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
@@ -39,6 +39,7 @@ const MAX_LOST: u32 = 20;
 
 struct Job {
     calls: Vec<Call>,
+    runs: Vec<Run>,
     done: Done,
 }
 
@@ -93,11 +94,12 @@ impl Writer {
     }
 
     /// As [`Engine::submit`](crate::engine::Engine::submit).
-    pub(super) fn submit(&self, calls: Vec<Call>, done: Done) -> Result<(), Error> {
+    pub(super) fn submit(&self, telemetry: Telemetry, done: Done) -> Result<(), Error> {
+        let Telemetry { calls, runs } = telemetry;
         if self.full.load(Ordering::Relaxed) {
             return Err(Error::Full);
         }
-        let len = calls.len();
+        let len = calls.len() + runs.len();
         let before = self.waiting.fetch_add(len, Ordering::Relaxed);
         let refuse = |error| {
             self.waiting.fetch_sub(len, Ordering::Relaxed);
@@ -107,7 +109,7 @@ impl Writer {
             return refuse(Error::Busy);
         }
         let Some(queue) = &self.queue else { return refuse(Error::Closed) };
-        match queue.try_send(Job { calls, done }) {
+        match queue.try_send(Job { calls, runs, done }) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => refuse(Error::Busy),
             Err(TrySendError::Disconnected(_)) => refuse(Error::Closed),
@@ -135,12 +137,12 @@ impl Drop for Writer {
 impl Hand {
     fn run(&mut self, jobs: &Receiver<Job>) {
         while let Ok(first) = jobs.recv() {
-            let mut calls = first.calls.len();
+            let mut calls = first.calls.len() + first.runs.len();
             let mut together = vec![first];
             while calls < MAX_TOGETHER
                 && let Ok(job) = jobs.try_recv()
             {
-                calls += job.calls.len();
+                calls += job.calls.len() + job.runs.len();
                 together.push(job);
             }
             self.carry_out(together);
@@ -150,7 +152,8 @@ impl Hand {
 
     fn carry_out(&mut self, mut jobs: Vec<Job>) {
         let calls: Vec<_> = jobs.iter_mut().map(|job| std::mem::take(&mut job.calls)).collect();
-        match self.write(&calls) {
+        let runs: Vec<Run> = jobs.iter().flat_map(|job| job.runs.iter().cloned()).collect();
+        match self.write(&calls).and_then(|kept| self.write_runs(&runs).map(|()| kept)) {
             Ok(kept) => {
                 for (job, kept) in jobs.into_iter().zip(kept) {
                     (job.done)(Ok(kept));
@@ -160,7 +163,7 @@ impl Hand {
             // the server is away: each would wait for it anew.
             Err(error) if jobs.len() > 1 && !matches!(error, Error::Away { .. }) => {
                 for (job, calls) in jobs.into_iter().zip(calls) {
-                    self.carry_out(vec![Job { calls, done: job.done }]);
+                    self.carry_out(vec![Job { calls, ..job }]);
                 }
             }
             Err(error) => {
@@ -202,6 +205,16 @@ impl Hand {
             self.write_day(day, new, &mut kept)?;
         }
         Ok(kept)
+    }
+
+    /// Writes what stands around calls.
+    fn write_runs(&mut self, runs: &[Run]) -> Result<(), Error> {
+        if runs.is_empty() {
+            return Ok(());
+        }
+        self.attempt = self.attempt.wrapping_add(1);
+        let token = format!("run-{}", self.attempt);
+        runs::insert(&self.shared, &token, runs, self.shared.gone()?.horizon())
     }
 
     /// Writes the calls of a day that are not known.

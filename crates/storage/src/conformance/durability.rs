@@ -23,7 +23,7 @@ fn child() -> Option<(PathBuf, u64)> {
 }
 
 /// A call that its number alone says. Two days, so that a commit has two files.
-fn numbered(number: u64) -> Call {
+pub(super) fn numbered(number: u64) -> Call {
     call(number, (number % 2 * 86_400 + number % 5000) as i64)
 }
 
@@ -83,8 +83,7 @@ fn killed_after(lines: u64, dir: &Path, first: u64) -> Vec<u64> {
 }
 
 /// Holds a store to what was reported: all of it is there, and nothing twice.
-fn check(dir: &Path, kept: &BTreeSet<u64>, what: &str) {
-    let store = Store::open_with(&super::place(dir)).unwrap();
+pub(super) fn check(store: &Store, kept: &BTreeSet<u64>, what: &str) {
     let all = CallsQuery { limit: 1_000_000, ..CallsQuery::default() };
     let found = store.calls(&all).unwrap().calls;
     let numbers: BTreeSet<u64> =
@@ -128,5 +127,6 @@ fn kill_often(seed: u64) {
         kept.extend(killed_after(lines, dir.path(), 1 + kill * 10_000_000));
     }
     assert!(kept.len() > 500, "{}", kept.len());
-    check(dir.path(), &kept, &format!("directory {seed}"));
+    let store = Store::open_with(&super::place(dir.path())).unwrap();
+    check(&store, &kept, &format!("directory {seed}"));
 }

@@ -7,21 +7,23 @@ use super::convert;
 use super::ended::{Ended, Finishes};
 use super::migrate::Migration;
 use super::reading::{self, FILTER, Place, load, places};
+use super::runs;
 use super::scan::Names;
 use super::sums::{self, SeriesIds};
 use crate::error::{Doing, Error};
 use crate::units::{span_id, trace_id};
-use contract::row::Call;
+use contract::row::{Call, Run};
 use rusqlite::{Connection, Transaction};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-pub(super) const MIGRATIONS: [Migration; 5] = [
+pub(super) const MIGRATIONS: [Migration; 6] = [
     Migration { name: "calls", sql: include_str!("calls_1.sql") },
     Migration { name: "long", sql: include_str!("calls_2.sql") },
     sums::MIGRATION,
     Migration { name: "long, by end", sql: include_str!("calls_3.sql") },
     Migration { name: "blocks", sql: include_str!("calls_4.sql") },
+    Migration { name: "runs", sql: include_str!("calls_5.sql") },
 ];
 
 /// Texts whose numbers are remembered; beyond, the memory starts anew. Real fleets have hundreds.
@@ -179,9 +181,22 @@ impl DayWriter {
         Ok(is_new)
     }
 
+    /// Writes what stands around calls. On an error nothing is written.
+    pub(super) fn insert_runs(&mut self, runs: &[&Run]) -> Result<(), Error> {
+        runs::insert(&mut self.connection, runs)
+    }
+
     /// Gives rows, named by the ids that they had, other ids and values, in one transaction. They
-    /// keep their places. What is sealed was counted as it was when it was sealed.
+    /// keep their places, and count as what they are now.
     pub(super) fn amend(&mut self, rows: &[((String, String), Call)]) -> Result<(), Error> {
+        let outcome = self.try_amend(rows);
+        if outcome.is_err() {
+            self.series.clear();
+        }
+        outcome
+    }
+
+    fn try_amend(&mut self, rows: &[((String, String), Call)]) -> Result<(), Error> {
         const DOING: &str = "add to a call";
         let transaction = self.connection.transaction().doing(DOING)?;
         let mut in_log: BTreeMap<usize, Amended<'_>> = BTreeMap::new();
@@ -206,11 +221,22 @@ impl DayWriter {
             write_log(&transaction, Some(*id), &block)?;
             entries.push((*entry, block));
         }
+        let (mut before, mut after) = (sums::Batch::default(), sums::Batch::default());
         for (place, rows) in sealed.values() {
-            let block = load(&transaction, place, None)?;
-            let block = block.with(rows, |text| intern(&transaction, &mut texts, text))?;
-            write_block(&transaction, Some(place.id), &block)?;
+            let old = load(&transaction, place, None)?;
+            let new = old.with(rows, |text| intern(&transaction, &mut texts, text))?;
+            write_block(&transaction, Some(place.id), &new)?;
+            let names = Names::new(&transaction);
+            let finishes = Finishes::new(&names);
+            for row in rows.keys() {
+                let of = |block| Ended::of(block, *row, &finishes);
+                before.add(&transaction, &mut self.series, &of(&old))?;
+                after.add(&transaction, &mut self.series, &of(&new))?;
+            }
         }
+        // In this order: a sum from which all was taken would no longer know what it knew.
+        after.write(&transaction)?;
+        before.take_out(&transaction)?;
         transaction.commit().doing(DOING)?;
         for (entry, block) in entries {
             self.last_end = self.last_end.max(block.extent().last_end);
@@ -390,4 +416,94 @@ pub(super) fn intern(
     let id: i64 = statement.query_row([text], |row| row.get(0)).doing("write a text")?;
     texts.insert(text.to_owned(), id);
     Ok(id.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DayWriter;
+    use crate::sqlite::sums::{By, LEVELS, each_of_level};
+    use crate::units::{span_id, trace_id};
+    use contract::row::{Call, Time};
+    use std::path::Path;
+
+    const NOON: u64 = 1_795_435_200_000_000_000;
+
+    fn call(number: u64, duration: f64) -> Call {
+        Call {
+            time: Time(NOON + number * 1_000_000_000),
+            trace_id: format!("{number:032x}"),
+            span_id: format!("{number:016x}"),
+            service_name: Some("agent".into()),
+            request_model: Some("gpt-4o".into()),
+            input_tokens: Some(40),
+            output_tokens: Some(99),
+            duration: Some(duration),
+            ..Call::default()
+        }
+    }
+
+    fn writer(path: &Path, calls: &[Call]) -> DayWriter {
+        let mut writer = DayWriter::open(path).unwrap();
+        let id = |call: &Call| (trace_id(&call.trace_id).unwrap(), span_id(&call.span_id).unwrap());
+        let calls: Vec<_> = calls.iter().map(|call| (id(call), call)).collect();
+        writer.insert(&calls).unwrap();
+        writer
+    }
+
+    /// All sums, in an order that does not depend on the numbers of texts.
+    fn sums(of: &DayWriter) -> Vec<String> {
+        let mut all = Vec::new();
+        for (by, level) in
+            [By::Series, By::Model].into_iter().flat_map(|by| LEVELS.map(|l| (by, l)))
+        {
+            each_of_level(&of.connection, by, level, |sum| {
+                let (time, outcome, tally) = (sum.time, sum.outcome, &sum.tally);
+                all.push(format!("{by:?} {level} {time} {outcome} {tally:?}"));
+                Ok(())
+            })
+            .unwrap();
+        }
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn a_call_that_changes_after_it_was_added_up_counts_as_what_it_is_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let failed = Call {
+            error_type: Some("rate_limit".into()),
+            output_tokens: None,
+            input_tokens: None,
+            ..call(4, 1.0)
+        };
+        let first = [call(1, 1.0), call(2, 1.0), call(3, 2.0), failed.clone()];
+        // Another minute, another model, other numbers; and one that failed after all.
+        let amended = [
+            Call {
+                trace_id: format!("{:032x}", 77),
+                span_id: format!("{:016x}", 77),
+                request_model: Some("gpt-4o-mini".into()),
+                input_tokens: Some(42),
+                output_tokens: Some(17),
+                cost: "0.25".parse().ok(),
+                ..call(2, 61.0)
+            },
+            Call {
+                error_type: Some("stream_broken".into()),
+                cost: "0.5".parse().ok(),
+                ..call(3, 2.0)
+            },
+        ];
+        let mut writer = writer(&dir.path().join("a.db"), &first);
+        writer.seal().unwrap();
+        let before =
+            [&first[1], &first[2]].map(|call| (call.trace_id.clone(), call.span_id.clone()));
+        let rows: Vec<_> = before.into_iter().zip(amended.clone()).collect();
+        writer.amend(&rows).unwrap();
+        let [second, third] = amended;
+        let straight = [call(1, 1.0), second, third, failed];
+        let mut straight = self::writer(&dir.path().join("b.db"), &straight);
+        straight.seal().unwrap();
+        assert_eq!(sums(&writer), sums(&straight));
+    }
 }

@@ -3,12 +3,13 @@
 use super::day;
 use super::history::{self, History};
 use super::reading;
+use super::runs;
 use super::summing::Adding;
 use crate::engine::{MAX_TRACE, Sums, SumsQuery};
 use crate::error::{Doing, Error};
 use crate::query::{CallsQuery, Cursor};
 use crate::units::{DAY_NANOS, day_name, read_id, span_id, trace_id};
-use contract::row::{Call, Calls, Time};
+use contract::row::{Call, Calls, Run, Time};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -115,6 +116,26 @@ impl Days {
             found.extend(calls);
         }
         found.sort_by_key(|call| (call.time, span_id(&call.span_id)));
+        found.truncate(MAX_TRACE);
+        Ok(found)
+    }
+
+    /// What stands around the calls of a trace, of the days where [`trace`](Self::trace) looks.
+    pub(crate) fn runs(&self, trace: &str) -> Result<Vec<Run>, Error> {
+        let Some(trace) = trace_id(trace) else { return Ok(Vec::new()) };
+        let mut found: Vec<Run> = Vec::new();
+        let mut first = None;
+        for day in self.kept().into_iter().rev() {
+            if first.is_some_and(|first| day + 1 < first) {
+                break;
+            }
+            let runs = self.read(day, |file| runs::find(file, trace))?.unwrap_or_default();
+            if !runs.is_empty() {
+                first = Some(day);
+            }
+            found.extend(runs);
+        }
+        found.sort_by_key(|run| (run.time, span_id(&run.span_id)));
         found.truncate(MAX_TRACE);
         Ok(found)
     }

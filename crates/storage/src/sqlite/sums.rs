@@ -65,6 +65,20 @@ impl Batch {
 
     /// Adds everything to the sums of the file.
     pub(super) fn write(self, to: &Transaction<'_>) -> Result<(), Error> {
+        self.each(to, |by, place, tally| add(to, by, place, tally))
+    }
+
+    /// Takes everything, which was added before, out of the sums of the file.
+    pub(super) fn take_out(self, of: &Transaction<'_>) -> Result<(), Error> {
+        self.each(of, |by, place, tally| take_out(of, by, place, &tally))
+    }
+
+    /// Hands over what the calls make in every level of the file.
+    fn each(
+        self,
+        to: &Transaction<'_>,
+        mut hand_over: impl FnMut(By, (u64, u64, i64), Tally) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         if self.minutes.is_empty() {
             return Ok(());
         }
@@ -89,7 +103,7 @@ impl Batch {
             if levels.contains(&level) {
                 for ((by, bucket, id), tally) in &sums {
                     let time = bucket.saturating_mul(level.saturating_mul(1_000_000_000));
-                    add(to, *by, (level, time, *id), tally.clone())?;
+                    hand_over(*by, (level, time, *id), tally.clone())?;
                 }
             }
         }
@@ -117,6 +131,13 @@ impl By {
             Self::Model => {
                 "INSERT OR IGNORE INTO model_sum (level, bucket, id, body) VALUES (?1, ?2, ?3, ?4)"
             }
+        }
+    }
+
+    fn delete(self) -> &'static str {
+        match self {
+            Self::Series => "DELETE FROM series_sum WHERE level = ?1 AND bucket = ?2 AND id = ?3",
+            Self::Model => "DELETE FROM model_sum WHERE level = ?1 AND bucket = ?2 AND id = ?3",
         }
     }
 
@@ -155,6 +176,30 @@ pub(super) fn add(
     }
     drop(rows);
     let mut replace = to.prepare_cached(by.replace()).doing(DOING)?;
+    replace.execute((signed(level), bucket, id, tally.to_bytes())).doing(DOING)?;
+    Ok(())
+}
+
+/// Takes calls out of a sum; nothing is left of one that has no other.
+fn take_out(
+    of: &Transaction<'_>,
+    by: By,
+    (level, time, id): (u64, u64, i64),
+    gone: &Tally,
+) -> Result<(), Error> {
+    let bucket = signed(time / level.saturating_mul(1_000_000_000));
+    let key = [signed(level), bucket, id];
+    let mut select = of.prepare_cached(by.select()).doing(DOING)?;
+    let mut rows = select.query(key).doing(DOING)?;
+    let Some(row) = rows.next().doing(DOING)? else { return Ok(()) };
+    let mut tally = body(row.get_ref(0).doing(DOING)?.as_blob().unwrap_or_default())?;
+    drop(rows);
+    tally.subtract(gone);
+    if tally.count() == 0 {
+        of.prepare_cached(by.delete()).doing(DOING)?.execute(key).doing(DOING)?;
+        return Ok(());
+    }
+    let mut replace = of.prepare_cached(by.replace()).doing(DOING)?;
     replace.execute((signed(level), bucket, id, tally.to_bytes())).doing(DOING)?;
     Ok(())
 }

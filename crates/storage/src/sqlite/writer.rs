@@ -8,9 +8,9 @@ use crate::engine::Done;
 use crate::error::Error;
 use crate::query::CallsQuery;
 use crate::same::{self, Ids, Sightings};
-use crate::store::Kept;
+use crate::store::{Kept, Telemetry};
 use crate::units::{DAY_NANOS, day_name, day_of, id_of, span_id, trace_id};
-use contract::row::{Call, Time};
+use contract::row::{Call, Run, Time};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,6 +36,7 @@ const NARROW: [(u64, u64); 2] = [(60, 2 * DAY_NANOS), (300, 30 * DAY_NANOS)];
 
 struct Job {
     calls: Vec<Call>,
+    runs: Vec<Run>,
     done: Done,
 }
 
@@ -98,11 +99,12 @@ impl Writer {
     ///
     /// [`Error::Busy`] when too much waits already, [`Error::Full`] when the disk is; `done` is
     /// then never called.
-    pub(crate) fn submit(&self, calls: Vec<Call>, done: Done) -> Result<(), Error> {
+    pub(crate) fn submit(&self, telemetry: Telemetry, done: Done) -> Result<(), Error> {
+        let Telemetry { calls, runs } = telemetry;
         if self.full.load(Ordering::Relaxed) {
             return Err(Error::Full);
         }
-        let len = calls.len();
+        let len = calls.len() + runs.len();
         let before = self.waiting.fetch_add(len, Ordering::Relaxed);
         let refuse = |error| {
             self.waiting.fetch_sub(len, Ordering::Relaxed);
@@ -112,7 +114,7 @@ impl Writer {
             return refuse(Error::Busy);
         }
         let Some(queue) = &self.queue else { return refuse(Error::Closed) };
-        match queue.try_send(Order::Write(Job { calls, done })) {
+        match queue.try_send(Order::Write(Job { calls, runs, done })) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => refuse(Error::Busy),
             Err(TrySendError::Disconnected(_)) => refuse(Error::Closed),
@@ -189,7 +191,7 @@ impl Hand {
             let mut calls = 0;
             let mut together = Vec::new();
             while let Some(Order::Write(job)) = next {
-                calls += job.calls.len();
+                calls += job.calls.len() + job.runs.len();
                 together.push(job);
                 next = if calls < MAX_TOGETHER { orders.try_recv().ok() } else { None };
             }
@@ -234,7 +236,11 @@ impl Hand {
 
     fn carry_out(&mut self, mut jobs: Vec<Job>) {
         let calls: Vec<_> = jobs.iter_mut().map(|job| std::mem::take(&mut job.calls)).collect();
-        match self.write(&calls) {
+        let written = self.write(&calls).and_then(|fates| {
+            self.write_runs(jobs.iter().flat_map(|job| &job.runs))?;
+            Ok(fates)
+        });
+        match written {
             Ok(fates) => {
                 for ((job, calls), fates) in jobs.into_iter().zip(calls).zip(fates) {
                     (job.done)(Ok(kept(calls, fates)));
@@ -243,7 +249,7 @@ impl Hand {
             // Alone again, so that each learns its own fate; what a day kept is found there.
             Err(_) if jobs.len() > 1 => {
                 for (job, calls) in jobs.into_iter().zip(calls) {
-                    self.carry_out(vec![Job { calls, done: job.done }]);
+                    self.carry_out(vec![Job { calls, ..job }]);
                 }
             }
             Err(error) => {
@@ -281,6 +287,29 @@ impl Hand {
         let alone = self.join(again, &mut fates)?;
         self.insert(alone, &mut fates)?;
         Ok(fates)
+    }
+
+    /// Writes what stands around calls, day by day.
+    fn write_runs<'a>(&mut self, runs: impl Iterator<Item = &'a Run>) -> Result<(), Error> {
+        let horizon = self.days.horizon();
+        let mut by_day: BTreeMap<u64, Vec<&Run>> = BTreeMap::new();
+        for run in runs {
+            let day = run.time.0 / DAY_NANOS;
+            if horizon.is_none_or(|horizon| day > horizon) {
+                by_day.entry(day).or_default().push(run);
+            }
+        }
+        for (day, runs) in by_day {
+            let writer = self.writer(day)?;
+            let outcome = writer.insert_runs(&runs);
+            let last_end = writer.last_end();
+            if outcome.is_err() {
+                self.open.remove(&day);
+            }
+            outcome?;
+            self.days.learn(day, last_end);
+        }
+        Ok(())
     }
 
     /// Writes calls that nobody saw before, day by day.
