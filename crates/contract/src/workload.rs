@@ -57,6 +57,9 @@ pub struct Observed {
     /// Further resource attributes (namespace, container, image, …), by name.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
+    /// Keys that it had before its platform told the real one: rows of those are this one's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<Key>,
 }
 
 /// One running process of a workload.

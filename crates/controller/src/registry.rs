@@ -32,6 +32,9 @@ const MAX_PROVIDERS: usize = 64;
 /// Models of one workload; a gateway asks for many.
 const MAX_MODELS: usize = 128;
 
+/// Earlier keys of one workload: a pod of many replicas that started while its platform was away.
+const MAX_REPLACED: usize = 64;
+
 /// How long a workload that is stopped and was not seen is remembered: three months.
 const RETENTION_NANOS: u64 = 90 * 24 * 60 * 60 * 1_000_000_000;
 
@@ -68,6 +71,10 @@ pub(crate) struct Workload {
     pub(crate) instances: BTreeMap<u32, Running>,
     /// Those that ended, oldest first.
     pub(crate) ended: VecDeque<Ended>,
+    /// Keys that it had before the real one was known.
+    pub(crate) replaces: BTreeSet<Key>,
+    /// The real key, where some of its processes are known by it already.
+    becomes: Option<Key>,
 }
 
 /// From when to when something was seen.
@@ -197,11 +204,22 @@ impl Registry {
     /// What was known under a provisional key is known under the real one; the old row goes with the
     /// last of its processes.
     fn identified(&mut self, before: &Key, program: &Arc<Program>) {
-        let Some(old) = self.workloads.get(before).cloned() else { return };
-        let new = self
-            .workloads
+        let Some(old) = self.workloads.get_mut(before) else { return };
+        old.becomes = Some(program.key.clone());
+        let first_seen = old.first_seen_unix_nanos;
+        self.workloads
             .entry(program.key.clone())
-            .or_insert_with(|| Workload::new(program, old.first_seen_unix_nanos));
+            .or_insert_with(|| Workload::new(program, first_seen));
+        self.merge(before);
+    }
+
+    /// Adds what is known of a workload to the one that it becomes; it goes with the last of its
+    /// processes.
+    fn merge(&mut self, before: &Key) {
+        let Some(old) = self.workloads.get(before).cloned() else { return };
+        let Some(new) = old.becomes.as_ref().and_then(|key| self.workloads.get_mut(key)) else {
+            return;
+        };
         new.first_seen_unix_nanos = new.first_seen_unix_nanos.min(old.first_seen_unix_nanos);
         new.last_seen_unix_nanos = new.last_seen_unix_nanos.max(old.last_seen_unix_nanos);
         let forgotten = &mut self.forgotten;
@@ -217,8 +235,15 @@ impl Registry {
         for evidence in old.evidence {
             new.witness(evidence, forgotten);
         }
-        new.ended.extend(old.ended);
         if old.instances.is_empty() {
+            new.ended.extend(old.ended);
+            let excess = new.ended.len().saturating_sub(MAX_ENDED);
+            new.ended.drain(..excess);
+            new.replaces.extend(old.replaces);
+            new.replaces.insert(before.clone());
+            while new.replaces.len() > MAX_REPLACED {
+                new.replaces.pop_first();
+            }
             self.workloads.remove(before);
         }
     }
@@ -230,7 +255,16 @@ impl Registry {
             && let Some(running) = workload.instances.remove(&pid)
         {
             workload.remember(&running.program, at_unix_nanos);
+            let is_last = workload.instances.is_empty();
+            if is_last && workload.becomes.is_some() {
+                self.merge(&key);
+            }
         }
+    }
+
+    /// Earlier keys of a workload that nothing else has by now.
+    pub(crate) fn replaces(&self, workload: &Workload) -> Vec<Key> {
+        workload.replaces.iter().filter(|key| !self.knows(key)).cloned().collect()
     }
 
     /// Takes back that a process asked for a name: it only passes on what others ask. Gives whether
@@ -356,6 +390,8 @@ impl Workload {
             users: BTreeSet::new(),
             instances: BTreeMap::new(),
             ended: VecDeque::new(),
+            replaces: BTreeSet::new(),
+            becomes: None,
         }
     }
 

@@ -250,6 +250,7 @@ fn workload(service: Service, instance: &str) -> Option<Observed> {
         platform,
         instances: if is_stopped { Vec::new() } else { vec![process] },
         asked: Vec::new(),
+        replaces: Vec::new(),
         evidence: evidence.collect(),
         level: if is_on { Level::Network } else { Level::Off },
         state,

@@ -96,6 +96,12 @@ impl Running {
             if desired.contains_key(key) {
                 continue;
             }
+            // What was wanted of an earlier key is wanted until the dashboard says so of the real one.
+            let mut earlier = workload.replaces.iter().filter_map(|key| desired.get(key));
+            if let Some(level) = earlier.next().copied() {
+                desired.insert(key.clone(), level);
+                continue;
+            }
             let mut subject = workload.subject(key);
             subject.name = self.parts.given.name(key, &subject.name);
             let level = if self.own_wishes.chooses(&subject) { Level::Network } else { default };

@@ -9,7 +9,6 @@ use crate::servers;
 use capture::{ProcessId, Start};
 use contract::attribute;
 use contract::capture::Level;
-use contract::poll::Desired;
 use contract::workload::Key;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -96,11 +95,6 @@ impl Running {
         }
         if let Some((before, after)) = self.registry.joined(&program) {
             tracing::debug!(before = %before.0, after = %after.0, "a program is known by its real key now");
-            // What was wanted of it is wanted until the dashboard says so for the new key.
-            if let Some(wish) = self.wishes.desired.get(&before).cloned() {
-                let wish = Desired { key: after.clone(), generation: 0, ..wish };
-                self.wishes.desired.entry(after).or_insert(wish);
-            }
             self.is_changed();
         }
     }

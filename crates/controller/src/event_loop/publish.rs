@@ -84,6 +84,7 @@ impl Running {
                 first_seen_unix_nanos: workload.first_seen_unix_nanos,
                 last_seen_unix_nanos: workload.last_seen_unix_nanos,
                 attributes: workload.attributes.clone(),
+                replaces: self.registry.replaces(workload),
             }
         });
         observed.collect()

@@ -76,6 +76,7 @@ mod tests {
             platform: Platform::Process,
             instances: Vec::new(),
             asked: Vec::new(),
+            replaces: Vec::new(),
             evidence: Vec::new(),
             level: Level::Off,
             state: State::Discovered,

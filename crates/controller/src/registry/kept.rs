@@ -1,8 +1,8 @@
 //! What of the registry survives a restart: one file, replaced as a whole, with its version.
 
 use super::{
-    Ended, MAX_ENDED, MAX_EVIDENCE, MAX_EXECUTABLES, MAX_MODELS, MAX_PROVIDERS, MAX_WORKLOADS,
-    Registry, Span, Workload,
+    Ended, MAX_ENDED, MAX_EVIDENCE, MAX_EXECUTABLES, MAX_MODELS, MAX_PROVIDERS, MAX_REPLACED,
+    MAX_WORKLOADS, Registry, Span, Workload,
 };
 use crate::file;
 use contract::capture::Level;
@@ -111,6 +111,8 @@ struct KeptWorkload {
     models: BTreeMap<String, Span>,
     #[serde(default)]
     ended: Vec<Ended>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    replaces: BTreeSet<Key>,
 }
 
 impl Registry {
@@ -130,6 +132,7 @@ impl Registry {
             providers: workload.providers.clone(),
             models: workload.models.clone(),
             ended: workload.ended.iter().cloned().collect(),
+            replaces: workload.replaces.clone(),
         };
         Kept {
             version: VERSION,
@@ -193,6 +196,8 @@ impl KeptWorkload {
             users: self.users.iter().take(MAX_EXECUTABLES).cloned().collect(),
             instances: BTreeMap::new(),
             ended: self.ended.iter().take(MAX_ENDED).cloned().collect(),
+            replaces: self.replaces.iter().take(MAX_REPLACED).cloned().collect(),
+            becomes: None,
         }
     }
 }

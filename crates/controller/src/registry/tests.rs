@@ -188,3 +188,27 @@ fn what_is_stopped_and_long_unseen_is_forgotten_and_counted() {
     assert!(registry.knows(&key("running")) && !registry.knows(&key("stopped")));
     assert_eq!(registry.take_forgotten(), [(Loss::WorkloadExpired, 1)]);
 }
+
+#[test]
+fn who_was_told_an_earlier_key_is_told_that_it_is_replaced() {
+    let mut registry = Registry::default();
+    sighted(&mut registry, &program("host/pod-1", 7, None), 5);
+    sighted(&mut registry, &program("host/pod-1", 8, None), 6);
+    registry.joined(&program("cluster/chat", 7, None));
+    let chat = |registry: &Registry| registry.replaces(&registry.workloads()[&key("cluster/chat")]);
+    assert_eq!(chat(&registry), [], "one of its processes has the earlier key still");
+    // It ends before anybody asks its platform again.
+    registry.left(8, 9);
+    let keys: Vec<&Key> = registry.workloads().keys().collect();
+    assert_eq!(keys, [&key("cluster/chat")]);
+    assert_eq!(chat(&registry), [key("host/pod-1")]);
+    let again = Registry::from_kept(&registry.to_keep(&Wishes::default()));
+    assert_eq!(
+        chat(&again),
+        [key("host/pod-1")],
+        "a dashboard that was away is told after a restart"
+    );
+    // Another program may have that key one day.
+    sighted(&mut registry, &program("host/pod-1", 9, None), 20);
+    assert_eq!(chat(&registry), []);
+}

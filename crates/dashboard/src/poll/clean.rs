@@ -148,6 +148,7 @@ pub(crate) fn clean_workload(workload: &mut Observed) {
     workload.asked.truncate(MAX_LIST);
     workload.asked.iter_mut().for_each(|asked| clean_text(&mut asked.name));
     clean_attributes(&mut workload.attributes);
+    workload.replaces.truncate(MAX_LIST);
 }
 
 fn clean_attributes(attributes: &mut BTreeMap<String, String>) {

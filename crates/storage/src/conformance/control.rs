@@ -6,6 +6,7 @@ use contract::capture::{Level, State};
 use contract::poll::{Instance, PROTOCOL, Report, Wish};
 use contract::row::Time;
 use contract::workload::{Key, Observed, Platform, What};
+use std::collections::BTreeSet;
 
 const NOW: Time = Time(NOON);
 
@@ -37,6 +38,7 @@ fn observed(key: &str) -> Observed {
         platform: Platform::Process,
         instances: Vec::new(),
         asked: Vec::new(),
+        replaces: Vec::new(),
         evidence: Vec::new(),
         level: Level::Off,
         state: State::Discovered,
@@ -142,6 +144,38 @@ fn what_a_service_asks_for_is_in_its_row() {
     assert_eq!(row.models, ["gpt-4o", "o3"]);
     let o3 = (row.asked[1].first_seen, row.asked[1].last_seen);
     assert_eq!(o3, (Time(NOON + 2 * SECOND), Time(NOON + 3 * SECOND)));
+}
+
+#[test]
+fn a_key_that_is_replaced_leaves_no_row_and_its_wish_and_name_hold_for_the_real_one() {
+    let (_directory, store) = store();
+    store.report(&report("n1", &["early", "other"]), NOW).unwrap();
+    store.report(&report("n2", &["early"]), NOW).unwrap();
+    want(&store, "early", Level::Network).unwrap();
+    store.set_name("early", Some("Chat"), "page", NOW).unwrap();
+    let mut real = report("n1", &["real", "other"]);
+    for workload in real.workloads.iter_mut().flatten().filter(|it| it.key.0 == "real") {
+        workload.replaces = vec![Key("early".to_owned()), Key("never told".to_owned())];
+    }
+    store.report(&real, NOW).unwrap();
+    let wish = wish_of(&store, "n1").unwrap();
+    let levels: Vec<_> = wish.desired.iter().map(|it| (it.key.0.as_str(), it.level)).collect();
+    assert_eq!(levels, [("real", Level::Network)]);
+    assert_eq!(wish.names[&Key("real".to_owned())], "Chat");
+    let keys = || states(&store).into_iter().map(|(key, ..)| key).collect::<BTreeSet<_>>();
+    assert_eq!(
+        keys(),
+        ["early", "other", "real"].map(str::to_owned).into(),
+        "another node still has that key"
+    );
+    // There it is the same workload; then nobody has the key, and nothing is wanted of it.
+    let mut last = report("n2", &["real"]);
+    for workload in last.workloads.iter_mut().flatten() {
+        workload.replaces = vec![Key("early".to_owned())];
+    }
+    store.report(&last, NOW).unwrap();
+    assert_eq!(keys(), ["other", "real"].map(str::to_owned).into());
+    assert_eq!(wish_of(&store, "n2").unwrap().desired.len(), 1);
 }
 
 #[test]

@@ -181,10 +181,46 @@ fn keep_workload(
     if was.is_none_or(|was| was.state != observed.state) {
         remember(to, instance, key, (observed.state.word(), &observed.reason), now)?;
     }
+    for old in observed.replaces.iter().filter(|old| old.0 != key) {
+        replace(to, instance, &old.0, key)?;
+    }
     if before.is_none() {
         tell_old_wish(to, instance, key)?;
     }
     Ok(true)
+}
+
+/// The row of a key that a workload of this node no longer has goes, and what people said of it holds
+/// for the new key, where nobody said otherwise.
+fn replace(to: &Transaction<'_>, instance: &str, old: &str, new: &str) -> Result<(), Error> {
+    const DOING: &str = "replace a key";
+    let sql = "DELETE FROM workload WHERE instance = ?1 AND key = ?2";
+    if to.execute(sql, [instance, old]).doing(DOING)? == 0 {
+        return Ok(());
+    }
+    let names = "INSERT OR IGNORE INTO shown_name (key, name)
+        SELECT ?2, name FROM shown_name WHERE key = ?1";
+    let named = to.execute(names, [old, new]).doing(DOING)?;
+    let wishes = "INSERT OR IGNORE INTO desired
+            (key, feature, value, generation, changed, actor, reason)
+        SELECT ?2, feature, value, generation, changed, actor, reason FROM desired WHERE key = ?1";
+    let wished = to.execute(wishes, [old, new]).doing(DOING)?;
+    if named + wished > 0 {
+        let generation = next_generation(to)?;
+        let sql = "UPDATE desired SET generation = ?2 WHERE key = ?1";
+        to.execute(sql, params![new, generation]).doing(DOING)?;
+        let sql = "UPDATE instance SET desired_generation = ?2 WHERE id = ?1";
+        to.execute(sql, params![instance, generation]).doing(DOING)?;
+    }
+    for sql in [
+        "DELETE FROM desired WHERE key = ?1
+            AND NOT EXISTS (SELECT 1 FROM workload WHERE key = ?1)",
+        "DELETE FROM shown_name WHERE key = ?1
+            AND NOT EXISTS (SELECT 1 FROM workload WHERE key = ?1)",
+    ] {
+        to.execute(sql, [old]).doing(DOING)?;
+    }
+    Ok(())
 }
 
 fn gone(to: &Transaction<'_>, instance: &str, key: &str, now: Time) -> Result<bool, Error> {
