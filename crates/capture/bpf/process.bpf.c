@@ -26,6 +26,18 @@ struct {
 	__uint(max_entries, 1024 * 1024);
 } processes SEC(".maps");
 
+/* Not 0 while somebody is to be watched: then the reader is woken for every record. Else it reads
+ * once a second, or when it is woken for something else, and at the latest when a quarter of the
+ * ring is full. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} eager SEC(".maps");
+
+#define MAX_UNREAD (256 * 1024)
+
 /* Where an execution is put together; a tracepoint is never preempted. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -33,6 +45,18 @@ struct {
 	__type(key, u32);
 	__type(value, struct execution);
 } scratch SEC(".maps");
+
+static __always_inline u64 wakeup(void)
+{
+	u32 zero = 0;
+	u32 *is_eager = bpf_map_lookup_elem(&eager, &zero);
+
+	/* Never the kernel's own choice: it wakes a reader only that has read all before. */
+	if (!is_eager || *is_eager)
+		return BPF_RB_FORCE_WAKEUP;
+	return bpf_ringbuf_query(&processes, BPF_RB_AVAIL_DATA) < MAX_UNREAD ? BPF_RB_NO_WAKEUP :
+									       BPF_RB_FORCE_WAKEUP;
+}
 
 static __always_inline void emit(u32 kind, struct task_struct *task, struct task_struct *parent)
 {
@@ -51,7 +75,7 @@ static __always_inline void emit(u32 kind, struct task_struct *task, struct task
 	describe_caller(&record->caller, pid, task, parent);
 	record->kind = kind;
 	record->unused = 0;
-	bpf_ringbuf_submit(record, 0);
+	bpf_ringbuf_submit(record, wakeup());
 }
 
 /* The cgroup that names a task: in v2 where it is used, else that of a v1 controller. */
@@ -148,7 +172,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 		return 0;
 	program->arguments_len = arguments_len;
 	if (bpf_ringbuf_output(&processes, execution,
-			       sizeof(*execution) - MAX_ARGUMENTS + arguments_len, 0))
+			       sizeof(*execution) - MAX_ARGUMENTS + arguments_len, wakeup()))
 		count_lost(LOST_RECORDS, 1);
 	return 0;
 }

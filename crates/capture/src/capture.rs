@@ -115,7 +115,8 @@ pub struct Lost {
 const BATCH: usize = 1024;
 /// How often watched processes are looked at where the kernel does not tell of mappings.
 const LOOK_NANOS: u64 = 100_000_000;
-/// How often watched processes are asked for where the kernel does not tell of their ends.
+/// How often watched processes are asked for where the kernel does not tell of their ends, and
+/// processes that come and go are read of while nobody is to be watched.
 const ROLL_CALL_NANOS: u64 = 1_000_000_000;
 
 impl Default for Config {
@@ -233,7 +234,7 @@ impl Capture {
     /// [`Error::Gone`] when the process does not run, [`Error::Privilege`] when it may not be
     /// looked into, [`Error::Kernel`] when this kernel lets nothing be watched.
     pub fn watch(&mut self, pid: u32) -> Result<Watched, Error> {
-        self.tls.load()?;
+        self.be_ready()?;
         let process = process::identity(pid).ok_or(Error::Gone { pid })?;
         if self.watches.of(pid).is_some_and(|watch| watch.process != process) {
             self.end(pid, system::monotonic_nanos());
@@ -270,12 +271,21 @@ impl Capture {
     /// ready is said by [`watch`](Self::watch).
     pub fn make_ready(&mut self, is_wanted: bool) {
         if is_wanted {
-            if let Err(error) = self.tls.load() {
+            if let Err(error) = self.be_ready() {
                 tracing::debug!(%error, "cannot make ready to watch");
             }
         } else if self.watches.pids().is_empty() {
             self.tls.rest();
+            self.processes.iter().for_each(|processes| processes.wake_for_each(false));
         }
+    }
+
+    fn be_ready(&mut self) -> Result<(), Error> {
+        if self.tls.programs().is_none() {
+            self.tls.load()?;
+            self.processes.iter().for_each(|processes| processes.wake_for_each(true));
+        }
+        Ok(())
     }
 
     /// Says that no more of a connection is wanted: its calls then cost a look-up and are not
@@ -317,6 +327,8 @@ impl Capture {
                 return None;
             }
             let nap = match (&self.mapped, &self.processes) {
+                // The kernel wakes for nothing that can wait; see `make_ready`.
+                (_, Some(_)) if self.tls.programs().is_none() => ROLL_CALL_NANOS,
                 _ if self.watches.pids().is_empty() => u64::MAX,
                 (None, _) => LOOK_NANOS,
                 (Some(_), None) => ROLL_CALL_NANOS,

@@ -125,6 +125,15 @@ pub(crate) fn processes() -> Result<Programs<crate::record::Process>> {
     Ok(programs)
 }
 
+impl Programs<crate::record::Process> {
+    /// Says whether the reader is to be woken for every process, or reads in its own time.
+    pub(crate) fn wake_for_each(&self, is_eager: bool) {
+        if let Err(error) = self.set("eager", &[0; 4], &u32::from(is_eager).to_ne_bytes()) {
+            tracing::debug!(%error, "cannot say when to be woken for processes");
+        }
+    }
+}
+
 /// Loads and attaches the programs that see how connections open.
 pub(crate) fn openings(root: &Root) -> Result<Programs<crate::record::Opening>> {
     let read = crate::record::Opening::read;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How often a condition is looked at beside the signals.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// Signals that are caught since this was made; none in between is lost.
 pub(crate) struct Signals {

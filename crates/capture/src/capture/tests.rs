@@ -87,3 +87,20 @@ fn where_nobody_is_to_be_watched_nothing_is_held_ready_for_it() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn processes_are_told_of_with_the_next_name_or_soon_where_nobody_is_to_be_watched() {
+    let Some(mut capture) = start() else { return };
+    for is_wanted in [false, true] {
+        capture.make_ready(is_wanted);
+        let mut child = Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        let is_start =
+            |event: &Event| matches!(event, Event::Started { process, .. } if process.pid == pid);
+        let is_end =
+            |event: &Event| matches!(event, Event::Exited { process, .. } if process.pid == pid);
+        until(&mut capture, "start", is_start);
+        until(&mut capture, "end", is_end);
+    }
+}
