@@ -14,6 +14,8 @@ pub enum Level {
     Off,
     /// Model calls, read in the kernel; no restart.
     Network,
+    /// And an SDK within the program, for the work around the calls; one restart.
+    Full,
 }
 
 impl Level {
@@ -22,7 +24,16 @@ impl Level {
         match self {
             Self::Off => "off",
             Self::Network => "network",
+            Self::Full => "full",
         }
+    }
+
+    /// All levels, the lowest first.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Network, Self::Full];
+
+    /// The level of a word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.word() == word)
     }
 }
 
@@ -30,7 +41,7 @@ impl Level {
 /// is the safe wish.
 pub(crate) fn level_of_any_version<'de, D: Deserializer<'de>>(from: D) -> Result<Level, D::Error> {
     let word = String::deserialize(from)?;
-    Ok(if word == Level::Network.word() { Level::Network } else { Level::Off })
+    Ok(Level::of_word(&word).unwrap_or_default())
 }
 
 /// Where a workload is on the way to its desired level.

@@ -29,6 +29,9 @@ pub struct Settings {
     /// How much the controller logs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<LogLevel>,
+    /// Whether no SDK is put into programs, and none is taken out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freeze: Option<bool>,
 }
 
 /// How much is logged.
@@ -122,6 +125,7 @@ impl Settings {
                 ("heartbeat_seconds", take(&mut all.heartbeat_seconds, one.heartbeat_seconds)),
                 ("rescan_seconds", take(&mut all.rescan_seconds, one.rescan_seconds)),
                 ("log", take(&mut all.log, one.log)),
+                ("freeze", take(&mut all.freeze, one.freeze)),
             ];
             let names = taken.into_iter().filter(|(_, taken)| *taken).map(|(name, _)| name);
             origin.extend(names.map(|name| (name.to_owned(), layer)));
@@ -131,6 +135,10 @@ impl Settings {
 
     /// What is out of its limits, in one sentence; `None` when nothing is.
     pub fn complaint(&self) -> Option<String> {
+        if self.default_capture == Some(Level::Full) {
+            let why = "it restarts programs, so that it is set for one after the other";
+            return Some(format!("cannot set `default_capture` to full; {why}"));
+        }
         let checked = [
             ("heartbeat_seconds", self.heartbeat_seconds, HEARTBEAT_SECONDS),
             ("rescan_seconds", self.rescan_seconds, RESCAN_SECONDS),
@@ -165,5 +173,7 @@ mod tests {
         assert_eq!(Settings::default().complaint(), None);
         let settings = Settings { rescan_seconds: Some(0), ..Settings::default() };
         assert!(settings.complaint().unwrap().contains("rescan_seconds"));
+        let settings = Settings { default_capture: Some(Level::Full), ..Settings::default() };
+        assert!(settings.complaint().unwrap().contains("default_capture"));
     }
 }

@@ -57,6 +57,8 @@ pub enum Change {
     EnableSdk,
     /// Take out the SDK that was put in.
     DisableSdk,
+    /// Say what putting an SDK into the workload would change, and change nothing.
+    PreviewSdk,
     /// Restart the workload.
     Restart,
     /// Put the workload back as it was found.
@@ -68,13 +70,14 @@ pub enum Change {
 
 impl Change {
     /// All that can be asked for by name.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Refresh,
         Self::Retry,
         Self::Instrument,
         Self::Uninstrument,
         Self::EnableSdk,
         Self::DisableSdk,
+        Self::PreviewSdk,
         Self::Restart,
         Self::Undo,
     ];
@@ -88,6 +91,7 @@ impl Change {
             Self::Uninstrument => "uninstrument",
             Self::EnableSdk => "enable_sdk",
             Self::DisableSdk => "disable_sdk",
+            Self::PreviewSdk => "preview_sdk",
             Self::Restart => "restart",
             Self::Undo => "undo",
             Self::Unknown => "unknown",

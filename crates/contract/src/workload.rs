@@ -60,6 +60,58 @@ pub struct Observed {
     /// Keys that it had before its platform told the real one: rows of those are this one's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaces: Vec<Key>,
+    /// The SDK in it, where one is wanted or was put in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Agent>,
+}
+
+/// How far the SDK is that was put into a workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Agent {
+    /// Where it is on the way.
+    pub state: State,
+    /// One sentence on why, and what to do next.
+    pub reason: String,
+    /// How far it is in each process, as far as that is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<AgentIn>,
+    /// What was changed for it, as a difference; empty when nothing is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub change: String,
+}
+
+/// How far the SDK is in one process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AgentIn {
+    /// Process id on the node.
+    pub pid: u32,
+    /// How far.
+    pub progress: AgentProgress,
+    /// Libraries that it watches, or why it stood down.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// How far the SDK is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum AgentProgress {
+    /// The process was not started with it.
+    Absent,
+    /// The process was started with it, and it said nothing yet.
+    Injected,
+    /// It was loaded.
+    Loaded,
+    /// It watches libraries of the program.
+    Started,
+    /// It was loaded, and left the program alone.
+    StoodDown,
+    /// Something of a newer version.
+    #[serde(other)]
+    Unknown,
 }
 
 /// One running process of a workload.

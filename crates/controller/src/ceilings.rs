@@ -29,7 +29,7 @@ impl Default for Ceilings {
     /// Allows everything.
     fn default() -> Self {
         Self {
-            max_capture: Level::Network,
+            max_capture: Level::Full,
             observe_only: false,
             injection: true,
             namespaces: Lists::default(),
@@ -78,7 +78,10 @@ impl Ceilings {
     /// Whether an SDK may be put into programs of this node; the reason when not.
     pub(crate) fn forbids_injection(&self) -> Option<&'static str> {
         let off = "This node's own configuration says injection = off.";
-        self.forbids_changes().or_else(|| (!self.injection).then_some(off))
+        let low = "This node's own configuration says max_capture = network.";
+        self.forbids_changes()
+            .or_else(|| (!self.injection).then_some(off))
+            .or_else(|| (self.max_capture < Level::Full).then_some(low))
     }
 
     /// Whether network capture of a workload is forbidden, and by which key.
@@ -167,6 +170,9 @@ mod tests {
         let without = ceilings(|it| it.injection = false);
         assert!(without.forbids_injection().unwrap().contains("injection"));
         assert_eq!((without.forbids_changes(), pod(&without, "a")), (None, None));
+        let low = ceilings(|it| it.max_capture = Level::Network);
+        assert!(low.forbids_injection().unwrap().contains("max_capture"));
+        assert_eq!((low.forbids_changes(), pod(&low, "a")), (None, None));
 
         let spaces = ceilings(|it| {
             it.allow_namespace = vec!["prod*".into()];

@@ -32,6 +32,9 @@ pub struct Config {
     /// What no dashboard can lift.
     #[serde(default)]
     pub ceilings: Ceilings,
+    /// How SDKs get into programs; `None` where none do.
+    #[serde(default)]
+    pub agents: Option<Agents>,
     /// Unix socket to answer the command line on; none where the dashboard runs beside us.
     #[serde(default)]
     pub socket: Option<PathBuf>,
@@ -81,6 +84,24 @@ pub struct Otlp {
     pub trust: Trust,
 }
 
+/// SDKs for programs, and what those are told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agents {
+    /// Where the bundle for Python is laid down; every program has to be able to read it.
+    pub bundle: String,
+    /// Base of the OTLP endpoint, as programs reach it.
+    pub endpoint: String,
+    /// Headers of what they send there.
+    #[serde(default)]
+    pub headers: Vec<(String, Token)>,
+    /// Environment that programs are deployed in, where they do not say.
+    #[serde(default)]
+    pub environment: Option<String>,
+    /// How long a program is watched after it was restarted, in seconds.
+    pub window_seconds: u32,
+}
+
 /// What this node allows at most, whatever anybody wishes. In patterns `*` stands for any run of
 /// characters.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -105,7 +126,7 @@ pub struct Ceilings {
 impl Default for Ceilings {
     fn default() -> Self {
         Self {
-            max_capture: Level::Network,
+            max_capture: Level::Full,
             observe_only: false,
             injection: true,
             allow_namespace: Vec::new(),
@@ -133,6 +154,7 @@ impl Config {
             otlp: None,
             wishes: Vec::new(),
             ceilings: Ceilings::default(),
+            agents: None,
             ebpf: default_ebpf(),
             ring_bytes: default_ring_bytes(),
             rules: Rules::default(),
@@ -169,7 +191,7 @@ mod tests {
     fn unknown_keys_are_refused_and_the_token_is_not_printed() {
         let text = r#"{"data_dir": "/d", "dashboard": "http://h", "token": "secret"}"#;
         let config: Config = serde_json::from_str(text).unwrap();
-        assert_eq!(config.ceilings.max_capture, Level::Network);
+        assert_eq!(config.ceilings.max_capture, Level::Full);
         assert!(!format!("{config:?}").contains("secret"));
         let text = r#"{"data_dir": "/d", "dashboard": "http://h", "dash": 1}"#;
         assert!(serde_json::from_str::<Config>(text).unwrap_err().to_string().contains("dash"));

@@ -9,6 +9,7 @@ use crate::discovery::{Discovery, Hint, Resolver};
 use crate::event_loop::{self, Notice, Notices};
 use crate::export::{self, Backlog, Sender};
 use crate::given::Given;
+use crate::injection::{Injections, Previews, Records};
 use crate::kernel::{self, Grant};
 use crate::limits::Losses;
 use crate::link::Link;
@@ -31,6 +32,7 @@ use crate::witness::Witness;
 use anyhow::Context as _;
 use contract::doctor::Fact;
 use contract::poll::{Capability, Instance};
+use injector::Hands;
 use std::fmt;
 use std::fs;
 use std::io::Write as _;
@@ -225,6 +227,24 @@ impl Controller {
         };
         threads.spawn("discovery", move || discovery.run())?;
 
+        let (previews, questions) = Previews::channel(standings.clone());
+        let can_inject = config.agents.is_some() && ceilings.forbids_injection().is_none();
+        let no_agents = "This node does not know where agents are to send: name it with --agent-endpoint and --agent-token-file.";
+        let hands = Hands::new(&config.root).context("cannot start what speaks to platforms")?;
+        let injections = Injections {
+            standings: standings.clone(),
+            notices: notices.clone(),
+            ceilings: ceilings.clone(),
+            tuning: tuning.clone(),
+            agents: config.agents.clone().ok_or_else(|| no_agents.to_owned()),
+            records: Records::open(&config.data_dir),
+            hands,
+            root: config.root.clone(),
+            host_name: host.name.clone(),
+            questions,
+        };
+        threads.spawn("injection", move || injections.run())?;
+
         let agreed = Arc::<Agreed>::default();
         let steps = Steps::open(&config.data_dir, standings.clone());
         let taker = Taker {
@@ -232,12 +252,16 @@ impl Controller {
             standings: standings.clone(),
             agreed: Arc::clone(&agreed),
             ceilings,
+            previews,
+            window: Duration::from_secs(
+                config.agents.as_ref().map_or(0, |agents| agents.window_seconds.into()),
+            ),
         };
         let taking = steps.clone();
         threads.spawn("steps", move || taking.run(|step| taker.take(step)))?;
         let poll = Poll {
             link,
-            instance: instance(&host, missing.is_none()),
+            instance: instance(&host, missing.is_none(), can_inject),
             doctor: facts,
             programs: Arc::clone(&programs),
             standings: standings.clone(),
@@ -323,8 +347,10 @@ impl Threads {
     pub(crate) fn join(self) {
         for thread in self.0 {
             let name = thread.thread().name().unwrap_or_default().to_owned();
-            if !matches!(name.as_str(), "poll" | "report" | "steps" | "discovery" | "resolver")
-                && thread.join().is_err()
+            if !matches!(
+                name.as_str(),
+                "poll" | "report" | "steps" | "injection" | "discovery" | "resolver"
+            ) && thread.join().is_err()
             {
                 tracing::error!(thread = name, "a thread ended by a panic");
             }
@@ -423,10 +449,11 @@ fn fallback_id(data_dir: &Path) -> anyhow::Result<String> {
     Ok(id)
 }
 
-fn instance(host: &Host, captures: bool) -> Instance {
-    let capabilities = captures.then_some(Capability::Network);
+fn instance(host: &Host, captures: bool, injects: bool) -> Instance {
+    let capabilities =
+        [captures.then_some(Capability::Network), injects.then_some(Capability::Sdk)];
     Instance {
-        capabilities: capabilities.into_iter().collect(),
+        capabilities: capabilities.into_iter().flatten().collect(),
         id: host.scope(),
         host_name: host.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

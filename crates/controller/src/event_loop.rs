@@ -24,7 +24,7 @@ use capture::{ProcessId, Start, Watched};
 use contract::capture::Level;
 use contract::poll::Wish;
 use contract::rules::{Rule, Rules};
-use contract::workload::{By, Key, Observed};
+use contract::workload::{Agent, By, Key, Observed};
 use genai::Providers;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -58,6 +58,8 @@ pub(crate) enum Notice {
     Wanted(Box<Wish>),
     /// How the controller works is set anew.
     Tuned,
+    /// How the SDKs in programs stand.
+    Agents(BTreeMap<Key, Agent>),
     /// A step asks for a change.
     Change(Asked),
     /// A container has another name than before, or one at all.
@@ -135,6 +137,7 @@ struct Running {
     watches: BTreeMap<u32, Watch>,
     /// Whether the kernel's side was told that somebody is to be watched.
     is_ready: bool,
+    agents: BTreeMap<Key, Agent>,
     bystanders: Bystanders,
     /// Processes that began to run a program that may be a known one, and when to look at them.
     later: VecDeque<(Instant, ProcessId)>,
@@ -148,6 +151,7 @@ struct Running {
     is_unsaved: Option<Instant>,
     cannot_save: bool,
     published: Vec<Observed>,
+    published_full: BTreeMap<Key, u64>,
     published_at: Option<Instant>,
 }
 
@@ -185,6 +189,7 @@ impl Loop {
             book: Rulebook::default(),
             watches: BTreeMap::new(),
             is_ready: false,
+            agents: BTreeMap::new(),
             bystanders: Bystanders::default(),
             later: VecDeque::new(),
             look_due: None,
@@ -194,6 +199,7 @@ impl Loop {
             is_unsaved: None,
             cannot_save: false,
             published: Vec::new(),
+            published_full: BTreeMap::new(),
             published_at: None,
             parts: self,
         };
@@ -287,6 +293,7 @@ impl Running {
             Notice::Exited(process) => self.exited(process),
             Notice::Wanted(wish) => self.wanted(*wish),
             Notice::Tuned => {}
+            Notice::Agents(agents) => self.agents = agents,
             Notice::Change(asked) => self.change(asked),
             Notice::ContainerNamed(container) => self.container_named(&container),
             Notice::Watched { pid, start_ticks, result } => self.watched(pid, start_ticks, result),

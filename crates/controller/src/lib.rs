@@ -13,6 +13,7 @@
 //! | `report` | tells every change, one after the other (`poll`) | `Standings` | the newest only |
 //! | `steps` | takes the steps that the dashboard asks for (`steps`, `taking`) | `Steps` | 256 steps |
 //! | `discovery` | finds programs by their open connections and by what listens | hints | 1 024 |
+//! | `injection` | puts SDKs into programs and takes them out, on platforms' own ways (`injection`) | questions | 16 |
 //! | `resolver` | asks the resolver of this node for the known names | – | – |
 //! | `player` | plays a recording in place of `capture` (`replay`) | – | – |
 //! | `socket` | answers the command line (`local`) | – | one caller at a time |
@@ -26,7 +27,7 @@
 //!
 //! All in the data directory, each file replaced as a whole, for the owner alone: `controller.json`
 //! (workloads and the last wishes), `credential.json`, `configuration.json` (of the dashboard),
-//! `steps.json` and `steps.log`, and `spool/` with calls that wait for their receiver.
+//! `steps.json` and `steps.log`, `injections.json` (what was changed for SDKs, with the way back), and `spool/` with calls that wait for their receiver.
 //!
 //! Nothing here listens on a network, and nothing that was captured is logged. A recording
 //! ([`Config::record`]) is the one place that holds what people typed; it is made on request alone.
@@ -47,6 +48,7 @@ mod explain;
 mod export;
 mod file;
 mod given;
+mod injection;
 mod kernel;
 mod limits;
 mod link;
@@ -73,6 +75,6 @@ mod tuning;
 mod watcher;
 mod witness;
 
-pub use config::{Ceilings, Config, Otlp, Token, Trust};
+pub use config::{Agents, Ceilings, Config, Otlp, Token, Trust};
 pub use controller::{Controller, facts};
 pub use replay::{Playback, Replay};

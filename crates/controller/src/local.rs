@@ -288,6 +288,7 @@ fn service(observed: &Observed, desired: &BTreeMap<Key, Level>, poll: &Poll) -> 
         first_seen: Time(observed.first_seen_unix_nanos),
         last_seen: Some(Time(observed.last_seen_unix_nanos)),
         recorded: poll.instance.recorded.then_some(true),
+        agent: observed.agent.clone(),
         more: observed
             .attributes
             .iter()

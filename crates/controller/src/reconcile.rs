@@ -139,7 +139,7 @@ pub(crate) fn next_try(world: World<'_>) -> Option<Moment> {
 
 fn wanted<'a>(world: World<'a>) -> BTreeMap<u32, &'a Running> {
     let is_wanted = |key: &Key, workload: &Workload| {
-        world.desired.get(key).copied().unwrap_or_default() == Level::Network
+        world.desired.get(key).copied().unwrap_or_default() >= Level::Network
             && forbidden(world, key, workload).is_none()
             && world.ability.missing.is_none()
             && !world.ability.recorded
@@ -182,7 +182,7 @@ pub(crate) fn standing(world: World<'_>, key: &Key, workload: &Workload) -> Stan
     let case = table::Case {
         feature: Feature::Network,
         // What came to be forbidden while it was on is ended like what is not wanted any more.
-        wanted: Some(desired == Level::Network && (forbidden.is_none() || found != Found::Ours)),
+        wanted: Some(desired >= Level::Network && (forbidden.is_none() || found != Found::Ours)),
         found,
         is_allowed: forbidden.is_none(),
         is_under_way: false,
@@ -194,7 +194,9 @@ pub(crate) fn standing(world: World<'_>, key: &Key, workload: &Workload) -> Stan
         Outcome::Rest { state: State::Stopped, .. } => {
             let reason = match desired {
                 Level::Off => "No process of it runs.",
-                Level::Network => "No process of it runs; capture begins when one starts.",
+                Level::Network | Level::Full => {
+                    "No process of it runs; capture begins when one starts."
+                }
             };
             is(Level::Off, State::Stopped, reason)
         }

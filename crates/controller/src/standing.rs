@@ -13,6 +13,8 @@ pub(crate) struct Published {
     pub(crate) workloads: Vec<Observed>,
     /// Levels that hold, whoever wished them.
     pub(crate) desired: BTreeMap<Key, Level>,
+    /// Workloads in which an SDK is wanted, with the number of the wish.
+    pub(crate) full: BTreeMap<Key, u64>,
     /// Wishes of the dashboard.
     pub(crate) held: Vec<Desired>,
 }

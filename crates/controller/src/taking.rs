@@ -2,6 +2,7 @@
 
 use crate::ceilings::Ceilings;
 use crate::event_loop::{Notice, Notices};
+use crate::injection::Previews;
 use crate::poll::Agreed;
 use crate::standing::Standings;
 use crate::steps::Outcome;
@@ -14,6 +15,12 @@ use std::time::{Duration, Instant};
 
 /// How long a change may take until it is seen to be in effect.
 const IN_EFFECT: Duration = Duration::from_secs(10);
+
+/// How long a program may take to come up with an SDK, before the window in which it is watched.
+const COMES_UP: Duration = Duration::from_secs(240);
+
+/// How long a preview may take: one of a restart that is under way waits for its end.
+const PREVIEW: Duration = Duration::from_secs(60);
 
 /// How long the event loop may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,6 +51,9 @@ pub(crate) struct Taker {
     pub(crate) standings: Standings,
     pub(crate) agreed: Arc<Agreed>,
     pub(crate) ceilings: Ceilings,
+    pub(crate) previews: Previews,
+    /// How long a program is watched that got an SDK.
+    pub(crate) window: Duration,
 }
 
 impl Taker {
@@ -74,10 +84,18 @@ impl Taker {
                 Ok(change) => Outcome::done("It is as it was before.", change),
                 Err(reason) => Outcome::refused(reason),
             },
-            (Change::EnableSdk | Change::DisableSdk, _) => {
-                let cannot = "This controller cannot put an SDK into programs, nor take one out.";
-                Outcome::refused(self.ceilings.forbids_injection().unwrap_or(cannot))
+            (Change::EnableSdk | Change::DisableSdk | Change::PreviewSdk, None) => {
+                Outcome::refused("The step names no workload.")
             }
+            (Change::EnableSdk, Some(key)) => match self.ceilings.forbids_injection() {
+                Some(reason) => Outcome::refused(reason),
+                None => self.set(key, Level::Full, step.generation),
+            },
+            (Change::DisableSdk, Some(key)) => self.set(key, Level::Network, step.generation),
+            (Change::PreviewSdk, Some(key)) => match self.previews.ask(&key, PREVIEW) {
+                Ok(text) => Outcome::done("Nothing was changed.", text),
+                Err(reason) => Outcome::refused(reason),
+            },
             (Change::Restart, _) => Outcome::refused(
                 "This controller restarts nothing; do it with the tools of the platform.",
             ),
@@ -106,7 +124,9 @@ impl Taker {
     /// Waits until a change is in effect, or cannot be.
     #[expect(clippy::disallowed_methods, reason = "the loop of steps reads the clock")]
     fn settled(&self, key: &Key, level: Level, mut known: u64) -> Result<String, String> {
-        let until = Instant::now() + IN_EFFECT;
+        let slow = self.window + COMES_UP;
+        let patience = if level == Level::Full { slow } else { IN_EFFECT };
+        let until = Instant::now() + patience;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if !self.standings.wait(known, left) {
@@ -119,7 +139,8 @@ impl Taker {
                 Some(Some(verdict)) => return verdict,
                 Some(None) if left.is_zero() => {
                     let reason = observed.map(|it| it.reason.clone()).unwrap_or_default();
-                    return Err(format!("It is not in effect after ten seconds: {reason}"));
+                    let seconds = patience.as_secs();
+                    return Err(format!("It is not in effect after {seconds} seconds: {reason}"));
                 }
                 None if left.is_zero() => return Err("The workload is gone.".to_owned()),
                 Some(None) | None => {}
@@ -138,12 +159,17 @@ impl Taker {
 /// Whether a workload is where it is wanted, or cannot come there; `None` while it is on its way.
 fn verdict(observed: &Observed, level: Level) -> Option<Result<String, String>> {
     match (observed.state, level) {
+        (_, Level::Full) if observed.level == Level::Full => Some(Ok(observed.reason.clone())),
+        // The SDK that was in it comes out first.
+        (_, Level::Network) if observed.level == Level::Full => None,
         (State::Capturing | State::Partly, Level::Network)
         | (State::Discovered, Level::Off)
         | (State::Stopped, _) => Some(Ok(observed.reason.clone())),
-        (State::Unsupported | State::Failed | State::Blocked | State::Conflict, Level::Network) => {
-            Some(Err(observed.reason.clone()))
-        }
+        (
+            State::Unsupported | State::Failed | State::Blocked | State::Conflict,
+            Level::Network | Level::Full,
+        )
+        | (State::Unhealthy | State::Drifted, Level::Full) => Some(Err(observed.reason.clone())),
         _ => None,
     }
 }

@@ -85,6 +85,7 @@ pub struct Dashboard {
     state: App,
     address: SocketAddr,
     controller_token: String,
+    agent_token: String,
     stopping: watch::Sender<bool>,
     doors: Vec<tokio::task::JoinHandle<()>>,
     otlp: [Option<SocketAddr>; 2],
@@ -118,7 +119,8 @@ impl Dashboard {
         raise_open_files();
         let place = Place { data_dir: config.data_dir.clone(), calls: config.calls };
         let store = Store::open_with(&place)?;
-        let controller_token = controller_token(&store, &config.data_dir)?;
+        let controller_token = kept_token(&store, &config.data_dir, TokenKind::Join)?;
+        let agent_token = kept_token(&store, &config.data_dir, TokenKind::Ingest)?;
         let (socket, socket_file) = socket::bind(&config.data_dir)
             .map_err(|source| Error::File { path: config.data_dir.join("sonde.sock"), source })?;
         let (stopping, stopped) = watch::channel(false);
@@ -164,6 +166,7 @@ impl Dashboard {
             state,
             address,
             controller_token,
+            agent_token,
             stopping,
             doors,
             otlp: ports,
@@ -210,6 +213,12 @@ impl Dashboard {
     /// `controller.token` of the data directory.
     pub fn controller_token(&self) -> &str {
         &self.controller_token
+    }
+
+    /// The token of SDKs in programs of this machine: for telemetry alone. It is the same after a
+    /// restart, and in `agent.token` of the data directory.
+    pub fn agent_token(&self) -> &str {
+        &self.agent_token
     }
 
     /// Stops: waiting polls and listeners are answered at once, other answers may finish for a
@@ -297,24 +306,28 @@ fn url(address: SocketAddr) -> String {
     }
 }
 
-fn is_join(store: &Store, token: &str) -> bool {
+fn is_good(store: &Store, token: &str, wanted: TokenKind) -> bool {
     let bearer = store.bearer(token, clock::system());
-    matches!(bearer, Ok(Bearer::Token { kind: TokenKind::Join, .. }))
+    matches!(bearer, Ok(Bearer::Token { kind, .. }) if kind == wanted)
 }
 
-/// The token that the file holds, if it is still good; else a new one in a new file.
-fn controller_token(store: &Store, data_dir: &Path) -> Result<String, Error> {
-    let path = data_dir.join("controller.token");
+/// The token that a file holds, if it is still good; else a new one in a new file.
+fn kept_token(store: &Store, data_dir: &Path, kind: TokenKind) -> Result<String, Error> {
+    let (file, name) = match kind {
+        TokenKind::Ingest => ("agent.token", "of SDKs in programs of the dashboard's machine"),
+        _ => ("controller.token", "made at the first start"),
+    };
+    let path = data_dir.join(file);
     let failed = |source| Error::File { path: path.clone(), source };
     match std::fs::read_to_string(&path) {
-        Ok(token) if is_join(store, token.trim()) => {
+        Ok(token) if is_good(store, token.trim(), kind) => {
             return Ok(token.trim().to_owned());
         }
         Ok(_) => std::fs::remove_file(&path).map_err(failed)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
-    let new = NewToken::new(TokenKind::Join, "made at the first start");
+    let new = NewToken::new(kind, name);
     let token = store.make_token(&new, clock::system())?;
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;

@@ -258,6 +258,7 @@ fn workload(service: Service, instance: &str) -> Option<Observed> {
         first_seen_unix_nanos: 0,
         last_seen_unix_nanos: 0,
         attributes: attributes.into_iter().collect(),
+        agent: None,
     };
     clean_workload(&mut observed);
     Some(observed)
@@ -305,7 +306,9 @@ fn action(step: &Step, instance: &str) -> Option<Action> {
         Change::DisableSdk => "disable_sdk",
         Change::Restart => "restart_workload",
         // It has no word for these.
-        Change::Refresh | Change::Retry | Change::Undo | Change::Unknown => return None,
+        Change::Refresh | Change::Retry | Change::Undo | Change::PreviewSdk | Change::Unknown => {
+            return None;
+        }
     };
     let service_key = their_key(step.key.as_ref()?, instance)?;
     Some(Action { id: step.id.clone(), action_type, service_key, payload: "{}" })

@@ -5,7 +5,7 @@
 
 mod agents;
 
-pub(crate) use agents::{Agents, AgentsAction, Launch};
+pub(crate) use agents::{Agents, AgentsAction, BundlePlace, Launch};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use contract::capture::Level;
 use contract::rules::{Provider, Rule, Rules};
@@ -90,6 +90,8 @@ pub(crate) struct Up {
     pub(crate) rules: RuleOptions,
     #[command(flatten)]
     pub(crate) ceilings: CeilingOptions,
+    #[command(flatten)]
+    pub(crate) agents: AgentOptions,
 }
 
 #[derive(Debug, Args)]
@@ -108,6 +110,8 @@ pub(crate) struct Controller {
     pub(crate) rules: RuleOptions,
     #[command(flatten)]
     pub(crate) ceilings: CeilingOptions,
+    #[command(flatten)]
+    pub(crate) agents: AgentOptions,
 }
 
 #[derive(Debug, Subcommand)]
@@ -163,7 +167,7 @@ pub(crate) struct CeilingOptions {
           value_parser = controller::rules::rule)]
     pub(crate) wish: Vec<Rule>,
     /// Highest capture level on this node
-    #[arg(long, env = "SONDE_MAX_CAPTURE", value_enum, default_value_t = CaptureLevel::Network)]
+    #[arg(long, env = "SONDE_MAX_CAPTURE", value_enum, default_value_t = CaptureLevel::Full)]
     pub(crate) max_capture: CaptureLevel,
     /// Only find and show programs: attach nothing, change nothing
     #[arg(long, env = "SONDE_OBSERVE_ONLY")]
@@ -360,6 +364,7 @@ impl CeilingOptions {
             max_capture: match self.max_capture {
                 CaptureLevel::Off => Level::Off,
                 CaptureLevel::Network => Level::Network,
+                CaptureLevel::Full => Level::Full,
             },
             observe_only: self.observe_only,
             injection: self.injection,
@@ -380,6 +385,27 @@ impl RuleOptions {
             providers: self.provider.clone(),
         }
     }
+}
+
+/// SDKs that are put into programs at the level `full`, and what they are told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AgentOptions {
+    #[command(flatten)]
+    pub(crate) place: BundlePlace,
+    /// OTLP endpoint that they send to, as programs and containers reach it; without it that of the
+    /// dashboard
+    #[arg(long, env = "SONDE_AGENT_ENDPOINT", value_name = "URL")]
+    pub(crate) agent_endpoint: Option<String>,
+    /// File with the token that they show there: of kind `ingest`. `sonde up` makes one by itself
+    #[arg(long, env = "SONDE_AGENT_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) agent_token_file: Option<PathBuf>,
+    /// Environment that programs are deployed in, where they do not say
+    #[arg(long, env = "SONDE_AGENT_ENVIRONMENT", value_name = "NAME")]
+    pub(crate) agent_environment: Option<String>,
+    /// How long a program is watched after its restart, in seconds: if it does not stay healthy, it
+    /// is put back as it was
+    #[arg(long, env = "SONDE_AGENT_WINDOW", value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) agent_window: u32,
 }
 
 /// A dashboard on another machine.
@@ -483,6 +509,8 @@ pub(crate) enum CaptureLevel {
     Off,
     /// Model calls, read in the kernel; no restart
     Network,
+    /// And an SDK within the program, for the work around the calls; one restart
+    Full,
 }
 
 #[derive(Debug, Args)]

@@ -526,6 +526,7 @@ fn service(found: Found, counts: &HashMap<String, u64>, now: Time) -> Service {
         first_seen: Time(observed.first_seen_unix_nanos),
         last_seen: Some(Time(observed.last_seen_unix_nanos)).filter(|time| time.0 > 0),
         recorded: instance.recorded.then_some(true),
+        agent: observed.agent.filter(|_| present),
         more: observed.attributes.into_iter().map(|(key, value)| (key, value.into())).collect(),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::value::Time;
 use crate::capture::{Level, State};
-use crate::workload::{self, By, Confidence, Coverage, Platform, What};
+use crate::workload::{self, Agent, By, Confidence, Coverage, Platform, What};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -76,6 +76,9 @@ pub struct Service {
     /// True when it comes from `sonde replay`: nothing can be wanted of it.
     #[serde(rename = "sonde.recorded", default, skip_serializing_if = "Option::is_none")]
     pub recorded: Option<bool>,
+    /// The SDK in it, where one is wanted or was put in.
+    #[serde(rename = "sonde.agent", default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Agent>,
     /// Further attributes of the resource (namespace, container, image, …), by name.
     #[serde(flatten)]
     pub more: BTreeMap<String, serde_json::Value>,

@@ -61,7 +61,10 @@ impl Running {
             return Err(format!("The node cannot write to its disk ({error}); make room there."));
         }
         self.forget_failures(&key);
-        Ok(format!("{}: network capture {} -> {}", key.0, before.word(), level.word()))
+        if level == Level::Full {
+            self.agents.remove(&key);
+        }
+        Ok(format!("{}: capture {} -> {}", key.0, before.word(), level.word()))
     }
 
     fn undo(&mut self, key: &Key) -> Result<String, String> {
@@ -74,7 +77,7 @@ impl Running {
         }
         self.want();
         let now = self.desired.get(key).copied().unwrap_or_default();
-        Ok(format!("{}: network capture {} -> {}", key.0, old.level.word(), now.word()))
+        Ok(format!("{}: capture {} -> {}", key.0, old.level.word(), now.word()))
     }
 
     /// Somebody wants it anew: what failed before is tried again at once.
@@ -91,6 +94,8 @@ impl Running {
     /// where nobody wished anything, this node's own wishes; then the fleet's configuration.
     pub(super) fn want(&mut self) {
         let default = self.parts.tuning.settings().default_capture.unwrap_or_default();
+        // What restarts programs is wished of each by name.
+        let default = default.min(Level::Network);
         let mut desired = self.wishes.levels();
         for (key, workload) in self.registry.workloads() {
             if desired.contains_key(key) {

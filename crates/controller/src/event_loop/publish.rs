@@ -2,10 +2,12 @@
 
 use super::Running;
 use crate::clock::Now;
-use crate::reconcile;
+use crate::reconcile::{self, Standing};
 use crate::registry::Workload;
 use crate::standing::Published;
-use contract::workload::{Key, Observed};
+use contract::capture::{Level, State};
+use contract::workload::{Agent, Key, Observed};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Instances that are reported of one workload.
@@ -24,13 +26,22 @@ impl Running {
         let is_news = !is_same_but_for_times(&observed, &self.published);
         let times_are_due =
             self.published_at.is_none_or(|at| now.saturating_duration_since(at) >= TIMES_EVERY);
+        let full = self.full();
+        let is_news = is_news || full != self.published_full;
         if is_news || (times_are_due && observed != self.published) {
             self.published.clone_from(&observed);
             self.published_at = Some(now);
             let desired = self.desired.clone();
             let held = self.wishes.desired.values().cloned().collect();
-            self.parts.standings.publish(Published { workloads: observed, desired, held });
+            self.published_full.clone_from(&full);
+            self.parts.standings.publish(Published { workloads: observed, desired, full, held });
         }
+    }
+
+    /// Workloads in which an SDK is wanted, with the number of the wish.
+    fn full(&self) -> BTreeMap<Key, u64> {
+        let wanted = self.desired.iter().filter(|(_, level)| **level == Level::Full);
+        wanted.map(|(key, _)| (key.clone(), self.wishes.generation_of(key))).collect()
     }
 
     /// When times that changed are to be told; `None` when none did.
@@ -48,12 +59,35 @@ impl Running {
         times.into_iter().chain(settled).min()
     }
 
-    /// What to say about the SDK that is wanted in a workload.
-    fn agent(&self, key: &Key) -> Option<&'static str> {
-        let wanted = self.wishes.desired.get(key).and_then(|wish| wish.agent);
-        let cannot = "An SDK is wanted in it, too, which this controller cannot put in.";
-        wanted.filter(|wanted| *wanted)?;
-        Some(self.parts.ability.ceilings.forbids_injection().unwrap_or(cannot))
+    /// Joins what holds for the kernel's capture and for the SDK: the level in effect, and the
+    /// sentence of the one that is not where it is wanted.
+    fn joined(&self, key: &Key, network: Standing) -> (Standing, Option<Agent>) {
+        let wants = self.desired.get(key) == Some(&Level::Full);
+        let agent = self.agents.get(key).cloned();
+        let is_well = matches!(network.state, State::Capturing | State::Partly);
+        let standing = match &agent {
+            Some(agent) if agent.state == State::Capturing && network.level == Level::Network => {
+                let reason = format!("{} {}", network.reason, agent.reason);
+                Standing { level: Level::Full, reason, ..network }
+            }
+            Some(agent) if wants && is_well => {
+                let reason = format!("{} {}", agent.reason, network.reason);
+                Standing { state: agent.state, reason, ..network }
+            }
+            Some(agent) if agent.state == State::Pending => {
+                Standing { state: State::Pending, reason: agent.reason.clone(), ..network }
+            }
+            Some(agent) => {
+                Standing { reason: format!("{} {}", network.reason, agent.reason), ..network }
+            }
+            None if wants && is_well => Standing {
+                state: State::Pending,
+                reason: "The node looks at how the SDK gets in.".to_owned(),
+                ..network
+            },
+            None => network,
+        };
+        (standing, agent)
     }
 
     fn observed(&self) -> Vec<Observed> {
@@ -62,10 +96,8 @@ impl Running {
         let told = self.registry.workloads().iter();
         let told = told.filter(|(_, workload)| settles_in(workload, now).is_none());
         let observed = told.map(|(key, workload)| {
-            let mut standing = reconcile::standing(world, key, workload);
-            if let Some(words) = self.agent(key) {
-                standing.reason = format!("{} {words}", standing.reason);
-            }
+            let network = reconcile::standing(world, key, workload);
+            let (standing, agent) = self.joined(key, network);
             let instances = workload
                 .instances
                 .values()
@@ -85,6 +117,7 @@ impl Running {
                 last_seen_unix_nanos: workload.last_seen_unix_nanos,
                 attributes: workload.attributes.clone(),
                 replaces: self.registry.replaces(workload),
+                agent,
             }
         });
         observed.collect()

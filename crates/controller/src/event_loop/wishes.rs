@@ -28,6 +28,9 @@ impl Running {
         let anew: Vec<Key> =
             self.wishes.desired.values().filter(is_anew).map(|wish| wish.key.clone()).collect();
         anew.iter().for_each(|key| self.forget_failures(key));
+        // What was said of an SDK was said of an older wish.
+        let is_full = |key: &&Key| self.wishes.desired[*key].agent == Some(true);
+        anew.iter().filter(is_full).for_each(|key| drop(self.agents.remove(key)));
         if before.rules != self.wishes.rules || before.names != self.wishes.names {
             self.obey_rules();
         }

@@ -84,6 +84,7 @@ mod tests {
             first_seen_unix_nanos: 0,
             last_seen_unix_nanos: 0,
             attributes: BTreeMap::new(),
+            agent: None,
         }
     }
 

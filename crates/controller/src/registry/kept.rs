@@ -65,14 +65,25 @@ pub(crate) struct Override {
 impl Wishes {
     /// The level that was wished last of each workload of which anything was.
     pub(crate) fn levels(&self) -> BTreeMap<Key, Level> {
+        let of_wish = |wish: &Desired| match (wish.level, wish.agent) {
+            (Level::Network, Some(true)) => Level::Full,
+            (level, _) => level,
+        };
         let mut levels: BTreeMap<Key, Level> =
-            self.desired.iter().map(|(key, wish)| (key.clone(), wish.level)).collect();
+            self.desired.iter().map(|(key, wish)| (key.clone(), of_wish(wish))).collect();
         for (key, step) in &self.overrides {
             if !self.overtakes(key, step) {
                 levels.insert(key.clone(), step.level);
             }
         }
         levels
+    }
+
+    /// The number of the wish that holds for a workload; 0 where there is none.
+    pub(crate) fn generation_of(&self, key: &Key) -> u64 {
+        let wish = self.desired.get(key).map_or(0, |wish| wish.generation);
+        let step = self.overrides.get(key).filter(|step| !self.overtakes(key, step));
+        step.map_or(wish, |step| step.generation.max(wish))
     }
 
     /// Forgets what steps set before the wishes that hold now.

@@ -250,6 +250,7 @@ fn can_take(node: Option<&Node>, change: Change) -> Result<(), ApiError> {
     let needed = match change {
         Change::Restart => Capability::Restart,
         Change::Undo => Capability::Undo,
+        Change::PreviewSdk => Capability::Sdk,
         _ => Capability::Steps,
     };
     if node.capabilities.contains(&needed) {

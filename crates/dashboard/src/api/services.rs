@@ -23,7 +23,7 @@ pub(super) async fn list(State(state): State<App>) -> Result<Json<Services>, Api
 /// What is wanted of a service.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct Capture {
-    /// `off` or `network`.
+    /// `off`, `network` or `full`.
     level: String,
     /// Why, for the history.
     #[serde(default)]
@@ -50,9 +50,8 @@ pub(super) async fn set_capture(
     Path(key): Path<String>,
     Body(capture): Body<Capture>,
 ) -> Result<Json<Kept>, ApiError> {
-    let levels = [Level::Off, Level::Network];
-    let Some(level) = levels.into_iter().find(|level| level.word() == capture.level) else {
-        return Err(ApiError::bad("cannot set this level; it is one of `off`, `network`"));
+    let Some(level) = Level::of_word(&capture.level) else {
+        return Err(ApiError::bad("cannot set this level; it is one of `off`, `network`, `full`"));
     };
     let now = (state.clock)();
     let mut reason = capture.reason;

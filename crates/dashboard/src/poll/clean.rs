@@ -138,6 +138,13 @@ fn clean_workloads(workloads: &mut Vec<Observed>, left_out: &mut Vec<Refused>) {
 pub(crate) fn clean_workload(workload: &mut Observed) {
     clean_text(&mut workload.name);
     clean_text(&mut workload.reason);
+    if let Some(agent) = &mut workload.agent {
+        clean_text(&mut agent.reason);
+        agent.change.retain(|c| !c.is_control() || c == '\n' || c == '\t');
+        cut(&mut agent.change, MAX_OUTPUT_CHARS);
+        agent.processes.truncate(MAX_LIST);
+        agent.processes.iter_mut().for_each(|process| clean_text(&mut process.detail));
+    }
     workload.instances.truncate(MAX_LIST);
     workload.instances.iter_mut().for_each(clean_process);
     workload.evidence.truncate(MAX_LIST);

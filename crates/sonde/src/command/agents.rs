@@ -103,7 +103,7 @@ pub(crate) fn install(bundle: &Bundle, named: Option<&Path>) -> Result<PathBuf, 
         .map_err(Failure::from)
 }
 
-fn place(named: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(super) fn place(named: Option<&Path>) -> Result<PathBuf, Failure> {
     if let Some(named) = named {
         return Ok(std::path::absolute(named).map_err(anyhow::Error::from)?);
     }

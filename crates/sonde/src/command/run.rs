@@ -2,8 +2,8 @@
 
 use crate::api;
 use crate::cli::{
-    CaptureOptions, Controller as ControllerOptions, Dashboard as DashboardOptions, ForwardWhat,
-    Keep, Listen, OtlpPort, StoreOptions, Telemetry, Up,
+    AgentOptions, CaptureOptions, Controller as ControllerOptions, Dashboard as DashboardOptions,
+    ForwardWhat, Keep, Listen, OtlpPort, StoreOptions, Telemetry, Up,
 };
 use crate::failure::Failure;
 use crate::place::{self, CONTROLLER_SOCKET, SOCKET};
@@ -31,6 +31,8 @@ pub(crate) fn up(options: Up) -> Result<(), Failure> {
     config.rules = options.rules.rules();
     config.ceilings = options.ceilings.ceilings();
     config.wishes = options.ceilings.wish;
+    let own = (Some(dashboard.url()), Some(dashboard.agent_token().to_owned()));
+    config.agents = agents(options.agents, own)?;
     let controller = Controller::start(config).context("cannot start the controller")?;
     greet(&dashboard)?;
     signals.wait();
@@ -78,6 +80,8 @@ pub(crate) fn controller(options: ControllerOptions) -> Result<(), Failure> {
     config.otlp =
         options.way.otlp_endpoint.map(|endpoint| controller::Otlp { endpoint, headers, trust });
     config.set_log = Some(crate::set_log);
+    let is_url = |url: &String| url.starts_with("http");
+    config.agents = agents(options.agents, (Some(config.dashboard.clone()).filter(is_url), None))?;
     let place = config.dashboard.clone();
     let controller = Controller::start(controller_config(config, options.capture))
         .context("cannot start the controller")?;
@@ -156,6 +160,40 @@ fn calls_in(options: StoreOptions) -> Result<CallsIn, Failure> {
         database: options.clickhouse_database,
         cluster: options.clickhouse_cluster,
         ..ClickHouse::new(&url)
+    }))
+}
+
+/// How SDKs get into programs; nothing where it is not known where they are to send.
+fn agents(
+    options: AgentOptions,
+    (own_endpoint, own_token): (Option<String>, Option<String>),
+) -> Result<Option<controller::Agents>, Failure> {
+    let token = options.agent_token_file.map(|path| {
+        std::fs::read_to_string(&path).map_err(|error| {
+            Failure::Usage(format!(
+                "cannot read `{}`; name a file with a token by --agent-token-file: {error}",
+                path.display()
+            ))
+        })
+    });
+    let token = token.transpose()?.map(|token| token.trim().to_owned());
+    let (endpoint, token) = match (options.agent_endpoint, token) {
+        // A receiver of one's own may need no token.
+        (Some(endpoint), token) => (endpoint, token.or(own_token)),
+        (None, token) => match (own_endpoint, token.or(own_token)) {
+            (Some(endpoint), Some(token)) => (endpoint, Some(token)),
+            _ => return Ok(None),
+        },
+    };
+    let bundle = super::agents::place(options.place.agent_bundle.as_deref())?;
+    let bundle = std::path::absolute(bundle).map_err(anyhow::Error::from)?;
+    let bearer = |token| ("authorization".to_owned(), controller::Token(format!("Bearer {token}")));
+    Ok(Some(controller::Agents {
+        bundle: bundle.display().to_string(),
+        endpoint,
+        headers: token.map(bearer).into_iter().collect(),
+        environment: options.agent_environment,
+        window_seconds: options.agent_window,
     }))
 }
 

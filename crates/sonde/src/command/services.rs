@@ -188,6 +188,7 @@ fn set(api: &Api, options: &ServicesSet, output: Output) -> Result<(), Failure> 
     let level = match options.capture {
         CaptureLevel::Off => "off",
         CaptureLevel::Network => "network",
+        CaptureLevel::Full => "full",
     };
     let path = format!("/api/v1/services/{}/capture", percent_encoded(&key));
     api.send_json(Method::PUT, &path, &json!({ "level": level }))?;

@@ -46,6 +46,7 @@ fn observed(key: &str) -> Observed {
         first_seen_unix_nanos: NOON - 60 * SECOND,
         last_seen_unix_nanos: 0,
         attributes: [("k8s.namespace.name".to_owned(), "default".to_owned())].into(),
+        agent: None,
     }
 }
 

@@ -89,13 +89,16 @@ impl Control {
         let connection = self.lock();
         let mut statement = connection
             .prepare_cached(
-                "SELECT workload.body, desired.value, instance.body, workload.present
+                "SELECT workload.body,
+                 CASE WHEN desired.value = 'network' AND agent.value = 'on' THEN 'full'
+                 ELSE desired.value END, instance.body, workload.present
                  FROM workload JOIN instance ON instance.id = workload.instance
                  LEFT JOIN desired ON desired.key = workload.key AND desired.feature = ?1
+                 LEFT JOIN desired AS agent ON agent.key = workload.key AND agent.feature = ?2
                  ORDER BY workload.key, workload.present DESC, workload.seen DESC",
             )
             .doing(DOING)?;
-        let rows = statement.query_map([NETWORK], |row| {
+        let rows = statement.query_map([NETWORK, AGENT], |row| {
             let desired: Option<String> = row.get(1)?;
             Ok((row.get(0)?, desired, row.get(2)?, row.get(3)?))
         });
@@ -264,7 +267,7 @@ fn next_generation(to: &Transaction<'_>) -> Result<i64, Error> {
 
 /// A word of a newer version means nothing here, and nothing is the safe wish.
 fn level(word: &str) -> Level {
-    if word == Level::Network.word() { Level::Network } else { Level::Off }
+    Level::of_word(word).unwrap_or_default()
 }
 
 fn signed(value: u64) -> i64 {

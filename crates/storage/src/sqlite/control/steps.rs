@@ -138,7 +138,7 @@ impl Control {
         let wanted = wanted(&transaction, instance)?;
         let mut is_planned = false;
         for (key, want, generation, observed) in wanted {
-            let is_on = observed.level == Level::Network;
+            let is_on = observed.level >= Level::Network;
             if is_on == want {
                 continue;
             }
@@ -412,7 +412,7 @@ fn wanted(
     rows.map(|row| {
         let (key, value, generation, body): (String, String, i64, String) = row.doing(DOING)?;
         let observed = serde_json::from_str(&body).doing("a workload")?;
-        Ok((key, level(&value) == Level::Network, unsigned(generation), observed))
+        Ok((key, level(&value) >= Level::Network, unsigned(generation), observed))
     })
     .collect()
 }

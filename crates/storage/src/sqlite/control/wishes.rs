@@ -4,6 +4,7 @@ use super::{AGENT, Control, NETWORK, level, next_generation, note, signed, steps
 use crate::error::{Doing, Error};
 use crate::fleet::{Asked, NewWish};
 use crate::store::Wanted;
+use contract::capture::Level;
 use contract::poll::{Desired, Instance, PROTOCOL, Wish};
 use contract::row::{Happened, History, Time};
 use contract::rules::Rules;
@@ -48,18 +49,20 @@ impl Control {
             connection.transaction_with_behavior(TransactionBehavior::Immediate).doing(DOING)?;
         let instances = changeable(&transaction, key)?;
         let generation = next_generation(&transaction)?;
-        for sql in [
-            "INSERT INTO desired (key, feature, value, generation, changed, actor, reason)
+        let sql = "INSERT INTO desired (key, feature, value, generation, changed, actor, reason)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (key, feature) DO UPDATE SET
              value = excluded.value, generation = excluded.generation,
-             changed = excluded.changed, actor = excluded.actor, reason = excluded.reason",
-            "INSERT INTO desired_history (key, feature, value, generation, changed, actor, reason)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        ] {
-            let values =
-                params![key, NETWORK, level.word(), generation, signed(now.0), actor, reason];
+             changed = excluded.changed, actor = excluded.actor, reason = excluded.reason";
+        let agent = if level == Level::Full { "on" } else { "off" };
+        for (feature, value) in [(NETWORK, level.min(Level::Network).word()), (AGENT, agent)] {
+            let values = params![key, feature, value, generation, signed(now.0), actor, reason];
             transaction.execute(sql, values).doing(DOING)?;
         }
+        let sql =
+            "INSERT INTO desired_history (key, feature, value, generation, changed, actor, reason)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let values = params![key, NETWORK, level.word(), generation, signed(now.0), actor, reason];
+        transaction.execute(sql, values).doing(DOING)?;
         tell(&transaction, &instances, generation)?;
         transaction.commit().doing(DOING)?;
         self.told(&instances, generation);

@@ -1,0 +1,202 @@
+"""The dial at Full for units of a real systemd: put in, seen to be in effect, and taken out to the
+byte; rolled back where a unit does not stay well; refused where it must not be touched."""
+
+import pytest
+
+from harness import until
+from test_systemd import Machine, SondeUnit
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
+
+WINDOW = 4
+# Where every unit can read it.
+AGENTS = "/usr/lib/sonde/agents/cpython-"
+
+
+@pytest.fixture(scope="module")
+def machine(kernel, stand_in, tmp_path_factory):
+    """A running machine."""
+    one = Machine(tmp_path_factory.mktemp("systemd") / "state", stand_in)
+    try:
+        yield one.up()
+    finally:
+        one.down()
+
+
+@pytest.fixture(scope="module")
+def inside(machine):
+    """A Sonde in the machine."""
+    one = SondeUnit(machine)
+    one.start("--agent-window", str(WINDOW))
+    yield one
+    assert one.stop() == 0, one.err.read_text()
+
+
+def effective(machine, unit: str) -> dict[str, str]:
+    """The environment that a unit's main process was started with."""
+    text = machine.call("cat", f"/proc/{machine.main_pid(unit)}/environ")
+    return dict(pair.split("=", 1) for pair in text.split("\0") if "=" in pair)
+
+
+def files(machine, unit: str) -> str:
+    """All that belongs to a unit, to the byte, with modes."""
+    look = f"cd /etc/systemd/system && find {unit}* -exec stat -c '%n %a %s' {{}} + "
+    look += f"-o -true; find {unit}* -type f -exec sha256sum {{}} +"
+    return machine.run("sh", "-c", look).stdout
+
+
+def row(inside, key: str) -> dict:
+    """The row of a service."""
+    return next(row for row in inside.services() if row["sonde.workload.key"] == key)
+
+
+def known(inside, machine, unit: str) -> str:
+    """The key of a unit, once it is known."""
+    machine.call("systemctl", "start", unit)
+    return inside.service(machine.main_pid(unit), 30)["sonde.workload.key"]
+
+
+def set_level(inside, key: str, level: str, state: str, seconds: float = 60) -> dict:
+    """Sets the dial, and waits for a state."""
+    inside.rows("services", "set", key, "--capture", level, "--wait", "0")
+
+    def there():
+        now = row(inside, key)
+        wanted = now["sonde.capture.desired"] == level and now["sonde.capture.state"] == state
+        return now if wanted else None
+
+    try:
+        return until(f"{key} is {state} at {level}", there, seconds, 0.5)
+    except AssertionError:
+        raise AssertionError(f"{row(inside, key)}\n{inside.err.read_text()[-3000:]}") from None
+
+
+def test_a_unit_gets_the_agent_and_is_put_back_to_the_byte(machine, inside):
+    odd = "Environment=PYTHONPATH=/srv/lib 'ODD=100%% \"of\" $HOME'"
+    machine.unit("full.service", machine.service(odd, "User=nobody"))
+    before = files(machine, "full.service")
+    key = known(inside, machine, "full.service")
+    own = effective(machine, "full.service")
+
+    now = set_level(inside, key, "full", "capturing")
+    assert now["sonde.capture.observed"] == "full"
+    assert {one["progress"] for one in now["sonde.agent"]["processes"]} <= {"loaded", "started"}
+    with_it = effective(machine, "full.service")
+    ours, theirs = with_it["PYTHONPATH"].split(":", 1)
+    assert ours.startswith(AGENTS) and ours.endswith("/bootstrap") and theirs == "/srv/lib"
+    assert with_it["OTEL_SERVICE_NAME"] == "full"
+    assert "sonde.workload.key=" in with_it["OTEL_RESOURCE_ATTRIBUTES"]
+    assert with_it["ODD"] == own["ODD"]
+    mode = ["stat", "-c", "%a", "/etc/systemd/system/full.service.d/90-sonde.env"]
+    assert machine.call(*mode) == "600"
+    # What is shown has the change, and no secret.
+    shown = now["sonde.agent"]["change"]
+    assert "+PYTHONPATH=" in shown
+    assert "SONDE_OTLP_HEADERS=\"***\"" in shown
+    token = (inside.data / "agent.token").read_text().strip()
+    assert token not in str(now)
+    assert token not in inside.err.read_text()
+
+    now = set_level(inside, key, "network", "capturing")
+    assert "sonde.agent" not in now
+    assert files(machine, "full.service") == before
+    assert effective(machine, "full.service") == own
+    assert machine.call("systemctl", "show", "--property=DropInPaths", "--value", "full") == ""
+
+
+def test_a_unit_that_does_not_come_up_is_put_back_and_stays_so(machine, inside):
+    # It fails wherever somebody else's directory is on the path of its modules.
+    check = "/bin/sh -c 'test -z \"$PYTHONPATH\"'"
+    machine.unit("brittle.service", machine.service(f"ExecStartPre={check}", "Restart=no"))
+    before = files(machine, "brittle.service")
+    key = known(inside, machine, "brittle.service")
+    now = set_level(inside, key, "full", "unhealthy")
+    assert "exit status" in now["sonde.capture.reason"]
+    assert now["sonde.capture.observed"] == "network"
+    assert files(machine, "brittle.service") == before
+    assert machine.call("systemctl", "is-active", "brittle.service") == "active"
+    pid = machine.main_pid("brittle.service")
+    # Nothing is tried again by itself.
+    until("it was looked at again", lambda: row(inside, key)["sonde.capture.state"], 5)
+    assert machine.main_pid("brittle.service") == pid
+
+
+def test_what_overrules_the_drop_in_is_noticed(machine, inside):
+    machine.unit("ruled.service", machine.service())
+    machine.call("mkdir", "-p", "/etc/systemd/system/ruled.service.d")
+    rule = "[Service]\\nEnvironmentFile=\\n"
+    machine.call("sh", "-c", f"printf '{rule}' >/etc/systemd/system/ruled.service.d/99-last.conf")
+    machine.call("systemctl", "daemon-reload")
+    before = files(machine, "ruled.service")
+    key = known(inside, machine, "ruled.service")
+    now = set_level(inside, key, "full", "unhealthy")
+    assert "not in effect" in now["sonde.capture.reason"]
+    assert files(machine, "ruled.service") == before
+
+
+def test_somebody_elses_hand_is_respected(machine, inside):
+    machine.unit("handled.service", machine.service())
+    key = known(inside, machine, "handled.service")
+    set_level(inside, key, "full", "capturing")
+    machine.call("rm", "-r", "/etc/systemd/system/handled.service.d")
+    machine.call("systemctl", "daemon-reload")
+    machine.call("systemctl", "restart", "handled.service")
+
+    def drifted():
+        now = row(inside, key)
+        return now if now["sonde.capture.state"] == "drifted" else None
+
+    until("it is seen to be out", drifted, 40, 0.5)
+    listing = machine.call("ls", "/etc/systemd/system")
+    assert "handled.service.d" not in listing
+    # Wished anew, it is put in anew.
+    set_level(inside, key, "network", "capturing")
+    set_level(inside, key, "full", "capturing")
+    set_level(inside, key, "off", "discovered")
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "state", "word"),
+    [
+        ("isolated", {"run": "-I "}, "unsupported", "-I"),
+        ("traced", {"line": "Environment=DD_TRACE_AGENT_URL=http://x"}, "conflict", "Datadog"),
+        ("switched", {"line": "Environment=SONDE_DISABLED=1"}, "blocked", "SONDE_DISABLED"),
+        ("unset", {"line": "UnsetEnvironment=PYTHONPATH"}, "unsupported", "UnsetEnvironment"),
+        ("once", {"line": "Type=oneshot"}, "unsupported", "runs once"),
+        ("hidden", {"line": "TemporaryFileSystem=/usr/lib/sonde"}, "unsupported", "cannot see"),
+        ("alone", {"line": "RefuseManualStop=yes"}, "unsupported", "RefuseManualStop"),
+    ],
+)
+def test_what_must_not_be_touched_is_refused(machine, inside, name, lines, state, word):
+    text = machine.service(*[lines[key] for key in lines if key == "line"])
+    text = text.replace("/usr/bin/python3 ", f"/usr/bin/python3 {lines.get('run', '')}", 1)
+    unit = f"{name}.service"
+    machine.unit(unit, text)
+    before = files(machine, unit)
+    machine.call("systemctl", "start", "--no-block", unit)
+    pid = until("it runs", lambda: machine.main_pid(unit), 10)
+    key = inside.service(pid, 30)["sonde.workload.key"]
+    now = set_level(inside, key, "full", state)
+    assert word in now["sonde.capture.reason"]
+    assert files(machine, unit) == before
+    assert machine.main_pid(unit) == pid
+    set_level(inside, key, "off", "discovered")
+
+
+def test_killed_at_any_moment_it_ends_as_wished(machine, inside):
+    machine.unit("killed.service", machine.service())
+    before = files(machine, "killed.service")
+    key = known(inside, machine, "killed.service")
+    for turn in range(6):
+        level = ("full", "off")[turn % 2]
+        inside.rows("services", "set", key, "--capture", level, "--wait", "0")
+        # A moment later each turn: before, in the middle of, and after the change.
+        machine.call("sleep", f"{0.15 * turn}")
+        machine.call("systemctl", "kill", "--signal=KILL", "sonde.service")
+        until("it is dead", lambda: machine.run("systemctl", "is-active", "sonde").returncode, 10)
+        machine.call("systemctl", "start", "sonde.service")
+        until("it answers again", inside.answers, 30, 0.3)
+    set_level(inside, key, "off", "discovered")
+    assert files(machine, "killed.service") == before
+    assert "PYTHONPATH" not in effective(machine, "killed.service")
+    assert machine.call("systemctl", "is-active", "killed.service") == "active"
