@@ -35,7 +35,10 @@ def inside(machine):
 def effective(machine, unit: str) -> dict[str, str]:
     """The environment that a unit's main process was started with."""
     text = machine.call("cat", f"/proc/{machine.main_pid(unit)}/environ")
-    return dict(pair.split("=", 1) for pair in text.split("\0") if "=" in pair)
+    pairs = [pair.split("=", 1) for pair in text.split("\0") if "=" in pair]
+    # What systemd says anew at each start.
+    passing = ("INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID")
+    return {name: value for name, value in pairs if name not in passing}
 
 
 def files(machine, unit: str) -> str:
@@ -56,14 +59,16 @@ def known(inside, machine, unit: str) -> str:
     return inside.service(machine.main_pid(unit), 30)["sonde.workload.key"]
 
 
-def set_level(inside, key: str, level: str, state: str, seconds: float = 60) -> dict:
-    """Sets the dial, and waits for a state."""
+def set_level(
+    inside, key: str, level: str, state: str, word: str = "", seconds: float = 60
+) -> dict:
+    """Sets the dial, and waits for a state that is said with a word."""
     inside.rows("services", "set", key, "--capture", level, "--wait", "0")
 
     def there():
         now = row(inside, key)
         wanted = now["sonde.capture.desired"] == level and now["sonde.capture.state"] == state
-        return now if wanted else None
+        return now if wanted and word in now["sonde.capture.reason"] else None
 
     try:
         return until(f"{key} is {state} at {level}", there, seconds, 0.5)
@@ -92,7 +97,7 @@ def test_a_unit_gets_the_agent_and_is_put_back_to_the_byte(machine, inside):
     # What is shown has the change, and no secret.
     shown = now["sonde.agent"]["change"]
     assert "+PYTHONPATH=" in shown
-    assert "SONDE_OTLP_HEADERS=\"***\"" in shown
+    assert "SONDE_AGENT_HEADERS=\"***\"" in shown
     token = (inside.data / "agent.token").read_text().strip()
     assert token not in str(now)
     assert token not in inside.err.read_text()
@@ -176,8 +181,7 @@ def test_what_must_not_be_touched_is_refused(machine, inside, name, lines, state
     machine.call("systemctl", "start", "--no-block", unit)
     pid = until("it runs", lambda: machine.main_pid(unit), 10)
     key = inside.service(pid, 30)["sonde.workload.key"]
-    now = set_level(inside, key, "full", state)
-    assert word in now["sonde.capture.reason"]
+    set_level(inside, key, "full", state, word)
     assert files(machine, unit) == before
     assert machine.main_pid(unit) == pid
     set_level(inside, key, "off", "discovered")

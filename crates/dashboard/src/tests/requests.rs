@@ -113,7 +113,7 @@ async fn the_dial_is_kept_and_refused_with_reasons() {
     );
     assert!(row.get("sonde.last_seen").is_none() && row.get("process.pid").is_none());
     for (path, body, wanted) in [
-        (path, json!({ "level": "full" }), StatusCode::BAD_REQUEST),
+        (path, json!({ "level": "telepathy" }), StatusCode::BAD_REQUEST),
         (path, json!({ "level": 1 }), StatusCode::UNPROCESSABLE_ENTITY),
         (path, json!({}), StatusCode::UNPROCESSABLE_ENTITY),
         ("/api/v1/services/nobody/capture", network.clone(), StatusCode::NOT_FOUND),

@@ -1,5 +1,7 @@
-//! Speaks to systemd over its own socket, as `systemctl` does for root: without a bus, and without
-//! running programs.
+//! Speaks to systemd over the system bus, without running programs.
+//!
+//! systemd's own socket (`/run/systemd/private`) needs no bus, but names a sender there that the
+//! specification of D-Bus does not allow, which our library refuses.
 
 use super::Unit;
 use std::collections::HashMap;
@@ -31,18 +33,17 @@ impl Bus {
     ///
     /// A sentence with what to do.
     pub(crate) async fn open(root: &Path) -> Result<Self, String> {
-        let socket = root.join("run/systemd/private");
+        let socket = root.join("run/dbus/system_bus_socket");
         let address = format!("unix:path={}", socket.display());
         let cannot = |error: &dyn std::fmt::Display| {
             format!(
-                "cannot speak to systemd through {}: {error}; run the controller as root, with the \
-                 node's /run",
+                "cannot speak to systemd through {}: {error}; the node needs dbus, and the \
+                 controller root and the node's /run",
                 socket.display()
             )
         };
-        let builder = zbus::connection::Builder::address(address.as_str())
-            .map_err(|error| cannot(&error))?
-            .p2p();
+        let builder =
+            zbus::connection::Builder::address(address.as_str()).map_err(|error| cannot(&error))?;
         match tokio::time::timeout(PATIENCE, builder.build()).await {
             Ok(Ok(connection)) => Ok(Self(connection)),
             Ok(Err(error)) => Err(cannot(&error)),
