@@ -20,6 +20,7 @@ import threading
 import time
 
 import bench_fleet
+import bench_storage
 from harness import KINDS, ROOT, SONDE, Client, Sonde, StandIn, free_port, until
 
 CALLS = 200
@@ -168,8 +169,12 @@ def main() -> None:
     if sys.argv[1:] == ["fleet"]:
         bench_fleet.write(machine())
         return
+    if sys.argv[1:2] == ["storage"] and set(sys.argv[2:]) <= {"--full"}:
+        python, url = os.environ["SONDE_BENCH_PHOENIX"], os.environ["SONDE_TEST_CLICKHOUSE_URL"]
+        bench_storage.write(machine(), python, url, "--full" in sys.argv)
+        return
     if sys.argv[1:]:
-        sys.exit("usage: bench.py [fleet]")
+        sys.exit("usage: bench.py [fleet | storage [--full]]")
     if os.geteuid() != 0:
         sys.exit("bench: needs root, because it measures probes in the kernel")
     overhead = cargo_bench("capture", "overhead")

@@ -4,6 +4,7 @@
 mod access;
 #[expect(unused_qualifications, reason = "in what `utoipa::path` makes of `params`")]
 mod calls;
+#[expect(unused_qualifications, reason = "in what `utoipa::path` makes of `params`")]
 mod events;
 #[expect(unused_qualifications, reason = "in what `utoipa::path` makes of `params`")]
 mod fleet;
@@ -38,6 +39,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(calls::list))
         .routes(routes!(calls::csv))
         .routes(routes!(calls::json_lines))
+        .routes(routes!(calls::otlp))
         .routes(routes!(calls::trace))
         .routes(routes!(calls::one))
         .routes(routes!(overview::overview))

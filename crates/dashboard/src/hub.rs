@@ -1,5 +1,6 @@
 //! Who waits for what: pages for events, controllers for wishes.
 
+use contract::row::Call;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{broadcast, watch};
@@ -10,8 +11,8 @@ const MAX_BEHIND: usize = 1024;
 /// Something that a page wants to know at once.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
-    /// A call was received: its row, as JSON.
-    Call(Arc<str>),
+    /// A call was received: itself, and its row as JSON.
+    Call(Arc<Call>, Arc<str>),
     /// The list of services changed.
     Services,
     /// The state of the dashboard or of a node changed.

@@ -1,4 +1,5 @@
-//! How fast calls are kept and found: `cargo bench -p storage --bench store -- [CALLS]`.
+//! How fast calls are kept and found: `cargo bench -p storage --bench store -- [CALLS] [URL]`. With
+//! the URL of a ClickHouse server they are kept there, in a database that is new.
 //!
 //! A day of calls of 30 services and 8 models is written in batches as a sender would send them,
 //! each answered once it is on disk, in a temporary directory (`TMPDIR` says where). Then the
@@ -15,7 +16,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use storage::{By, CallsQuery, Error, Filter, SeriesQuery, Span, Store, Weight};
+use storage::{
+    By, CallsIn, CallsQuery, ClickHouse, Error, Filter, Place, SeriesQuery, Span, Store, Weight,
+};
 
 const SECOND: u64 = 1_000_000_000;
 const HOUR: u64 = 3600 * SECOND;
@@ -38,20 +41,33 @@ impl Chance {
 fn main() {
     let calls = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(1_000_000);
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let mut place = Place::embedded(dir.path());
+    if let Some(url) = std::env::args().find(|word| word.starts_with("http://")) {
+        let database = format!("sonde_bench_{}", std::process::id());
+        let to = ClickHouse { database, watch_disks: false, ..ClickHouse::new(&url) };
+        place.calls = CallsIn::ClickHouse(to);
+    }
+    let store = Store::open_with(&place).unwrap();
     let took = write(&store, calls).as_secs_f64();
     let core = writer_seconds();
     println!("{calls} calls in batches of {BATCH}, each answered when it is on disk");
     println!("kept: {:.0} calls/s, this bench's own work on the same cores", calls as f64 / took);
     println!("kept: {:.0} calls/s of a core, by the writer's own time", calls as f64 / core);
-    drop(store);
-    println!("on disk: {:.0} bytes a call, sums included", bytes(dir.path()) as f64 / calls as f64);
+    if matches!(place.calls, CallsIn::DataDir) {
+        drop(store);
+        let size = bytes(dir.path());
+        println!("on disk: {:.0} bytes a call, sums included", size as f64 / calls as f64);
+    } else {
+        let size = store.bytes();
+        println!("on disk: {:.0} bytes a call, sums included", size as f64 / calls as f64);
+        drop(store);
+    }
     let opened = Instant::now();
-    let store = Store::open(dir.path()).unwrap();
+    let store = Store::open_with(&place).unwrap();
     println!("opened again in {:.0} ms", opened.elapsed().as_secs_f64() * 1e3);
     drop(store);
     println!("{:<44} {:>9} {:>9} {:>9} {:>9}", "question", "cold ms", "p50 ms", "p95 ms", "max ms");
-    let mut asking = Asking { dir: dir.path(), traces: Vec::new() };
+    let mut asking = Asking { place: &place, traces: Vec::new() };
     asking.traces();
     asking.overviews();
     asking.lists();
@@ -154,15 +170,15 @@ fn bytes(dir: &Path) -> u64 {
 }
 
 struct Asking<'a> {
-    dir: &'a Path,
+    place: &'a Place,
     traces: Vec<String>,
 }
 
 impl Asking<'_> {
     /// The store, of which the system has nothing in its cache.
     fn cold(&self) -> Store {
-        let store = Store::open(self.dir).unwrap();
-        for file in std::fs::read_dir(self.dir).unwrap() {
+        let store = Store::open_with(self.place).unwrap();
+        for file in std::fs::read_dir(&self.place.data_dir).unwrap() {
             let path = file.unwrap().path();
             // What `dd` offers beyond copying: to make the system forget a file.
             let input = format!("if={}", path.display());
@@ -188,7 +204,7 @@ impl Asking<'_> {
     }
 
     fn traces(&mut self) {
-        let store = Store::open(self.dir).unwrap();
+        let store = Store::open_with(self.place).unwrap();
         let to = Some(Time(START + DAY / 3));
         let page = store.calls(&CallsQuery { limit: 60, to, ..CallsQuery::default() }).unwrap();
         drop(store);

@@ -311,6 +311,10 @@ impl Engine for Remote {
         Ok(retained)
     }
 
+    fn bytes_elsewhere(&self) -> Result<u64, Error> {
+        keep::bytes(&self.shared.link, &self.shared.layout)
+    }
+
     fn days(&self) -> Vec<String> {
         Vec::new()
     }

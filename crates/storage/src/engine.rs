@@ -97,6 +97,13 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// The database failed, or a file could not be removed.
     fn retain(&self, limits: &Limits, disk: &ReadDisk, now: Time) -> Result<Retained, Error>;
 
+    /// Bytes that are kept elsewhere than in the data directory.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    fn bytes_elsewhere(&self) -> Result<u64, Error>;
+
     /// The days whose calls lie in the data directory, oldest first, as `2026-11-23`; none when
     /// they lie elsewhere. A backup copies their files.
     fn days(&self) -> Vec<String>;

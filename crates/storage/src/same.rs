@@ -10,9 +10,10 @@
 //! The observer is the kernel or the library that made the span. Ids alone are not enough: a
 //! model server of one's own may give every answer the same.
 
+use crate::units::{span_id, trace_id};
 use contract::row::Call;
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 
 /// Sightings that are remembered. SDKs send every few seconds; this is some minutes of a busy
 /// fleet, at about 200 bytes each.
@@ -29,7 +30,68 @@ const SCOPE: &str = "otel.scope.name";
 const ALSO: &str = "sonde.also";
 
 /// The ids of a sighting: trace and span.
-pub(crate) type Ids = (String, String);
+pub(crate) type Ids = (u128, u64);
+
+/// Numbers by what is a hash already.
+type ByHash<T> = HashMap<u64, T, BuildHasherDefault<AsItIs>>;
+
+/// Hashes a hash: as itself.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+/// Numbers of sightings, oldest first: one, mostly.
+#[derive(Debug)]
+enum Numbers {
+    One(u64),
+    Many(VecDeque<u64>),
+}
+
+impl Numbers {
+    fn push(&mut self, number: u64) {
+        match self {
+            Self::One(first) => *self = Self::Many([*first, number].into()),
+            Self::Many(numbers) => numbers.push_back(number),
+        }
+    }
+
+    /// Forgets those up to a number; true when none is left.
+    fn forget(&mut self, last: u64) -> bool {
+        match self {
+            Self::One(number) => *number <= last,
+            Self::Many(numbers) => {
+                // In order, but for what was renamed; what is left of that is looked over.
+                while numbers.front().is_some_and(|number| *number <= last) {
+                    numbers.pop_front();
+                }
+                numbers.is_empty()
+            }
+        }
+    }
+
+    fn newest_first(&self) -> impl Iterator<Item = u64> {
+        let (one, many) = match self {
+            Self::One(number) => (Some(*number), None),
+            Self::Many(numbers) => (None, Some(numbers.iter().rev().copied())),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+}
 
 /// What is remembered of calls.
 #[derive(Debug, Default)]
@@ -39,15 +101,15 @@ pub(crate) struct Sightings {
     /// Number of the first of `seen`.
     first: u64,
     /// Numbers of sightings by response id, place and trace, each hashed.
-    found_by: HashMap<u64, VecDeque<u64>>,
+    found_by: ByHash<Numbers>,
     /// Ids that are now under others.
-    moved: HashMap<u64, Ids>,
+    moved: HashMap<Ids, Ids>,
 }
 
 #[derive(Debug)]
 struct Seen {
     ids: Ids,
-    parent: Option<String>,
+    parent: Option<u64>,
     start: u64,
     end: u64,
     /// Who saw it, hashed; a second one once it was joined.
@@ -64,14 +126,12 @@ struct Seen {
 impl Sightings {
     /// Remembers a sighting, and gives the ids of the row of the same call when there is one.
     /// A sighting with ids that are known already is no second one.
-    pub(crate) fn see(&mut self, call: &Call) -> Option<Ids> {
-        let ids = (call.trace_id.clone(), call.span_id.clone());
-        if let Some(now) = self.moved.get(&self.hash.hash_one(&ids)) {
-            return Some(now.clone());
+    pub(crate) fn see(&mut self, ids: Ids, call: &Call) -> Option<Ids> {
+        if let Some(now) = self.current(ids) {
+            return Some(now);
         }
         let new = self.sighting(call, ids);
-        let keys = new.keys();
-        if let Some(number) = self.earlier(&new, &keys) {
+        if let Some(number) = self.earlier(&new) {
             let index = usize::try_from(number - self.first).ok()?;
             let old = self.seen.get_mut(index)?;
             if old.ids == new.ids {
@@ -80,53 +140,59 @@ impl Sightings {
             old.observers[1] = new.observers[0];
             // The widest of what is known, so that a third sighting is judged by all of it.
             old.response = old.response.or(new.response);
-            return Some(old.ids.clone());
+            return Some(old.ids);
         }
-        self.remember(new, &keys);
+        self.remember(new);
         None
     }
 
     /// The ids that a row has now, where it was given others.
-    pub(crate) fn current(&self, ids: &Ids) -> Option<Ids> {
-        self.moved.get(&self.hash.hash_one(ids)).cloned()
+    pub(crate) fn current(&self, ids: Ids) -> Option<Ids> {
+        if self.moved.is_empty() { None } else { self.moved.get(&ids).copied() }
     }
 
     /// Notes that the row of a call has other ids now.
-    pub(crate) fn rename(&mut self, old: &Ids, merged: &Call) {
-        let ids = (merged.trace_id.clone(), merged.span_id.clone());
-        for gone in [Some(old.clone()), also(merged)].into_iter().flatten() {
+    pub(crate) fn rename(&mut self, old: Ids, merged: &Call) {
+        let Some(ids) = ids_of(merged) else { return };
+        for gone in [Some(old), also(merged)].into_iter().flatten() {
             if gone != ids {
-                self.moved.insert(self.hash.hash_one(&gone), ids.clone());
+                self.moved.insert(gone, ids);
             }
         }
         if self.moved.len() > MAX_SEEN {
             // All at once: which ones are old is not worth remembering.
             self.moved.clear();
         }
-        let trace = self.hash.hash_one(("trace", &ids.0));
-        if let Some(at) = self.seen.iter().rposition(|seen| seen.ids == *old)
+        let trace = self.hash.hash_one(("trace", ids.0));
+        if let Some(at) = self.seen.iter().rposition(|seen| seen.ids == old)
             && let Some(seen) = self.seen.get_mut(at)
         {
             seen.ids = ids;
             seen.trace = trace;
             let number = self.first + u64::try_from(at).unwrap_or(0);
-            self.found_by.entry(trace).or_default().push_back(number);
+            self.note(trace, number);
         }
+    }
+
+    fn note(&mut self, key: u64, number: u64) {
+        self.found_by
+            .entry(key)
+            .and_modify(|numbers| numbers.push(number))
+            .or_insert(Numbers::One(number));
     }
 
     /// Remembers what a store kept before it was opened, oldest first.
     pub(crate) fn recall(&mut self, calls: &[Call]) {
         for call in calls {
-            let ids = (call.trace_id.clone(), call.span_id.clone());
+            let Some(ids) = ids_of(call) else { continue };
             if let Some(gone) = also(call) {
-                self.moved.insert(self.hash.hash_one(&gone), ids.clone());
+                self.moved.insert(gone, ids);
             }
             let mut seen = self.sighting(call, ids);
             if also(call).is_some() {
                 seen.observers[1] = Some(0);
             }
-            let keys = seen.keys();
-            self.remember(seen, &keys);
+            self.remember(seen);
         }
     }
 
@@ -154,9 +220,9 @@ impl Sightings {
         )]
         let nanos = (call.duration.unwrap_or(0.0) * 1e9) as u64;
         Seen {
-            trace: hash("trace", &ids.0),
+            trace: self.hash.hash_one(("trace", ids.0)),
             ids,
-            parent: call.parent_span_id.clone(),
+            parent: call.parent_span_id.as_deref().and_then(span_id),
             start,
             end: start.saturating_add(nanos),
             observers: [Some(hash("observer", observer)), None],
@@ -169,9 +235,9 @@ impl Sightings {
     }
 
     /// The number of an earlier sighting of the same call: of those that are, the closest.
-    fn earlier(&self, new: &Seen, keys: &[u64]) -> Option<u64> {
-        let numbers = keys.iter().filter_map(|key| self.found_by.get(key));
-        let numbers = numbers.flat_map(|numbers| numbers.iter().rev().take(MAX_COMPARED));
+    fn earlier(&self, new: &Seen) -> Option<u64> {
+        let numbers = new.keys().filter_map(|key| self.found_by.get(&key));
+        let numbers = numbers.flat_map(|numbers| numbers.newest_first().take(MAX_COMPARED));
         let same = numbers.filter_map(|number| {
             let seen = self.seen.get(usize::try_from(number.checked_sub(self.first)?).ok()?)?;
             let distance =
@@ -179,30 +245,22 @@ impl Sightings {
             (seen.ids == new.ids || seen.is_same(new)).then_some((
                 seen.ids != new.ids,
                 distance,
-                *number,
+                number,
             ))
         });
         same.min().map(|(_, _, number)| number)
     }
 
-    fn remember(&mut self, seen: Seen, keys: &[u64]) {
+    fn remember(&mut self, seen: Seen) {
         let number = self.first + u64::try_from(self.seen.len()).unwrap_or(0);
-        for key in keys {
-            self.found_by.entry(*key).or_default().push_back(number);
-        }
+        seen.keys().for_each(|key| self.note(key, number));
         self.seen.push_back(seen);
         if self.seen.len() > MAX_SEEN
             && let Some(gone) = self.seen.pop_front()
         {
             for key in gone.keys() {
-                if let Some(numbers) = self.found_by.get_mut(&key) {
-                    // In order, but for what was renamed; what is left of that is looked over.
-                    while numbers.front().is_some_and(|number| *number <= self.first) {
-                        numbers.pop_front();
-                    }
-                    if numbers.is_empty() {
-                        self.found_by.remove(&key);
-                    }
+                if self.found_by.get_mut(&key).is_some_and(|numbers| numbers.forget(self.first)) {
+                    self.found_by.remove(&key);
                 }
             }
             self.first += 1;
@@ -212,17 +270,16 @@ impl Sightings {
 
 impl Seen {
     /// Under what a second sighting of the call is looked for.
-    fn keys(&self) -> Vec<u64> {
+    fn keys(&self) -> impl Iterator<Item = u64> + use<> {
         let [place, container, service] = self.places;
         let all = [self.response, place, container, service, Some(self.trace)];
-        all.into_iter().flatten().collect()
+        all.into_iter().flatten()
     }
 
     fn is_same(&self, new: &Self) -> bool {
         let observer = new.observers[0];
         let is_child = new.trace == self.trace
-            && (new.parent.as_deref() == Some(&self.ids.1)
-                || self.parent.as_deref() == Some(&new.ids.1));
+            && (new.parent == Some(self.ids.1) || self.parent == Some(new.ids.1));
         let is_other = self.observers[1].is_none() && (self.observers[0] != observer || is_child);
         let overlap = self.start <= new.end.saturating_add(SLACK_NANOS)
             && new.start <= self.end.saturating_add(SLACK_NANOS);
@@ -283,13 +340,17 @@ fn plain(model: &str) -> &str {
 
 /// Whether a row already holds this very sighting.
 pub(crate) fn is_known(row: &Call, sighting: &Call) -> bool {
-    let is = |ids: (&str, &str)| ids == (sighting.trace_id.as_str(), sighting.span_id.as_str());
-    is((&row.trace_id, &row.span_id)) || also(row).is_some_and(|(trace, span)| is((&trace, &span)))
+    let ids = ids_of(sighting);
+    ids_of(row) == ids || also(row).is_some_and(|also| Some(also) == ids)
+}
+
+fn ids_of(call: &Call) -> Option<Ids> {
+    trace_id(&call.trace_id).zip(span_id(&call.span_id))
 }
 
 fn also(call: &Call) -> Option<Ids> {
     let (trace, span) = call.more.get(ALSO)?.as_str()?.split_once('-')?;
-    Some((trace.to_owned(), span.to_owned()))
+    trace_id(trace).zip(span_id(span))
 }
 
 /// The one row of two sightings: the tree of the SDK, the numbers of the kernel, and what only one
@@ -359,7 +420,7 @@ pub(crate) fn merge(old: Call, new: Call) -> Call {
 
 #[cfg(test)]
 mod tests {
-    use super::{Sightings, merge, plain};
+    use super::{Ids, Sightings, ids_of, merge, plain};
     use contract::row::{Call, Time};
 
     const SECOND: u64 = 1_000_000_000;
@@ -393,11 +454,15 @@ mod tests {
         Call { response_id: Some(id.into()), ..call }
     }
 
+    fn see(sightings: &mut Sightings, call: &Call) -> Option<Ids> {
+        sightings.see(ids_of(call).unwrap(), call)
+    }
+
     /// Whether the second is another sighting of the first.
     fn joins(first: &Call, second: &Call) -> bool {
         let mut sightings = Sightings::default();
-        assert_eq!(sightings.see(first), None);
-        sightings.see(second).is_some()
+        assert_eq!(see(&mut sightings, first), None);
+        see(&mut sightings, second).is_some()
     }
 
     #[test]
@@ -427,13 +492,13 @@ mod tests {
         let mut sightings = Sightings::default();
         // Two at once: the closest in time is the one.
         for (number, start) in [(1, 0), (2, SECOND)] {
-            assert_eq!(sightings.see(&kernel(number, start)), None);
+            assert_eq!(see(&mut sightings, &kernel(number, start)), None);
         }
-        let ids = sightings.see(&sdk(3, SECOND)).unwrap();
-        assert_eq!(ids.1, kernel(2, 0).span_id);
-        let ids = sightings.see(&sdk(4, 0)).unwrap();
-        assert_eq!(ids.1, kernel(1, 0).span_id);
-        assert_eq!(sightings.see(&sdk(5, 0)), None, "both are taken");
+        let ids = see(&mut sightings, &sdk(3, SECOND));
+        assert_eq!(ids, ids_of(&kernel(2, 0)));
+        let ids = see(&mut sightings, &sdk(4, 0));
+        assert_eq!(ids, ids_of(&kernel(1, 0)));
+        assert_eq!(see(&mut sightings, &sdk(5, 0)), None, "both are taken");
     }
 
     #[test]
@@ -467,9 +532,9 @@ mod tests {
             assert_eq!(merged.conversation_id.as_deref(), Some("c"));
             let mut sightings = Sightings::default();
             sightings.recall(std::slice::from_ref(&merged));
-            let known = (merged.trace_id.clone(), merged.span_id.clone());
-            assert_eq!(sightings.see(&exact), Some(known), "sent again, after a restart");
-            assert_eq!(sightings.see(&tree), None, "its ids are those of the row");
+            let known = ids_of(&merged);
+            assert_eq!(see(&mut sightings, &exact), known, "sent again, after a restart");
+            assert_eq!(see(&mut sightings, &tree), None, "its ids are those of the row");
         }
     }
 
@@ -487,11 +552,15 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let mut sightings = Sightings::default();
         for number in 0..60_000 {
-            sightings.see(&with_id(kernel(number, number * 10 * SECOND), &format!("r{number}")));
+            see(
+                &mut sightings,
+                &with_id(kernel(number, number * 10 * SECOND), &format!("r{number}")),
+            );
         }
         assert_eq!(sightings.seen.len(), super::MAX_SEEN);
         assert!(sightings.found_by.len() <= 2 * super::MAX_SEEN + 1);
-        let place = sightings.found_by.values().map(std::collections::VecDeque::len).max();
+        let numbers = sightings.found_by.values().map(|numbers| numbers.newest_first().count());
+        let place = numbers.max();
         assert!(place <= Some(super::MAX_SEEN + 1));
     }
 }

@@ -4,7 +4,8 @@
 //! their form, `day.rs` writes one day, `reading.rs` and `scan.rs` find calls in it, `days.rs` is
 //! all days, `writer.rs` the one thread that writes. `sums.rs` are the sums beside the blocks,
 //! `summing.rs` answers from them, `history.rs` is what stays of days that went. `backup.rs`
-//! copies all of it; `migrate.rs` and `convert.rs` are the way from any older schema to this one.
+//! copies all of it; `migrate.rs` and `convert.rs` are the way from any older schema to this one, `snapshot.rs`
+//! copies a file before.
 
 pub(crate) mod backup;
 mod block;
@@ -20,6 +21,7 @@ mod migrate;
 mod reading;
 mod runs;
 mod scan;
+mod snapshot;
 mod summing;
 mod sums;
 mod writer;
@@ -112,6 +114,10 @@ impl Engine for Embedded {
         Ok(retained)
     }
 
+    fn bytes_elsewhere(&self) -> Result<u64, Error> {
+        Ok(0)
+    }
+
     fn days(&self) -> Vec<String> {
         self.days.kept().into_iter().map(day_name).collect()
     }
@@ -140,6 +146,7 @@ fn open(path: &Path, migrations: &[migrate::Migration]) -> Result<Connection, Er
     let setup = "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
                  PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192;";
     connection.execute_batch(setup).map_err(|source| unusable(path, source))?;
+    snapshot::take(&connection, path, migrations)?;
     migrate::run(&mut connection, path, migrations)?;
     Ok(connection)
 }

@@ -392,11 +392,13 @@ impl Store {
         Ok(counts.collect())
     }
 
-    /// Bytes that the data directory takes.
+    /// Bytes that everything takes: the data directory, and what is kept elsewhere, as far as it
+    /// can be asked.
     pub fn bytes(&self) -> u64 {
         let Ok(entries) = std::fs::read_dir(&self.data_dir) else { return 0 };
         let sizes = entries.filter_map(|entry| entry.ok()?.metadata().ok());
-        sizes.filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()
+        let here: u64 = sizes.filter(std::fs::Metadata::is_file).map(|file| file.len()).sum();
+        here.saturating_add(self.engine.bytes_elsewhere().unwrap_or(0))
     }
 
     /// All tokens, oldest first.

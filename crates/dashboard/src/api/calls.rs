@@ -149,6 +149,26 @@ pub(super) async fn json_lines(
     Ok((headers, text.await?))
 }
 
+/// The same list as OTLP in protobuf (`ExportTraceServiceRequest`), at most 50,000 calls: what any
+/// receiver of OTLP takes at `/v1/traces`.
+#[utoipa::path(get, path = "/api/v1/calls.otlp", tag = "calls", params(Filter),
+    responses((status = OK, body = Vec<u8>, content_type = "application/x-protobuf"),
+        (status = BAD_REQUEST, body = Refusal)))]
+pub(super) async fn otlp(
+    State(state): State<App>,
+    Query(filter): Query<Filter>,
+) -> Result<impl IntoResponse, ApiError> {
+    let query = filter.file_query()?;
+    let body = state.ask_calls(move |store| {
+        store.calls(&query).map(|page| crate::otlp::calls_request(&page.calls))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, crate::otlp::PROTOBUF),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"calls.otlp\""),
+    ];
+    Ok((headers, body.await?))
+}
+
 /// What is kept of a trace: its calls, and the agents and tools around them, each oldest first and
 /// at most 10,000.
 #[utoipa::path(get, path = "/api/v1/traces/{id}", tag = "calls",

@@ -221,7 +221,7 @@ async fn keep(state: &App, batch: Batch, is_passed_on: bool) -> Result<u64, ApiE
     if state.hub.has_listeners() {
         for call in &kept.new {
             let row = serde_json::to_string(call).map_err(|error| ApiError::failed(&error))?;
-            state.hub.publish(Event::Call(Arc::from(row)));
+            state.hub.publish(Event::Call(Arc::new(call.clone()), Arc::from(row)));
         }
     }
     Ok(kept.too_old)

@@ -50,10 +50,15 @@ fn socket(dir: &Path) -> UnixStream {
 }
 
 /// The server-sent events of a stream, from now on.
-fn listen(dir: &Path) -> impl Iterator<Item = String> {
+fn listen(dir: &Path) -> impl Iterator<Item = String> + use<> {
+    tail(dir, "")
+}
+
+/// As [`listen`], of calls that are like this alone.
+fn tail(dir: &Path, query: &str) -> impl Iterator<Item = String> + use<> {
     let mut stream = socket(dir);
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(stream, "GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    write!(stream, "GET /api/v1/events{query} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     assert!(lines.any(|line| line.contains(": listening")), "the stream begins");
     lines.filter(|line| line.starts_with("event: ") || line.starts_with("data: "))
@@ -103,6 +108,7 @@ fn pages_hear_of_calls_and_services() {
     let dir = tempfile::tempdir().unwrap();
     let dashboard = start(dir.path());
     let mut events = listen(dir.path());
+    let mut others = tail(dir.path(), "?filter=-model:m");
     let token = dashboard.controller_token();
     exchange(tcp(&dashboard), "POST", "/api/v1/poll", token, &report("n", "n/k", 0, 0));
     assert_eq!(events.next().unwrap(), "event: services");
@@ -119,6 +125,13 @@ fn pages_hear_of_calls_and_services() {
     let row: Value =
         serde_json::from_str(events.next().unwrap().strip_prefix("data: ").unwrap()).unwrap();
     assert_eq!(row["gen_ai.request.model"], "m");
+    let mut spans = spans;
+    let span = &mut spans["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+    span["spanId"] = "eee19b7ec3c1b175".into();
+    span["attributes"][0]["value"]["stringValue"] = "other".into();
+    exchange(tcp(&dashboard), "POST", "/v1/traces", token, &spans);
+    let tailed = others.find(|line| line.starts_with("data: {\"time")).unwrap();
+    assert!(tailed.contains("other"), "the first that the filter lets through: {tailed}");
     let id = row["sonde.call.id"].as_str().unwrap();
     let found =
         exchange(socket(dir.path()), "GET", &format!("/api/v1/calls/{id}"), "", &Value::Null);

@@ -2,6 +2,7 @@
 
 use super::{Bench, NOW, bytes};
 use crate::guard::Door;
+use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use contract::row::Time;
 use opentelemetry_proto::tonic::collector::trace::v1::{
@@ -146,6 +147,27 @@ async fn protobuf_and_json_and_gzip_make_the_same_row() {
         assert_eq!(answer, nothing, "{kind}");
         assert_eq!(calls(&bench).await, std::slice::from_ref(&expected), "{kind} {encoding}");
     }
+}
+
+#[tokio::test]
+async fn an_export_makes_the_same_rows_where_it_is_sent() {
+    let (from, to) = (Bench::new(), Bench::new());
+    let mut failed = span(4);
+    failed.status = Some(Status { code: 2, ..Status::default() });
+    let body = request(vec![span(1), span(2), failed]).encode_to_vec();
+    assert_eq!(post(&from, "/v1/traces", PROTOBUF, "identity", body).await.0, StatusCode::OK);
+    let asked = Request::get("/api/v1/calls.otlp?filter=status:error").header("host", "localhost");
+    let answer = from.send(Door::Socket, asked.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.headers()["content-type"], PROTOBUF);
+    let part = bytes(answer).await.1;
+    assert_eq!(post(&to, "/v1/traces", PROTOBUF, "identity", part).await.0, StatusCode::OK);
+    assert_eq!(calls(&to).await.len(), 1, "the filter holds for a file, too");
+    let asked = Request::get("/api/v1/calls.otlp").header("host", "localhost");
+    let all = bytes(from.send(Door::Socket, asked.body(Body::empty()).unwrap()).await).await.1;
+    let read = ExportTraceServiceRequest::decode(&all[..]).unwrap();
+    assert_eq!(read.resource_spans.len(), 3, "the official decoder reads it");
+    assert_eq!(post(&to, "/v1/traces", PROTOBUF, "identity", all).await.0, StatusCode::OK);
+    assert_eq!(calls(&to).await, calls(&from).await);
 }
 
 #[tokio::test]

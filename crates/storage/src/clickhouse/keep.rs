@@ -36,6 +36,11 @@ struct Partition {
 }
 
 #[derive(Debug, Row, Deserialize)]
+struct BytesRow {
+    bytes: u64,
+}
+
+#[derive(Debug, Row, Deserialize)]
 struct DiskRow {
     total: u64,
     free: u64,
@@ -87,12 +92,7 @@ pub(super) fn days(link: &Link, layout: &Layout, table: &str) -> Result<Vec<u64>
     let mut ask = Ask::default();
     let local = if layout.cluster.is_some() { format!("{table}_local") } else { table.to_owned() };
     let (database, table) = (ask.bind(layout.database.as_str()), ask.bind(local));
-    let parts = match &layout.cluster {
-        None => "system.parts".to_owned(),
-        Some(cluster) => {
-            format!("clusterAllReplicas({}, system.parts)", ask.bind(cluster.as_str()))
-        }
-    };
+    let parts = parts(layout, &mut ask);
     ask.sql = format!(
         "SELECT DISTINCT partition AS name FROM {parts}
          WHERE active AND database = {database} AND table = {table} AND rows > 0"
@@ -141,6 +141,28 @@ pub(super) fn narrow(link: &Link, layout: &Layout, gone: &Gone, now: Time) -> Re
         }
     }
     Ok(())
+}
+
+/// Bytes of the database on all servers, with every copy of a replica.
+pub(super) fn bytes(link: &Link, layout: &Layout) -> Result<u64, Error> {
+    let mut ask = Ask::default();
+    let database = ask.bind(layout.database.as_str());
+    let parts = parts(layout, &mut ask);
+    ask.sql = format!(
+        "SELECT sum(bytes_on_disk) AS bytes FROM {parts} WHERE active AND database = {database}"
+    );
+    let rows: Vec<BytesRow> = link.rows("ask how much is kept", ask)?;
+    Ok(rows.first().map_or(0, |row| row.bytes))
+}
+
+/// The table of parts, of all servers.
+fn parts(layout: &Layout, ask: &mut Ask) -> String {
+    match &layout.cluster {
+        None => "system.parts".to_owned(),
+        Some(cluster) => {
+            format!("clusterAllReplicas({}, system.parts)", ask.bind(cluster.as_str()))
+        }
+    }
 }
 
 /// The fullest of the server's disks; `None` when it does not say.

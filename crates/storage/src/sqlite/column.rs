@@ -4,7 +4,8 @@
 //! (LEB128). The first byte of a column says how the rest is kept. Whatever the bytes are, reading
 //! them takes no more memory than the limits say, and never fails but with `None`.
 
-use zstd::bulk::{compress, decompress};
+use std::cell::RefCell;
+use zstd::bulk::{Compressor, Decompressor};
 
 /// Value of a number that is not known. No number that is kept is as large.
 pub(super) const NONE: u64 = u64::MAX;
@@ -21,6 +22,12 @@ const SAME: u8 = 0;
 const PLAIN: u8 = 1;
 /// … or its length, and then zstd.
 const PACKED: u8 = 2;
+
+thread_local! {
+    /// To make one takes longer than to pack a column.
+    static PACKER: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
 
 /// Numbers of one column, each known or [`NONE`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -211,6 +218,27 @@ pub(super) fn take(from: &mut &[u8]) -> Option<u64> {
         }
     }
     None
+}
+
+fn compress(bytes: &[u8], level: i32) -> std::io::Result<Vec<u8>> {
+    PACKER.with_borrow_mut(|packer| {
+        let packer = match packer {
+            Some(packer) => packer,
+            None => packer.insert(Compressor::new(level)?),
+        };
+        packer.set_compression_level(level)?;
+        packer.compress(bytes)
+    })
+}
+
+fn decompress(bytes: &[u8], len: usize) -> std::io::Result<Vec<u8>> {
+    UNPACKER.with_borrow_mut(|unpacker| {
+        let unpacker = match unpacker {
+            Some(unpacker) => unpacker,
+            None => unpacker.insert(Decompressor::new()?),
+        };
+        unpacker.decompress(bytes, len)
+    })
 }
 
 fn pack(bytes: &[u8], level: i32) -> Vec<u8> {

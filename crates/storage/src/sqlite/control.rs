@@ -59,7 +59,9 @@ pub(crate) struct Found {
 
 impl Control {
     pub(crate) fn open(data_dir: &Path) -> Result<Self, Error> {
-        let connection = super::open(&data_dir.join("control.db"), &MIGRATIONS)?;
+        let path = data_dir.join("control.db");
+        super::snapshot::forget(&path, &MIGRATIONS);
+        let connection = super::open(&path, &MIGRATIONS)?;
         let live = live(&connection)?;
         Ok(Self {
             connection: Mutex::new(connection),

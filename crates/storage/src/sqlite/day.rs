@@ -188,7 +188,7 @@ impl DayWriter {
 
     /// Gives rows, named by the ids that they had, other ids and values, in one transaction. They
     /// keep their places, and count as what they are now.
-    pub(super) fn amend(&mut self, rows: &[((String, String), Call)]) -> Result<(), Error> {
+    pub(super) fn amend(&mut self, rows: &[(Id, Call)]) -> Result<(), Error> {
         let outcome = self.try_amend(rows);
         if outcome.is_err() {
             self.series.clear();
@@ -196,15 +196,15 @@ impl DayWriter {
         outcome
     }
 
-    fn try_amend(&mut self, rows: &[((String, String), Call)]) -> Result<(), Error> {
+    fn try_amend(&mut self, rows: &[(Id, Call)]) -> Result<(), Error> {
         const DOING: &str = "add to a call";
         let transaction = self.connection.transaction().doing(DOING)?;
         let mut in_log: BTreeMap<usize, Amended<'_>> = BTreeMap::new();
         let mut sealed: BTreeMap<i64, (Place, Amended<'_>)> = BTreeMap::new();
-        for ((trace, span), call) in rows {
-            let id = |trace: &str, span: &str| trace_id(trace).zip(span_id(span));
-            let ids = id(trace, span).zip(id(&call.trace_id, &call.span_id));
-            let Some((was, is)) = ids else { continue };
+        for (was, call) in rows {
+            let was = *was;
+            let is = trace_id(&call.trace_id).zip(span_id(&call.span_id));
+            let Some(is) = is else { continue };
             if let Some((entry, row)) = self.log_ids.get(&was) {
                 in_log.entry(*entry).or_default().insert(*row, (is, call));
             } else if let Some((place, row)) = reading::find_row(&transaction, was)? {
@@ -442,9 +442,12 @@ mod tests {
         }
     }
 
+    fn id(call: &Call) -> (u128, u64) {
+        (trace_id(&call.trace_id).unwrap(), span_id(&call.span_id).unwrap())
+    }
+
     fn writer(path: &Path, calls: &[Call]) -> DayWriter {
         let mut writer = DayWriter::open(path).unwrap();
-        let id = |call: &Call| (trace_id(&call.trace_id).unwrap(), span_id(&call.span_id).unwrap());
         let calls: Vec<_> = calls.iter().map(|call| (id(call), call)).collect();
         writer.insert(&calls).unwrap();
         writer
@@ -496,8 +499,7 @@ mod tests {
         ];
         let mut writer = writer(&dir.path().join("a.db"), &first);
         writer.seal().unwrap();
-        let before =
-            [&first[1], &first[2]].map(|call| (call.trace_id.clone(), call.span_id.clone()));
+        let before = [&first[1], &first[2]].map(id);
         let rows: Vec<_> = before.into_iter().zip(amended.clone()).collect();
         writer.amend(&rows).unwrap();
         let [second, third] = amended;

@@ -4,6 +4,7 @@ use super::day;
 use super::history::{self, History};
 use super::reading;
 use super::runs;
+use super::snapshot;
 use super::summing::Adding;
 use crate::engine::{MAX_TRACE, Sums, SumsQuery};
 use crate::error::{Doing, Error};
@@ -43,6 +44,7 @@ impl Days {
                     remove(&dir.join(&name))?;
                     continue;
                 }
+                snapshot::forget(&dir.join(&name), &day::MIGRATIONS);
                 known.insert(day, day::prepare(&dir.join(&name))?);
             }
         }
@@ -95,6 +97,11 @@ impl Days {
 
     pub(crate) fn one(&self, id: &str) -> Result<Option<Call>, Error> {
         let Some((day, trace, span)) = read_id(id) else { return Ok(None) };
+        self.call(day, trace, span)
+    }
+
+    /// The call of a day with these ids.
+    pub(super) fn call(&self, day: u64, trace: u128, span: u64) -> Result<Option<Call>, Error> {
         let found = self.read(day, |file| reading::find(file, trace, Some(span)))?;
         Ok(found.and_then(|calls| calls.into_iter().next()))
     }
@@ -230,7 +237,7 @@ impl Days {
 
 /// Removes a database with what SQLite puts beside it.
 fn remove(path: &Path) -> Result<(), Error> {
-    for suffix in ["-wal", "-shm", ""] {
+    for suffix in ["-wal", "-shm", snapshot::SUFFIX, ""] {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         match std::fs::remove_file(&name) {

@@ -61,6 +61,18 @@ pub(crate) fn run(
     transaction.commit().doing(DOING)
 }
 
+/// Whether steps of the list are missing in a file that has some.
+pub(super) fn is_behind(file: &Connection, migrations: &[Migration]) -> Result<bool, Error> {
+    const DOING: &str = "look at the schema";
+    let ledger = "SELECT count(*) FROM sqlite_schema WHERE name = 'migration'";
+    if file.query_row(ledger, [], |row| row.get::<_, u32>(0)).doing(DOING)? == 0 {
+        return Ok(false);
+    }
+    let newest = "SELECT coalesce(max(number), 0) FROM migration";
+    let found: u32 = file.query_row(newest, [], |row| row.get(0)).doing(DOING)?;
+    Ok(found > 0 && usize::try_from(found).is_ok_and(|found| found < migrations.len()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Migration, run};

@@ -276,7 +276,7 @@ impl Hand {
                     (trace_id(&call.trace_id), span_id(&call.span_id))
                 {
                     let asked = Asked { place: (job, at), id: (trace, span), call };
-                    match self.sightings.see(call) {
+                    match self.sightings.see(asked.id, call) {
                         Some(ids) => again.push((asked, ids)),
                         None => by_day.entry(day_of(call)).or_default().push(asked),
                     }
@@ -361,18 +361,18 @@ impl Hand {
             let mut rows: BTreeMap<Ids, Asked<'a>> = BTreeMap::new();
             let mut later = Vec::new();
             for (asked, ids) in again {
-                let ids = self.sightings.current(&ids).unwrap_or(ids);
+                let ids = self.sightings.current(ids).unwrap_or(ids);
                 match rows.entry(ids) {
                     Entry::Vacant(free) => {
                         free.insert(asked);
                     }
-                    Entry::Occupied(taken) => later.push((asked, taken.key().clone())),
+                    Entry::Occupied(taken) => later.push((asked, *taken.key())),
                 }
             }
             let mut merged: BTreeMap<u64, Vec<(Ids, Call)>> = BTreeMap::new();
             for (ids, asked) in rows {
                 let (job, at) = asked.place;
-                match self.row(&ids, asked.call)? {
+                match self.row(ids, asked.call)? {
                     None => alone.entry(day_of(asked.call)).or_default().push(asked),
                     Some(row) if same::is_known(&row, asked.call) => {
                         fates[job][at] = Fate::Duplicate;
@@ -390,7 +390,7 @@ impl Hand {
                     self.open.remove(&day);
                 }
                 outcome?;
-                rows.iter().for_each(|(ids, row)| self.sightings.rename(ids, row));
+                rows.iter().for_each(|(ids, row)| self.sightings.rename(*ids, row));
             }
             again = later;
         }
@@ -398,13 +398,10 @@ impl Hand {
     }
 
     /// The row of these ids, which began about when this sighting did.
-    fn row(&self, ids: &Ids, about: &Call) -> Result<Option<Call>, Error> {
+    fn row(&self, (trace, span): Ids, about: &Call) -> Result<Option<Call>, Error> {
         let day = day_of(about);
         for day in [Some(day), day.checked_sub(1), day.checked_add(1)].into_iter().flatten() {
-            let (trace_id, span_id) = ids.clone();
-            let time = Time(day.saturating_mul(DAY_NANOS));
-            let id = id_of(&Call { time, trace_id, span_id, ..Call::default() });
-            if let Some(row) = self.days.one(&id)? {
+            if let Some(row) = self.days.call(day, trace, span)? {
                 return Ok(Some(row));
             }
         }
