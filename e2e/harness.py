@@ -180,9 +180,9 @@ class Sonde:
 class StandIn:
     """The stand-in, on the port that the real APIs have where this user may."""
 
-    def __init__(self, directory: pathlib.Path, listen: str, prefix=()):
+    def __init__(self, directory: pathlib.Path, listen: str, prefix=(), more=()):
         command = [*prefix, sys.executable, str(HERE / "stand_in.py"), str(directory)]
-        command += ["--listen", listen]
+        command += ["--listen", listen, *more]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
         self.place = json.loads(self.process.stdout.readline())
         self.address, self.port = self.place["address"], self.place["port"]

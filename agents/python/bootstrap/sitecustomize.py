@@ -39,7 +39,10 @@ def _enter(bundle):
         )
         return
     if implementation != "cpython":
-        _warn("the agent is not loaded: it is for CPython, this is %s" % implementation)
+        _warn(
+            "the agent is not loaded: it is for CPython, this is %s; "
+            "`network` works with it" % implementation
+        )
         return
     from importlib.machinery import SourceFileLoader
     from types import ModuleType
@@ -53,7 +56,8 @@ def _enter(bundle):
     path = os.path.join(bundle, "agent", "sonde_agent", "__init__.py")
     loader = Loader("sonde_agent", path)
     agent = ModuleType("sonde_agent")
-    agent.__file__, agent.__path__, agent.__loader__ = path, [os.path.dirname(path)], loader
+    # Packages of ours lead nowhere, so that Python's own finder, which would write, finds none.
+    agent.__file__, agent.__path__, agent.__loader__ = path, [], loader
     agent.Loader = Loader
     sys.modules["sonde_agent"] = agent
     try:

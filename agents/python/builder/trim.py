@@ -51,6 +51,10 @@ def vendored(packages: list[Package], shims: dict[str, bytes]) -> dict[str, byte
             text += NOTE
         kept[path] = text.encode()
         waiting += [found for name in imported for found in files_of(name, modules)]
+    # Namespaces become packages: nobody else adds to them here.
+    for path in list(kept):
+        for above in pathlib.PurePosixPath(path).parents:
+            kept.setdefault((above / "__init__.py").as_posix(), b"")
     return kept
 
 

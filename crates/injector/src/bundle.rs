@@ -180,7 +180,7 @@ pub fn differences(directory: &Path, identity: Option<&str>) -> io::Result<Vec<S
     for path in &present {
         if path != MANIFEST
             && !manifest.files.contains_key(path)
-            && !path.starts_with("bootstrap/__pycache__/")
+            && !is_written_by_python(path)
         {
             found.push(format!("{path} does not belong there"));
         }
@@ -196,6 +196,11 @@ pub fn differences(directory: &Path, identity: Option<&str>) -> io::Result<Vec<S
         }
     }
     Ok(found)
+}
+
+/// What Python writes beside the bootstrap, where it may: before 3 in the directory itself.
+fn is_written_by_python(path: &str) -> bool {
+    path.starts_with("bootstrap/__pycache__/") || path == "bootstrap/sitecustomize.pyc"
 }
 
 /// Paths of all files below a directory, with `/`; links are files.

@@ -7,8 +7,11 @@
 /// What begins the name of the file.
 const MARK: &str = "/memfd:sonde-agent/1 ";
 
+/// The reason that concerns one library alone.
+const LIBRARY: &str = "library-version";
+
 /// How far the agent came in one process.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// It is in the process, and waits for a library that it knows.
     Loaded,
@@ -27,8 +30,19 @@ pub enum State {
 }
 
 /// The agent's last word in one process, from its `/proc/<pid>/maps`; nothing where no agent is.
+///
+/// One library that is too old does not hold back the others.
 pub fn read(maps: &str) -> Option<State> {
-    maps.lines().filter_map(|line| line.split_once(MARK)).filter_map(|(_, said)| one(said)).max()
+    let weight = |state: &State| match state {
+        State::Loaded => 0,
+        State::StoodDown { reason, .. } if reason == LIBRARY => 1,
+        State::Started { libraries } => 2 + libraries.len(),
+        State::StoodDown { .. } => usize::MAX,
+    };
+    maps.lines()
+        .filter_map(|line| line.split_once(MARK))
+        .filter_map(|(_, said)| one(said))
+        .max_by_key(weight)
 }
 
 /// `loaded`, `started LIBRARY…`, `stood-down REASON DETAIL…`.
@@ -75,6 +89,15 @@ mod tests {
             read(&maps(&["loaded", "stood-down other-agent ddtrace is in this process"])),
             Some(down)
         );
+    }
+
+    #[test]
+    fn a_library_that_is_too_old_holds_back_no_other() {
+        let old = "stood-down library-version openai 1.40.0 is older than 1.92.0";
+        assert!(matches!(read(&maps(&["loaded", old])), Some(State::StoodDown { .. })));
+        let more = ["loaded", "started a=1 b=2", old, "started a=1"];
+        let libraries = vec!["a=1".to_owned(), "b=2".to_owned()];
+        assert_eq!(read(&maps(&more)), Some(State::Started { libraries }));
     }
 
     #[test]

@@ -24,21 +24,24 @@ class Finder:
         if not name.startswith("sonde_agent."):
             return None
         stem = os.path.join(self.top, *name.split(".")[1:])
-        for path, inside in ((stem + ".py", None), (os.path.join(stem, "__init__.py"), [stem])):
+        for path, is_package in ((stem + ".py", False), (os.path.join(stem, "__init__.py"), True)):
             if os.path.exists(path):
-                return importlib.util.spec_from_file_location(
-                    name, path, loader=self.loader(name, path), submodule_search_locations=inside
-                )
+                return spec(name, path, self.loader(name, path), is_package)
         return None
+
+
+def spec(name, path, loader, is_package):
+    """The specification of a module of ours. A package leads nowhere: Python's own finder, which
+    would write what it compiles, has nothing to find there."""
+    made = importlib.util.spec_from_file_location(name, path, loader=loader)
+    made.submodule_search_locations = [] if is_package else None
+    return made
 
 
 def enter(warn):
     """Lets the agent in, unless something speaks against it."""
-    __spec__ = importlib.util.spec_from_file_location(
-        "sonde_agent", __file__, submodule_search_locations=list(__path__)
-    )
-    sys.modules["sonde_agent"].__spec__ = __spec__
-    sys.meta_path.append(Finder(__path__[0], Loader))  # noqa: F821
+    sys.modules["sonde_agent"].__spec__ = spec("sonde_agent", __file__, __loader__, True)
+    sys.meta_path.append(Finder(os.path.dirname(__file__), Loader))  # noqa: F821
     from sonde_agent import mark, others, watch
 
     reason = others.tool(others.command())

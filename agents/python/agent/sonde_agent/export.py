@@ -112,7 +112,8 @@ class Exporter:
         self.wake.set()
         if self.thread is not None and self.thread.is_alive():
             self.thread.join(FLUSH_SECONDS)
-        elif self.waiting:
+        # Some servers never let threads run, and a new one cannot be started at the end.
+        if self.waiting:
             self.send()
 
     def body(self, spans):

@@ -84,6 +84,17 @@ def reason(environment, modules):
     return None
 
 
+def no_threads(modules):
+    """Why the agent keeps out of a server that lets no thread run."""
+    server = modules.get("uwsgi")
+    if server is None:
+        return None
+    told = {os.fsdecode(name) for name in getattr(server, "opt", {})}
+    if told & {"enable-threads", "threads", "gevent"}:
+        return None
+    return "no-threads", "uWSGI lets no thread run here; `enable-threads` lets the agent send"
+
+
 def own_openlit(find):
     """Why an instrumentation keeps out where the program has the SDK of its own."""
     try:

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import re
+import sys
 
 from sonde_agent import fixes, mark, others
 
@@ -47,7 +48,7 @@ def instrument(library, warn):
 
 def set_up(warn):
     """Makes what records and sends; False where something speaks against it."""
-    reason = others.own_openlit(importlib.util.find_spec)
+    reason = others.own_openlit(importlib.util.find_spec) or others.no_threads(sys.modules)
     if reason:
         mark.leave("stood-down", *reason)
         warn(f"the agent does not start: {reason[1]}; `network` works with it")

@@ -1,0 +1,45 @@
+"""Streams that are read, left, and cut, and an error: what the program sees of each."""
+
+import json
+
+import openai
+
+client = openai.OpenAI(max_retries=0)
+
+
+def stream(**wanted):
+    """A stream that goes as wanted."""
+    return client.chat.completions.create(
+        model="gpt-4o-mini",
+        messages=[{"role": "user", "content": "CANARY-of-a-prompt"}],
+        stream=True,
+        stream_options={"include_usage": True},
+        extra_headers={"x-stand-in": json.dumps(wanted)},
+    )
+
+
+def read(limit: int | None = None, **wanted) -> list:
+    """Class of the stream, how many events came, and what ended it."""
+    seen, end = 0, "end"
+    try:
+        events = stream(**wanted)
+        for _ in events:
+            seen += 1
+            if seen == limit:
+                break
+    except Exception as error:
+        end = type(error).__name__
+    return [seen, end]
+
+
+with stream() as managed:
+    inside = sum(1 for _ in managed)
+told = {
+    "whole": read(),
+    "left": read(limit=2),
+    "cut": read(cut_after=3),
+    "refused": read(status=429),
+    "managed": inside,
+    "next": type(next(iter(stream()))).__name__,
+}
+print(json.dumps(told))
