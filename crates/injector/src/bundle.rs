@@ -178,10 +178,7 @@ pub fn differences(directory: &Path, identity: Option<&str>) -> io::Result<Vec<S
     let mut present = Vec::new();
     list(directory, directory, &mut present)?;
     for path in &present {
-        if path != MANIFEST
-            && !manifest.files.contains_key(path)
-            && !is_written_by_python(path)
-        {
+        if path != MANIFEST && !manifest.files.contains_key(path) && !is_written_by_python(path) {
             found.push(format!("{path} does not belong there"));
         }
     }
