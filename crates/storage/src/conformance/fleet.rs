@@ -3,13 +3,13 @@
 use super::control::{report, want};
 use super::{NOON, SECOND, place, store};
 use crate::{Asked, Bearer, Denied, Error, NewStep, NewToken, Store, TokenKind};
-use contract::capture::Level;
-use contract::poll::{CREDENTIAL_PREFIX, Capability, Delta, Desired, Enrolment, Secret};
+use contract::capture::{Level, State};
+use contract::poll::{CREDENTIAL_PREFIX, Capability, Delta, Desired, Enrolment, Report, Secret};
 use contract::row::{LayerRow, Time};
 use contract::settings::{Applied, Layer, LogLevel, Settings};
 use contract::step::lease::{End, LEASE_NANOS};
 use contract::step::{Change, Phase, Progress};
-use contract::workload::Key;
+use contract::workload::{Instance, Key};
 
 const NOW: Time = Time(NOON);
 
@@ -145,6 +145,40 @@ fn after_a_start_the_list_is_asked_for_because_the_copy_may_be_old() {
     assert!(store.report(&idle, NOW).unwrap().full);
     assert!(!store.report(&full, NOW).unwrap().full);
     assert!(store.glance(&idle, NOW).is_some_and(|taken| !taken.full));
+}
+
+#[test]
+fn history_says_that_processes_or_the_controller_were_started_again() {
+    let (_dir, store) = store();
+    let mut seen = report("n1", &["a", "b"]);
+    let instance = |pid| Instance { pid, started_unix_nanos: NOON, ..Instance::default() };
+    let list = |seen: &mut Report, pids: &[u32]| {
+        for workload in seen.workloads.iter_mut().flatten() {
+            (workload.level, workload.state) = (Level::Network, State::Capturing);
+            workload.instances = pids.iter().map(|pid| instance(*pid)).collect();
+        }
+    };
+    list(&mut seen, &[7]);
+    store.report(&seen, NOW).unwrap();
+    want(&store, "a", Level::Network).unwrap();
+    let newest = || store.history("a", 99).unwrap().entries.remove(0);
+    list(&mut seen, &[8]);
+    store.report(&seen, after(1)).unwrap();
+    let entry = newest();
+    assert_eq!((entry.time, entry.kind.as_str()), (after(1), "state"));
+    assert!(entry.reason.starts_with("Process 7 ended, 8 started"), "{}", entry.reason);
+    list(&mut seen, &[8, 9]);
+    store.report(&seen, after(2)).unwrap();
+    assert_eq!(newest().time, after(1), "one more is no restart");
+    seen.instance.started_unix_nanos += 1;
+    seen.workloads = None;
+    store.report(&seen, after(3)).unwrap();
+    store.report(&seen, after(4)).unwrap();
+    let entry = newest();
+    assert_eq!(entry.time, after(3), "once");
+    assert!(entry.reason.contains("controller of its node was started again"));
+    let of_b = store.history("b", 99).unwrap().entries;
+    assert!(of_b.iter().all(|entry| entry.time < after(3)), "nothing is wanted of it");
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use super::{Control, identity::Kept, live, next_generation, note, signed, steps};
 use crate::error::{Doing, Error};
 use crate::fleet::Taken;
-use contract::poll::{Delta, Desired, Report};
+use contract::capture::Level;
+use contract::poll::{self, Delta, Desired, Report};
 use contract::row::Time;
-use contract::workload::Observed;
+use contract::workload::{Instance, Observed};
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const FORGET_AFTER_NANOS: u64 = 7 * 86_400_000_000_000;
 /// States of a workload that are remembered.
 const MAX_STATES: u32 = 500;
+/// Processes that one entry of it names.
+const MAX_NAMED: usize = 5;
 /// How far above what is known here the generations may be that a node learned before a restore.
 const MAX_AHEAD: u64 = 1_000_000_000;
 
@@ -31,6 +34,7 @@ impl Control {
         };
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).doing(DOING)?;
+        started_again(&transaction, report, now)?;
         let mut taken =
             Taken { changed: keep_instance(&transaction, report, now)?, ..Taken::default() };
         let mut sequence = known.as_ref().and_then(|known| known.sequence);
@@ -178,8 +182,14 @@ fn keep_workload(
     let was: Option<Observed> = before
         .filter(|(_, present)| *present)
         .and_then(|(known, _)| serde_json::from_str(known).ok());
-    if was.is_none_or(|was| was.state != observed.state) {
-        remember(to, instance, key, (observed.state.word(), &observed.reason), now)?;
+    let state = observed.state.word();
+    match was.filter(|was| was.state == observed.state) {
+        None => remember(to, instance, key, (state, &observed.reason), now)?,
+        Some(was) => {
+            if let Some(reason) = restarted(&was, observed) {
+                remember(to, instance, key, (state, &reason), now)?;
+            }
+        }
     }
     for old in observed.replaces.iter().filter(|old| old.0 != key) {
         replace(to, instance, &old.0, key)?;
@@ -219,6 +229,52 @@ fn replace(to: &Transaction<'_>, instance: &str, old: &str, new: &str) -> Result
             AND NOT EXISTS (SELECT 1 FROM workload WHERE key = ?1)",
     ] {
         to.execute(sql, [old]).doing(DOING)?;
+    }
+    Ok(())
+}
+
+/// What to say of a captured workload whose processes are others than before, while its state is
+/// the same: a restart is too quick for another state to be seen.
+fn restarted(was: &Observed, now: &Observed) -> Option<String> {
+    let started = |of: &Instance| (of.pid, of.started_unix_nanos);
+    let pids = |of: &Observed, other: &Observed| {
+        let other: BTreeSet<_> = other.instances.iter().map(started).collect();
+        let only = of.instances.iter().filter(|one| !other.contains(&started(one)));
+        only.map(|one| one.pid.to_string()).take(MAX_NAMED).collect::<Vec<_>>().join(", ")
+    };
+    let (ended, new) = (pids(was, now), pids(now, was));
+    if now.level != Level::Network || now.instances.is_empty() || ended.is_empty() {
+        return None;
+    }
+    let words = match new.is_empty() {
+        true => format!("Process {ended} ended, others go on."),
+        false => format!("Process {ended} ended, {new} started in its place."),
+    };
+    Some(format!("{words} {}", now.reason).trim().to_owned())
+}
+
+/// Adds to the history of what is wanted on a node that its controller was started again.
+fn started_again(to: &Transaction<'_>, report: &Report, now: Time) -> Result<(), Error> {
+    let id = &report.instance.id;
+    let sql = "SELECT body FROM instance WHERE id = ?1";
+    let before: Option<String> =
+        to.query_row(sql, [id], |row| row.get(0)).optional().doing(DOING)?;
+    let before = before.and_then(|body| serde_json::from_str::<poll::Instance>(&body).ok());
+    let started = report.instance.started_unix_nanos;
+    if report.instance.recorded || before.is_none_or(|it| it.started_unix_nanos == started) {
+        return Ok(());
+    }
+    let sql = "SELECT DISTINCT workload.key, workload.body FROM workload
+        JOIN desired ON desired.key = workload.key AND desired.value <> 'off'
+        WHERE workload.instance = ?1 AND workload.present = 1";
+    let mut statement = to.prepare_cached(sql).doing(DOING)?;
+    let rows = statement.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)));
+    let rows: Vec<(String, String)> = rows.and_then(Iterator::collect).doing(DOING)?;
+    for (key, body) in rows {
+        let Ok(known) = serde_json::from_str::<Observed>(&body) else { continue };
+        let reason = "The controller of its node was started again, and goes on with what was \
+                      wanted before.";
+        remember(to, id, &key, (known.state.word(), reason), now)?;
     }
     Ok(())
 }
