@@ -7,7 +7,7 @@ use crate::poll::Agreed;
 use crate::standing::Standings;
 use crate::steps::Outcome;
 use contract::capture::{Level, State};
-use contract::step::{Change, Step};
+use contract::step::{Change, Phase, Step};
 use contract::workload::{Key, Observed};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -59,6 +59,19 @@ pub(crate) struct Taker {
 impl Taker {
     /// Takes a step that was noted to be begun.
     pub(crate) fn take(&self, step: &Step) -> Outcome {
+        let outcome = self.carry_out(step);
+        if outcome.phase == Phase::Refused {
+            tracing::warn!(
+                step = step.id,
+                change = step.change.word(),
+                reason = outcome.reason,
+                "refused a step"
+            );
+        }
+        outcome
+    }
+
+    fn carry_out(&self, step: &Step) -> Outcome {
         let change = step.change;
         if !matches!(change, Change::Refresh | Change::Retry)
             && let Some(reason) = self.ceilings.forbids_changes()

@@ -108,6 +108,7 @@ pub(crate) async fn hosts(
     if door == Door::Socket || host.is_some_and(|host| state.hosts.allow(host)) {
         return next.run(request).await;
     }
+    refused(&state, "a request under another host name", "unknown");
     let message = "cannot answer under this host name; use localhost or 127.0.0.1, or start the \
                    dashboard with --allowed-host NAME";
     ApiError::new(StatusCode::MISDIRECTED_REQUEST, message).into_response()
@@ -121,8 +122,16 @@ pub(crate) async fn check(
 ) -> Response {
     match caller(&state, pass, &mut request).await {
         Ok(caller) => {
+            let who = caller.word();
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let response = next.run(request).await;
+            let is_of_node = matches!(pass, Pass::Poll | Pass::Join | Pass::Ingest);
+            match response.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => refused(&state, "a body of this size", who),
+                StatusCode::BAD_REQUEST if is_of_node => refused(&state, "what it sent", who),
+                _ => {}
+            }
+            response
         }
         Err(error) => {
             let form = match pass {
@@ -151,6 +160,10 @@ async fn caller(state: &App, pass: Pass, request: &mut Request) -> Result<Caller
             same_origin(request.method(), request.headers())?;
             return Ok(Caller::Session);
         }
+    }
+    // A page that asks before a login is nothing to log.
+    if matches!(pass, Pass::Poll | Pass::Join | Pass::Ingest) {
+        refused(state, "what came without a token", "unknown");
     }
     let message = match pass {
         Pass::Api | Pass::Owner => {

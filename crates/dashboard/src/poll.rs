@@ -57,7 +57,11 @@ async fn poll(
     clean::clean(&mut report, &mut left_out)?;
     admit(&state, &caller, &report).await?;
     if caller != Caller::Socket {
+        let before = left_out.len();
         clean::keep_own(&mut report, &mut left_out);
+        if left_out.len() > before {
+            refused(&state, "workloads of another node", &report.instance.id);
+        }
     }
     let wait = Duration::from_secs(report.wait_seconds.min(MAX_WAIT_SECONDS).into());
     let (instance, asked) = (report.instance.id.clone(), Asked::of(&report));
