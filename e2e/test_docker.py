@@ -3,10 +3,11 @@
 import contextlib
 import os
 import pathlib
+import signal
 
 import pytest
 
-from callers import CALLER, assert_exact, caller_environment
+from callers import CALLER, assert_exact, assert_recovers, caller_environment
 from docker_host import GATEWAY, IMAGE_ARCHIVE, PYTHON, DockerHost
 from harness import Sonde, StandIn, until
 
@@ -158,6 +159,48 @@ def test_a_restart_and_a_new_container_of_the_name_keep_key_and_wish(containers)
     assert containers.sonde.service(third, 20)["sonde.workload.key"] == key
     assert_exact(containers.sonde, key, containers.stand_in)
     assert len([r for r in containers.sonde.services() if r["service.name"] == "steady"]) == 1
+
+
+def test_what_was_wanted_holds_after_every_restart_of_the_container(containers):
+    """By hand, by the engine after a crash, and as a new container of the name."""
+    host, sonde = containers.host, containers.sonde
+    pid = containers.run("loyal", "--restart", "always")
+    key = sonde.service(pid, 20)["sonde.workload.key"]
+    assert_exact(sonde, key, containers.stand_in)
+
+    def restarted() -> set[int]:
+        host.docker("restart", "--time", "1", "loyal")
+        return {host.pid("loyal")}
+
+    def crashed() -> set[int]:
+        before = host.pid("loyal")
+        os.kill(before, signal.SIGKILL)
+        until("the engine has started it again", lambda: host.pid("loyal") not in (0, before), 30)
+        return {host.pid("loyal")}
+
+    def recreated() -> set[int]:
+        host.docker("rm", "--force", "loyal")
+        return {containers.run("loyal", EXTRA="another container")}
+
+    for act in (restarted, crashed, recreated):
+        assert_recovers(sonde, key, containers.stand_in, act)
+    host.docker("rm", "--force", "loyal")
+
+
+def test_what_was_wanted_holds_after_the_controller_is_killed(containers):
+    host, sonde = containers.host, containers.sonde
+    pid = containers.run("watched")
+    key = sonde.service(pid, 20)["sonde.workload.key"]
+    assert_exact(sonde, key, containers.stand_in)
+
+    def killed() -> set[int]:
+        sonde.process.kill()
+        sonde.process.wait()
+        sonde.start()
+        return {pid}
+
+    assert_recovers(sonde, key, containers.stand_in, killed)
+    host.docker("rm", "--force", "watched")
 
 
 def test_a_stopped_container_is_shown_as_stopped_and_keeps_its_key(containers):

@@ -1,12 +1,13 @@
 """Units of a real systemd: seen from the machine below it, and from a controller inside it."""
 
+import json
 import pathlib
 import shutil
 
 import pytest
 
-from callers import CALLER, assert_exact, caller_environment
-from harness import SONDE, Sonde, until
+from callers import CALLER, assert_exact, assert_recovers, caller_environment, history
+from harness import SONDE, Sonde, ask_socket, until
 from systemd_machine import SystemdMachine
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(240)]
@@ -54,7 +55,9 @@ class SondeUnit(Sonde):
         command = [SONDE, "up", "--data-dir", self.data, "--listen", f"127.0.0.1:{self.port}"]
         line = " ".join(str(part) for part in [*command, *flags])
         output = [f"StandardOutput=append:{self.out}", f"StandardError=append:{self.err}"]
-        self.machine.unit("sonde.service", "\n".join(["[Service]", f"ExecStart={line}", *output]))
+        again = ["Restart=always", "RestartSec=100ms"]
+        text = "\n".join(["[Service]", f"ExecStart={line}", *output, *again, ""])
+        self.machine.unit("sonde.service", text)
         self.machine.call("systemctl", "start", "sonde.service")
         until("sonde answers inside", self.answers, 30, 0.3)
         return self
@@ -112,6 +115,30 @@ def test_a_restart_of_the_unit_keeps_key_and_wish(sonde, machine, agent):
     assert row["sonde.capture.desired"] == "network"
     assert_exact(sonde, key, machine.stand_in)
     assert len([r for r in sonde.services() if place(r) == "systemd:agent.service"]) == 1
+
+
+def test_what_was_wanted_holds_after_every_restart_of_the_process(sonde, machine, agent):
+    """By systemd at once, by hand, and by systemd after a crash, over and over."""
+    key = sonde.service(machine.outer(machine.main_pid("agent.service")))["sonde.workload.key"]
+    assert_exact(sonde, key, machine.stand_in)
+    machine.unit("agent.service", machine.service("Restart=always", "RestartSec=200ms"))
+
+    def restarted() -> set[int]:
+        machine.call("systemctl", "restart", "agent.service")
+        return {machine.outer(machine.main_pid("agent.service"))}
+
+    def crashed() -> set[int]:
+        before = machine.main_pid("agent.service")
+        machine.call("systemctl", "kill", "--signal=KILL", "agent.service")
+        until(
+            "systemd has started it again",
+            lambda: machine.main_pid("agent.service") not in (0, before),
+            20,
+        )
+        return {machine.outer(machine.main_pid("agent.service"))}
+
+    for act in (restarted, crashed, crashed):
+        assert_recovers(sonde, key, machine.stand_in, act)
 
 
 def test_instances_of_a_template_are_units_of_their_own(sonde, machine):
@@ -198,5 +225,26 @@ def test_a_controller_in_a_pid_namespace_sees_its_own_pids(machine, agent):
             for one in other["sonde.instances"]:
                 own = machine.outer(one["process.pid"])
                 assert "sonde-systemd" in pathlib.Path(f"/proc/{own}/cgroup").read_text()
+        # The controller is killed while its program calls, and again in the middle of steps.
+        key = row["sonde.workload.key"]
+        node = inside.cli("controller", "status", "--output", "json").stdout
+        node = json.loads(node.splitlines()[0])["id"]
+
+        def killed() -> set[int]:
+            was = machine.main_pid("sonde.service")
+            machine.call("systemctl", "kill", "--signal=KILL", "sonde.service")
+            until("it is started", lambda: machine.main_pid("sonde.service") not in (0, was), 20)
+            return {machine.main_pid("agent.service")}
+
+        def killed_in_a_step() -> set[int]:
+            body = {"instance": node, "change": "retry", "key": key, "reason": "a step"}
+            ask_socket(inside.data / "sonde.sock", "POST", "steps", body)
+            return killed()
+
+        for act in (killed, killed_in_a_step, killed_in_a_step):
+            assert_recovers(inside, key, machine.stand_in, act)
+        steps = [one for one in history(inside, key) if one["kind"] == "step"]
+        made = [one["step"] for one in steps if one["what"] == "made" and one["reason"] == "a step"]
+        assert len(set(made)) == 2, steps
     finally:
         assert inside.stop() == 0, inside.err.read_text()

@@ -5,7 +5,9 @@ The tests build on each other, in the order they stand in.
 """
 
 import json
+import os
 import pathlib
+import signal
 import subprocess
 import time
 
@@ -13,7 +15,7 @@ import pytest
 from one_node import Cluster, eventually
 from test_cluster import PYTHON, all_ready, containers_of, workload
 
-from callers import CALLER, assert_exact, caller_environment
+from callers import CALLER, assert_exact, assert_recovers, caller_environment
 from harness import ROOT, SONDE, Sonde, StandIn, until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
@@ -474,9 +476,69 @@ def test_a_token_that_was_rotated_is_read_again(fleet: Fleet) -> None:
     fleet.known("late", "Deployment", "late")
 
 
+def test_what_was_wanted_holds_after_every_restart_of_a_pod(fleet: Fleet) -> None:
+    """Its container ends, its pod is deleted, the controller is killed, the node fails: what was
+    wanted is in effect within ten seconds of the pod being up, and history tells why."""
+    cluster = fleet.cluster
+    cluster.apply(workload("Deployment", "steady", fleet.pod(), replicas=1))
+    row = fleet.known("steady", "Deployment", "steady")
+    key = row["sonde.workload.key"]
+    assert_exact(fleet.sonde, key, fleet.stand_in)
+
+    def callers() -> set[int]:
+        return {
+            pid for pod in cluster.pods("steady") for pid in containers_of(pod) if is_python(pid)
+        }
+
+    def up_after(act) -> set[int]:
+        before = callers()
+        act()
+        return until("it is up again", lambda: (now := callers()) and not now & before and now, 90)
+
+    def container_ended() -> set[int]:
+        return up_after(lambda: [os.kill(pid, signal.SIGKILL) for pid in callers()])
+
+    def pod_deleted() -> set[int]:
+        (pod,) = cluster.pods("steady")
+        name = pod["metadata"]["name"]
+        return up_after(lambda: cluster.kubectl("delete", "pod", name, "--now"))
+
+    def controllers() -> set[int]:
+        selector = ["-n", "sonde", "-l", "app.kubernetes.io/name=sonde-controller"]
+        pods = cluster.get("pods", *selector)["items"]
+        found = {pid for pod in pods for pid in containers_of(pod)}
+        return {pid for pid in found if b"controller" in command_line(pid).split(b"\0")}
+
+    def controller_killed() -> set[int]:
+        before = controllers()
+        assert len(before) == 1
+        os.kill(*before, signal.SIGKILL)
+        until("another controller runs", lambda: controllers() - before, 90)
+        return callers()
+
+    def node_failed() -> set[int]:
+        # The kubelet, containerd, every pod and the controller at once.
+        before = controllers()
+        pids = up_after(lambda: (cluster.call("fail"), cluster.call("recover")))
+        until("another controller runs", lambda: controllers() - before, 90)
+        return pids
+
+    for act in (container_ended, pod_deleted, controller_killed, node_failed):
+        assert_recovers(fleet.sonde, key, fleet.stand_in, act)
+    cluster.kubectl("delete", "deployment", "steady")
+
+
+def command_line(pid: int) -> bytes:
+    """What a process was started with; nothing of one that ended."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 def is_python(pid: int) -> bool:
     """The process is a caller, and not the pod's own."""
-    return "caller.py" in pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+    return b"caller.py" in command_line(pid)
 
 
 def same(row: dict, other: dict) -> bool:
