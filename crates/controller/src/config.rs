@@ -47,6 +47,9 @@ pub struct Config {
     /// Rules of discovery of this node; those of the dashboard come on top.
     #[serde(default)]
     pub rules: Rules,
+    /// Whom to ask about containers and pods, beside what is found.
+    #[serde(default)]
+    pub platforms: Platforms,
     /// New file to record what is captured in. It holds prompts and answers.
     #[serde(default)]
     pub record: Option<PathBuf>,
@@ -100,6 +103,18 @@ pub struct Agents {
     pub environment: Option<String>,
     /// How long a program is watched after it was restarted, in seconds.
     pub window_seconds: u32,
+}
+
+/// Whom to ask about containers and pods, where that is not found in its usual places.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Platforms {
+    /// Sockets of Docker or Podman, beside the usual ones.
+    pub container_socket: Vec<PathBuf>,
+    /// The way to the API server, as `kubectl` has it; in place of a pod's service account.
+    pub kubeconfig: Option<PathBuf>,
+    /// What the cluster calls this node.
+    pub node_name: Option<String>,
 }
 
 /// What this node allows at most, whatever anybody wishes. In patterns `*` stands for any run of
@@ -158,6 +173,7 @@ impl Config {
             ebpf: default_ebpf(),
             ring_bytes: default_ring_bytes(),
             rules: Rules::default(),
+            platforms: Platforms::default(),
             record: None,
             root: default_root(),
             set_log: None,

@@ -3,7 +3,7 @@
 use crate::asks::Asks;
 use crate::ceilings::Ceilings;
 use crate::clock::Now;
-use crate::config::{Config, Otlp};
+use crate::config::{Config, Otlp, Platforms};
 use crate::credential::Credential;
 use crate::discovery::{Discovery, Hint, Resolver};
 use crate::event_loop::{self, Notice, Notices};
@@ -44,7 +44,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
-use workloads::{Clients, Host, Node, Sockets};
+use workloads::{Access, Clients, Cluster, Host, Node, Sockets};
 
 /// How often processes are listed where the kernel does not tell of new ones.
 const SCAN_ALONE: Duration = Duration::from_secs(5);
@@ -423,9 +423,23 @@ fn open_node(config: &Config) -> anyhow::Result<Node> {
     reason = "what the kubelet and the engines' own tools say by variables is no setting of ours"
 )]
 fn clients(config: &Config, host: &str) -> Clients {
-    Clients::found(&config.root, host, |name| {
-        std::env::var(name).ok().filter(|value| !value.is_empty())
-    })
+    let Platforms { container_socket, kubeconfig, node_name } = &config.platforms;
+    let said = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let mut clients = Clients::found(&config.root, host, said);
+    for socket in container_socket {
+        if !clients.sockets.contains(socket) {
+            clients.sockets.push(socket.clone());
+        }
+    }
+    if let Some(kubeconfig) = kubeconfig {
+        let access = Access::Kubeconfig(kubeconfig.clone());
+        let node = said("NODE_NAME");
+        clients.cluster = Some(Cluster { access, node, host: host.to_owned() });
+    }
+    if let (Some(cluster), Some(name)) = (&mut clients.cluster, node_name) {
+        cluster.node = Some(name.clone());
+    }
+    clients
 }
 
 /// An id for nodes that have none; made once, and kept.

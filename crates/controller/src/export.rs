@@ -205,7 +205,7 @@ impl Exporter {
 
     fn record(&mut self, batch: &[Finished]) {
         for finished in batch {
-            self.metrics.record(finished);
+            self.metrics.record(finished, &self.sender);
         }
     }
 

@@ -75,6 +75,6 @@ mod tuning;
 mod watcher;
 mod witness;
 
-pub use config::{Agents, Ceilings, Config, Otlp, Token, Trust};
+pub use config::{Agents, Ceilings, Config, Otlp, Platforms, Token, Trust};
 pub use controller::{Controller, facts};
 pub use replay::{Playback, Replay};

@@ -87,6 +87,8 @@ pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) capture: CaptureOptions,
     #[command(flatten)]
+    pub(crate) platforms: PlatformOptions,
+    #[command(flatten)]
     pub(crate) rules: RuleOptions,
     #[command(flatten)]
     pub(crate) ceilings: CeilingOptions,
@@ -106,6 +108,8 @@ pub(crate) struct Controller {
     pub(crate) way: Way,
     #[command(flatten)]
     pub(crate) capture: CaptureOptions,
+    #[command(flatten)]
+    pub(crate) platforms: PlatformOptions,
     #[command(flatten)]
     pub(crate) rules: RuleOptions,
     #[command(flatten)]
@@ -335,6 +339,30 @@ pub(crate) struct CaptureOptions {
     /// answers; keys and cookies are left out
     #[arg(long, env = "SONDE_RECORD", value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
+}
+
+/// Whom to ask about containers and pods, where it is not found in its usual place.
+#[derive(Debug, Args)]
+pub(crate) struct PlatformOptions {
+    /// Socket of Docker or Podman to ask, beside the usual ones; may be given more than once
+    #[arg(long, env = "SONDE_CONTAINER_SOCKET", value_name = "PATH", value_delimiter = '\n')]
+    pub(crate) container_socket: Vec<PathBuf>,
+    /// File that says where the API server of Kubernetes is and how to log in, as kubectl has it; a
+    /// controller in a pod needs none
+    #[arg(long, env = "SONDE_KUBECONFIG", value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// What Kubernetes calls this node; by default NODE_NAME, the node of the controller's own pod,
+    /// or the host's name
+    #[arg(long, env = "SONDE_NODE_NAME", value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+}
+
+impl PlatformOptions {
+    /// The same, for the controller.
+    pub(crate) fn platforms(self) -> controller::Platforms {
+        let Self { container_socket, kubeconfig, node_name } = self;
+        controller::Platforms { container_socket, kubeconfig, node_name }
+    }
 }
 
 /// Rules of discovery. Each is `key=pattern,key=pattern`, or the same as a JSON object; in a pattern

@@ -1,7 +1,8 @@
 //! Metrics of model calls, in the names that backends read today (semantic conventions 1.41):
-//! duration, tokens and time to first chunk, as cumulative histograms a workload.
+//! duration, tokens and time to first chunk, as cumulative histograms of each instance, with the same
+//! resource as its spans.
 
-use super::span::{Attributes, scope, seconds, workload};
+use super::span::{self, Attributes, scope, seconds};
 use super::{Finished, Sender};
 use crate::limits::{Loss, Losses};
 use contract::attribute;
@@ -18,7 +19,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use workloads::Program;
 
-/// Series of one controller: programs times models times providers times errors.
+/// Series of one controller: instances times models times providers times errors; beyond, the one
+/// that got no value for the longest time makes room, once the receiver has it.
 const MAX_SERIES: usize = 2_000;
 
 const SECONDS: [f64; 14] =
@@ -51,6 +53,8 @@ enum Instrument {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Series {
     workload: Key,
+    /// Its `service.instance.id`.
+    instance: String,
     instrument: Instrument,
     labels: Vec<(&'static str, String)>,
     port: Option<u16>,
@@ -63,45 +67,43 @@ struct Point {
     count: u64,
     sum: f64,
     buckets: [u64; 15],
+    /// When it got its last value, in values.
+    touched: u64,
 }
 
 /// The histograms.
 #[derive(Debug)]
 pub(super) struct Metrics {
     points: BTreeMap<Series, Point>,
-    has_news: bool,
+    /// Values so far.
+    values: u64,
+    /// Values so far when the receiver last had all.
+    sent: u64,
     losses: Arc<Losses>,
 }
 
 impl Metrics {
     pub(super) fn new(losses: Arc<Losses>) -> Self {
-        Self { points: BTreeMap::new(), has_news: false, losses }
+        Self { points: BTreeMap::new(), values: 0, sent: 0, losses }
     }
 
     /// Counts one call.
-    pub(super) fn record(&mut self, finished: &Finished) {
+    pub(super) fn record(&mut self, finished: &Finished, sender: &Sender) {
+        let instance = span::instance_id(&finished.program, sender);
         let call = &finished.call;
         let duration = seconds(call.ended.0.saturating_sub(call.started.0));
-        self.observe(
-            finished,
-            Instrument::Duration,
-            labels(call, &[(attribute::ERROR_TYPE, call.error.as_deref())]),
-            duration,
-        );
+        let error = labels(call, &[(attribute::ERROR_TYPE, call.error.as_deref())]);
+        self.observe(finished, &instance, (Instrument::Duration, error), duration);
         if let Some(chunk) = call.first_chunk {
             let wait = seconds(chunk.0.saturating_sub(call.started.0));
-            self.observe(finished, Instrument::FirstChunk, labels(call, &[]), wait);
+            self.observe(finished, &instance, (Instrument::FirstChunk, labels(call, &[])), wait);
         }
         // Tokens that were not reported are not recorded, not even as zero.
         for (kind, tokens) in [("input", call.usage.input), ("output", call.usage.output)] {
             if let Some(tokens) = tokens {
                 let labels = labels(call, &[("gen_ai.token.type", Some(kind))]);
-                self.observe(
-                    finished,
-                    Instrument::Tokens,
-                    labels,
-                    f64::from(u32::try_from(tokens).unwrap_or(u32::MAX)),
-                );
+                let tokens = f64::from(u32::try_from(tokens).unwrap_or(u32::MAX));
+                self.observe(finished, &instance, (Instrument::Tokens, labels), tokens);
             }
         }
     }
@@ -109,18 +111,21 @@ impl Metrics {
     fn observe(
         &mut self,
         finished: &Finished,
-        instrument: Instrument,
-        labels: Vec<(&'static str, String)>,
+        instance: &str,
+        (instrument, labels): (Instrument, Vec<(&'static str, String)>),
         value: f64,
     ) {
         let program = &finished.program;
         let series = Series {
             workload: program.key.clone(),
+            instance: instance.to_owned(),
             instrument,
             labels,
             port: finished.call.server_port,
         };
-        if self.points.len() >= MAX_SERIES && !self.points.contains_key(&series) {
+        self.values += 1;
+        let is_full = self.points.len() >= MAX_SERIES && !self.points.contains_key(&series);
+        if is_full && !self.make_room() {
             self.losses.add(Loss::SeriesLimit, 1);
             return;
         }
@@ -131,7 +136,9 @@ impl Metrics {
             count: 0,
             sum: 0.0,
             buckets: [0; 15],
+            touched: 0,
         });
+        point.touched = self.values;
         point.count += 1;
         point.sum += value;
         let bucket =
@@ -139,7 +146,15 @@ impl Metrics {
         if let Some(bucket) = point.buckets.get_mut(bucket) {
             *bucket += 1;
         }
-        self.has_news = true;
+    }
+
+    /// Forgets the series that got no value for the longest time; `false` when the receiver has not
+    /// had even that one.
+    fn make_room(&mut self) -> bool {
+        let oldest = self.points.iter().min_by_key(|(_, point)| point.touched);
+        let oldest = oldest.filter(|(_, point)| point.touched <= self.sent);
+        let Some(oldest) = oldest.map(|(series, _)| series.clone()) else { return false };
+        self.points.remove(&oldest).is_some()
     }
 
     /// All series as they stand; `None` when nothing changed since [`sent`](Self::sent).
@@ -148,14 +163,15 @@ impl Metrics {
         sender: &Sender,
         unix_nanos: u64,
     ) -> Option<ExportMetricsServiceRequest> {
-        if !self.has_news {
+        if self.values == self.sent {
             return None;
         }
-        let mut resources: Vec<(&Key, ResourceMetrics)> = Vec::new();
+        let mut resources: Vec<((&Key, &str), ResourceMetrics)> = Vec::new();
         for (series, point) in &self.points {
-            // The map is ordered by workload and instrument: new ones come last.
-            if resources.last().is_none_or(|(key, _)| **key != series.workload) {
-                resources.push((&series.workload, resource(&point.program, sender)));
+            // The map is ordered by workload, instance and instrument: new ones come last.
+            let of = (&series.workload, series.instance.as_str());
+            if resources.last().is_none_or(|(before, _)| *before != of) {
+                resources.push((of, resource(&point.program, sender)));
             }
             let scope =
                 resources.last_mut().and_then(|(_, resource)| resource.scope_metrics.last_mut());
@@ -176,7 +192,7 @@ impl Metrics {
 
     /// Notes that the receiver has them.
     pub(super) fn sent(&mut self) {
-        self.has_news = false;
+        self.sent = self.values;
     }
 }
 
@@ -233,7 +249,10 @@ fn labels(call: &ModelCall, more: &[(&'static str, Option<&str>)]) -> Vec<(&'sta
 
 fn resource(program: &Program, sender: &Sender) -> ResourceMetrics {
     ResourceMetrics {
-        resource: Some(Resource { attributes: workload(program, sender), ..Resource::default() }),
+        resource: Some(Resource {
+            attributes: span::resource(program, sender),
+            ..Resource::default()
+        }),
         scope_metrics: vec![ScopeMetrics { scope: Some(scope()), ..ScopeMetrics::default() }],
         ..ResourceMetrics::default()
     }

@@ -96,7 +96,7 @@ pub(crate) fn scope() -> InstrumentationScope {
 }
 
 /// The program, its place and its node.
-fn resource(program: &Program, sender: &Sender) -> Vec<KeyValue> {
+pub(crate) fn resource(program: &Program, sender: &Sender) -> Vec<KeyValue> {
     let instance = &program.instance;
     let mut all = Attributes(workload(program, sender));
     for (name, value) in &instance.attributes {
@@ -120,7 +120,7 @@ fn resource(program: &Program, sender: &Sender) -> Vec<KeyValue> {
 
 /// What tells one instance from the others of its service, everywhere and for good: the container
 /// that it runs in, else the process on its node.
-fn instance_id(program: &Program, sender: &Sender) -> String {
+pub(crate) fn instance_id(program: &Program, sender: &Sender) -> String {
     let instance = &program.instance;
     match instance.attributes.get(attribute::CONTAINER_ID) {
         Some(container) => format!("{container}-{}", instance.pid),

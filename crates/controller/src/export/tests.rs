@@ -152,12 +152,71 @@ fn spans_have_this_form() {
         .assert_eq(&(serde_json::to_string_pretty(&request).unwrap() + "\n"));
 }
 
+/// A call of one instance of a service.
+fn of_instance(pid: u32) -> Finished {
+    let mut program = Program::clone(&caller("host-1/process:python3-2"));
+    program.instance.pid = pid;
+    Finished { program: Arc::new(program), call: call(), now: NOW }
+}
+
+#[test]
+fn metrics_have_the_resource_of_spans_with_its_instance_node_and_container() {
+    let mut metrics = Metrics::new(Arc::default());
+    let batch = [of_instance(7), of_instance(8)];
+    batch.iter().for_each(|finished| metrics.record(finished, &sender(false)));
+    let request = metrics.request(&sender(false), NOW.unix_nanos).unwrap();
+    let spans = span::request(&batch, &sender(false), &mut Ids::counting());
+    let of_metrics: Vec<_> = request.resource_metrics.iter().map(|it| &it.resource).collect();
+    let of_spans: Vec<_> = spans.resource_spans.iter().map(|it| &it.resource).collect();
+    assert_eq!(of_metrics, of_spans);
+    assert_eq!(of_metrics.len(), 2, "one for each instance");
+    let attributes = &of_metrics[0].as_ref().unwrap().attributes;
+    let names: Vec<_> = attributes.iter().map(|attribute| attribute.key.as_str()).collect();
+    for name in [
+        attribute::SERVICE_INSTANCE_ID,
+        attribute::SERVICE_NAME,
+        attribute::WORKLOAD_KEY,
+        attribute::DEPLOYMENT_ENVIRONMENT_NAME,
+        attribute::K8S_CLUSTER_UID,
+        attribute::K8S_NAMESPACE_NAME,
+        attribute::K8S_NODE_NAME,
+        attribute::CONTAINER_ID,
+    ] {
+        assert!(names.contains(&name), "{name}");
+    }
+}
+
+#[test]
+fn instances_that_are_long_gone_make_room_for_new_ones_once_they_were_told() {
+    let losses = Arc::<Losses>::default();
+    let mut metrics = Metrics::new(Arc::clone(&losses));
+    let instances = |metrics: &Metrics| {
+        let request = metrics.request(&sender(false), 1).unwrap();
+        let of = |it: &opentelemetry_proto::tonic::metrics::v1::ResourceMetrics| {
+            let attributes = &it.resource.as_ref().unwrap().attributes;
+            let pid = attributes.iter().find(|it| it.key == attribute::PROCESS_PID).unwrap();
+            format!("{:?}", pid.value)
+        };
+        request.resource_metrics.iter().map(of).collect::<Vec<_>>()
+    };
+    // Each has four series.
+    (1..=600).for_each(|pid| metrics.record(&of_instance(pid), &sender(false)));
+    assert_eq!(losses.count(Loss::SeriesLimit), 400, "nobody was told of those that are there");
+    metrics.sent();
+    metrics.record(&of_instance(1), &sender(false));
+    metrics.record(&of_instance(9_999), &sender(false));
+    assert_eq!(losses.count(Loss::SeriesLimit), 400);
+    let left = instances(&metrics);
+    let has = |pid: u32| left.iter().any(|it| it.contains(&format!("({pid})")));
+    assert!(has(1) && has(9_999) && !has(2) && has(3), "the longest silent one went");
+}
+
 #[test]
 fn metrics_have_this_form() {
     let mut metrics = Metrics::new(Arc::default());
     assert!(metrics.request(&sender(false), 1).is_none());
     for finished in batch() {
-        metrics.record(&finished);
+        metrics.record(&finished, &sender(false));
     }
     let request = metrics.request(&sender(false), NOW.unix_nanos).unwrap();
     expect_file!["metrics.otlp.json"]

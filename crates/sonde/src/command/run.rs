@@ -29,6 +29,7 @@ pub(crate) fn up(options: Up) -> Result<(), Failure> {
     config.socket = Some(data_dir.join(CONTROLLER_SOCKET));
     config.set_log = Some(crate::set_log);
     config.rules = options.rules.rules();
+    config.platforms = options.platforms.platforms();
     config.ceilings = options.ceilings.ceilings();
     config.wishes = options.ceilings.wish;
     let own = (Some(dashboard.url()), Some(dashboard.agent_token().to_owned()));
@@ -67,6 +68,7 @@ pub(crate) fn controller(options: ControllerOptions) -> Result<(), Failure> {
     config.token = api::token(&options.remote)?.map(controller::Token);
     config.socket = Some(data_dir.join(SOCKET));
     config.rules = options.rules.rules();
+    config.platforms = options.platforms.platforms();
     config.ceilings = options.ceilings.ceilings();
     config.wishes = options.ceilings.wish;
     config.trust = controller::Trust {

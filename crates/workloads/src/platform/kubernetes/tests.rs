@@ -179,6 +179,10 @@ impl Watched {
         std::fs::write(account.path().join("token"), "one").unwrap();
         let directory = account.path().to_owned();
         let access = Access::ServiceAccount { server: serve(&api), directory };
+        Self::start_by(access, account, api)
+    }
+
+    fn start_by(access: Access, account: tempfile::TempDir, api: Arc<Api>) -> Self {
         let cluster = Cluster { access, node: Some("n1".to_owned()), host: "n1".to_owned() };
         let clients = Clients { cluster: Some(cluster), ..Clients::default() };
         let platform = Kubernetes::default();
@@ -247,6 +251,24 @@ fn a_pod_is_named_by_the_top_of_its_owners_with_one_list_and_one_watch() {
     assert!(watched.api.count("fieldSelector=spec.nodeName%3Dn1") >= 2, "limited to the node");
     assert_eq!(watched.platform.facts()[0].standing, Standing::Good);
     assert_eq!(watched.platform.cluster().as_deref(), Some("0a7c2d10-3b1c-4f7a-9d55-8c1f1f2f3a4b"));
+}
+
+#[test]
+fn a_controller_outside_a_pod_goes_by_a_file_as_kubectl_has_it() {
+    let api = cluster(&[pod("web-7d4b9c6f5d-x2x4z", A, &[replica_set()])]);
+    "of-the-file".clone_into(&mut lock(&api.token));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("kubeconfig");
+    let server = serve(&api);
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: here\n\
+         clusters: [{{name: c, cluster: {{server: \"{server}\"}}}}]\n\
+         users: [{{name: u, user: {{token: of-the-file}}}}]\n\
+         contexts: [{{name: here, context: {{cluster: c, user: u}}}}]\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let watched = Watched::start_by(Access::Kubeconfig(file), directory, api);
+    assert_eq!(watched.place(A).place.as_deref(), Some("shop:web:app"));
 }
 
 #[test]
