@@ -169,7 +169,7 @@ def test_somebody_elses_hand_is_respected(machine, inside):
         ("unset", {"line": "UnsetEnvironment=PYTHONPATH"}, "unsupported", "UnsetEnvironment"),
         ("once", {"line": "Type=oneshot"}, "unsupported", "runs once"),
         ("hidden", {"line": "TemporaryFileSystem=/usr/lib/sonde"}, "unsupported", "cannot see"),
-        ("alone", {"line": "RefuseManualStop=yes"}, "unsupported", "RefuseManualStop"),
+        ("alone", {"line": "[Unit]\nRefuseManualStop=yes"}, "unsupported", "RefuseManualStop"),
     ],
 )
 def test_what_must_not_be_touched_is_refused(machine, inside, name, lines, state, word):
@@ -204,3 +204,25 @@ def test_killed_at_any_moment_it_ends_as_wished(machine, inside):
     assert files(machine, "killed.service") == before
     assert "PYTHONPATH" not in effective(machine, "killed.service")
     assert machine.call("systemctl", "is-active", "killed.service") == "active"
+
+
+def test_what_full_changes_is_shown_before_it_is_done(machine, inside):
+    machine.unit("shown.service", machine.service())
+    before = files(machine, "shown.service")
+    key = known(inside, machine, "shown.service")
+    pid = machine.main_pid("shown.service")
+    dry = inside.cli("services", "enable", key, "--full", "--dry-run").stdout
+    for part in (
+        "+++ /etc/systemd/system/shown.service.d/90-sonde.conf (mode 0644)",
+        "+PYTHONPATH=",
+        'SONDE_AGENT_HEADERS="***"',
+        "Restart: shown.service is restarted once",
+        "systemctl daemon-reload",
+    ):
+        assert part in dry, dry
+    assert (files(machine, "shown.service"), machine.main_pid("shown.service")) == (before, pid)
+
+    now = inside.rows("services", "enable", key, "--full")[0]
+    assert now["sonde.capture.observed"] == "full", now
+    inside.rows("services", "disable", key)
+    assert files(machine, "shown.service") == before

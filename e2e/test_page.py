@@ -165,3 +165,21 @@ def take_pictures(browser, sonde, scheme: str, place: pathlib.Path) -> None:
         opened.wait_for_timeout(800)
         opened.screenshot(path=place / f"screenshot-{name}-{scheme}.png")
     context.close()
+
+
+@pytest.mark.kernel
+def test_full_says_first_what_it_would_change(kernel, up, client, page):
+    sonde = up()
+    program = client(KINDS[0])
+    program.call(stream=False)
+    row = sonde.service(program.pid)
+    page.goto(sonde.login_link())
+    page.goto(f"{sonde.url}/services")
+    dial(page, row["service.name"], "Full").click()
+    # A bare process is never restarted: what a person can do instead is said.
+    refused = page.get_by_test_id("preview-refused")
+    expect(refused).to_contain_text("sonde run --", timeout=30_000)
+    expect(page.get_by_test_id("enable-full")).to_be_disabled()
+    page.get_by_role("button", name="Cancel").click()
+    expect(dial(page, row["service.name"], "Off")).to_be_checked()
+    assert program.process.poll() is None

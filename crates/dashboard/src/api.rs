@@ -30,6 +30,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(services::list))
         .routes(routes!(services::set_capture))
+        .routes(routes!(services::preview))
         .routes(routes!(fleet::history))
         .routes(routes!(fleet::set_name))
         .routes(routes!(fleet::rules, fleet::set_rules))

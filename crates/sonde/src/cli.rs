@@ -501,6 +501,13 @@ pub(crate) struct Services {
 pub(crate) enum ServicesAction {
     /// Set how much of a service is captured, and wait until it is in effect
     Set(ServicesSet),
+    /// Switch a service on: to `network`, or with an SDK in it
+    Enable(ServicesEnable),
+    /// Switch a service off: whatever was put into it is taken out again
+    Disable {
+        /// Name or key of the service
+        name: String,
+    },
     /// Say step by step why a program of this node is discovered, or is not
     Explain {
         /// Process id, name or key
@@ -529,6 +536,19 @@ pub(crate) struct ServicesSet {
     /// Longest time to wait until it is in effect, in seconds; 0 does not wait
     #[arg(long, env = "SONDE_WAIT", value_name = "SECONDS", default_value_t = 10)]
     pub(crate) wait: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServicesEnable {
+    /// Name or key of the service
+    pub(crate) name: String,
+    /// With an SDK in the program, for its agents and tools; it is restarted once
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Print exactly what `--full` would change, what was looked at before, and the restart that it
+    /// needs; change nothing
+    #[arg(long, requires = "full")]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

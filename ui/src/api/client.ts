@@ -9,6 +9,7 @@ import type {
   MadeToken,
   NewToken,
   Overview,
+  Preview,
   Rules,
   Service,
   Status,
@@ -79,6 +80,7 @@ export const api = {
   overview: (query: Query) => request<Overview>(`/overview${search(query)}`),
   setCapture: (key: string, level: Level) =>
     send<{ generation: number }>("PUT", `/services/${encodeURIComponent(key)}/capture`, { level }),
+  preview: (key: string) => send<Preview>("POST", `/services/${encodeURIComponent(key)}/preview`, {}),
   setName: (key: string, name: string) =>
     send("PUT", `/services/${encodeURIComponent(key)}/name`, name === "" ? {} : { name }),
   history: (key: string) => request<{ entries: Happened[] }>(`/services/${encodeURIComponent(key)}/history`),

@@ -6,7 +6,7 @@ export type Time = string;
 /** US dollars, an exact decimal string. */
 export type Money = string;
 
-export type Level = "off" | "network";
+export type Level = "off" | "network" | "full";
 export type CaptureState =
   | "discovered"
   | "pending"
@@ -125,7 +125,28 @@ export interface Evidence {
   last_seen: Time;
 }
 
+/** The SDK in a service, where one is wanted or was put in. */
+export interface Agent {
+  state: CaptureState;
+  reason: string;
+  processes?: {
+    pid: number;
+    progress: "absent" | "injected" | "loaded" | "started" | "stood_down" | "unknown";
+    detail?: string;
+  }[];
+  /** What was changed for it, as a difference. */
+  change?: string;
+}
+
+/** What the level `full` would change. */
+export interface Preview {
+  possible: boolean;
+  text: string;
+  reason: string;
+}
+
 export interface Service {
+  "sonde.agent"?: Agent;
   "service.name": string;
   "sonde.workload.key": string;
   "sonde.platform": string;
@@ -242,6 +263,7 @@ export type LayerName = "fleet" | "environment" | "cluster" | "node";
 /** What can be set of a controller; a value that is absent is inherited. */
 export interface Settings {
   default_capture?: Level;
+  freeze?: boolean;
   heartbeat_seconds?: number;
   rescan_seconds?: number;
   log?: "error" | "warn" | "info" | "debug";

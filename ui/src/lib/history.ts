@@ -21,6 +21,7 @@ const own = <T>(table: Record<string, T>, name: string): T | undefined =>
 const WISHES: Record<string, string> = {
   "network off": "Off was chosen",
   "network network": "Network was chosen",
+  "network full": "Full was chosen",
   "agent on": "an SDK was asked for",
   "agent off": "the SDK was no longer wanted",
 };
@@ -32,6 +33,7 @@ const CHANGES: Record<string, string> = {
   uninstrument: "end reading its calls",
   enable_sdk: "put an SDK in",
   disable_sdk: "take the SDK out",
+  preview_sdk: "say what Full would change",
   restart: "restart",
   undo: "put back as it was",
 };

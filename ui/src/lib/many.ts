@@ -1,6 +1,6 @@
 // Many services at once: in groups, and what one level means for each of those that are selected.
 import type { Level, Service } from "../api/rows";
-import { dial } from "./service";
+import { dial, LEVELS } from "./service";
 
 export const GROUPS = ["namespace", "platform", "host"] as const;
 export type Grouping = (typeof GROUPS)[number];
@@ -84,13 +84,15 @@ function effect(row: Service, level: Level): { what: string; acts: boolean } {
   if (stand.locked !== undefined)
     return { what: "stay as they are: they are played from a recording", acts: false };
   if (row["sonde.capture.desired"] === level && stand.level === level)
-    return { what: `are at ${level === "off" ? "Off" : "Network"} already`, acts: false };
+    return { what: `are at ${LEVELS.find((one) => one.level === level)?.name} already`, acts: false };
   const stopped = (row["sonde.instances"] ?? []).length === 0;
   if (level === "off") {
     return stopped
       ? { what: "do not run, and will not be read when they start", acts: true }
       : { what: "are no longer read; nothing is restarted", acts: true };
   }
+  if (row["sonde.capture.observed"] === "full")
+    return { what: "are restarted once, without the SDK", acts: true };
   if (stopped) return { what: "do not run; they are read from their next start on", acts: true };
   const extents = (row["sonde.instances"] ?? []).map((one) => one["sonde.coverage"]?.extent);
   if (extents.length > 0 && extents.every((extent) => extent === "not_yet"))

@@ -6,7 +6,11 @@ import type { LeftOut } from "./rules";
 export const LEVELS: { level: Level; name: string }[] = [
   { level: "off", name: "Off" },
   { level: "network", name: "Network" },
+  { level: "full", name: "Full" },
 ];
+
+/** Levels that restart nothing: those that many services may get at once. */
+export const QUIET = LEVELS.filter((one) => one.level !== "full");
 
 /** A wish of this page that the list does not show yet. */
 export interface Wish {
@@ -50,6 +54,13 @@ export function dial(row: Service, wish?: Wish): Dial {
   if (state === "stopped" || state === "partly") return { level: desired, pending: false };
   return { level: desired, pending: true };
 }
+
+/** How far the SDK is in a process, in order; a process stands at one of them. */
+export const ROLLOUT: { progress: string; name: string }[] = [
+  { progress: "injected", name: "Injected" },
+  { progress: "loaded", name: "Loaded" },
+  { progress: "started", name: "Watching its libraries" },
+];
 
 export type Tone = "good" | "warn" | "bad" | "calm" | "pending";
 

@@ -5,7 +5,7 @@ import { api } from "../api/client";
 import type { Level, Service } from "../api/rows";
 import { plural } from "../lib/format";
 import { effects } from "../lib/many";
-import { LEVELS, type Wish } from "../lib/service";
+import { QUIET, type Wish } from "../lib/service";
 import { Answers, Dialog } from "../parts/Dialog";
 import { Choose } from "../parts/Field";
 
@@ -48,7 +48,7 @@ export function Bulk({ rows, onWish, onDone, onClose }: Props) {
       <Choose
         label="Capture"
         value={level}
-        choices={LEVELS.map((one) => ({ value: one.level, name: one.name }))}
+        choices={QUIET.map((one) => ({ value: one.level, name: one.name }))}
         onChange={(value) => setLevel(value === "off" ? "off" : "network")}
       />
       <ul className="effects" data-testid="effects">

@@ -11,6 +11,7 @@ import { Details, Facts, Peek } from "../parts/Peek";
 import { ServiceName } from "../parts/ServiceName";
 import { ServiceState } from "../parts/ServiceState";
 import { History } from "./History";
+import { Rollout } from "./Rollout";
 
 interface Props {
   row: Service;
@@ -77,6 +78,14 @@ export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
           ...more(row),
         ]}
       />
+      {row["sonde.agent"] === undefined ? null : (
+        <>
+          <h3 className="section">
+            <b>SDK in the program</b>
+          </h3>
+          <Rollout of={row["sonde.agent"]} />
+        </>
+      )}
       <h3 className="section">
         <b>How it was recognised</b>
       </h3>

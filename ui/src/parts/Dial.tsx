@@ -1,9 +1,10 @@
-// Off · Network: one segmented control in the row of a service.
+// Off · Network · Full: one segmented control in the row of a service. Full shows first what it changes.
 import { useMutation, useQueryClient } from "@tanstack/react-query";
-import { type KeyboardEvent, useEffect, useRef } from "react";
+import { type KeyboardEvent, useEffect, useRef, useState } from "react";
 import { api } from "../api/client";
 import type { Level, Service } from "../api/rows";
 import { dial, LEVELS, type Wish } from "../lib/service";
+import { Full } from "./Full";
 
 interface Props {
   row: Service;
@@ -30,8 +31,11 @@ export function Dial({ row, wish, onWish }: Props) {
     if (seen && !set.isPending) onWish(undefined);
   }, [seen, set.isPending, onWish]);
 
+  const [asking, setAsking] = useState(false);
   const choose = (level: Level) => {
-    if (stand.locked === undefined && level !== stand.level) set.mutate(level);
+    if (stand.locked !== undefined || level === stand.level) return;
+    if (level === "full") setAsking(true);
+    else set.mutate(level);
   };
   const move = (event: KeyboardEvent) => {
     const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
@@ -43,7 +47,8 @@ export function Dial({ row, wish, onWish }: Props) {
       buttons[(buttons.indexOf(event.target as HTMLButtonElement) + by + buttons.length) % buttons.length];
     next?.focus();
     const level = LEVELS.find((one) => one.level === next?.dataset.level)?.level;
-    if (level !== undefined) choose(level);
+    // An arrow opens no dialog: Enter on Full does.
+    if (level !== undefined && level !== "full") choose(level);
   };
 
   return (
@@ -78,6 +83,16 @@ export function Dial({ row, wish, onWish }: Props) {
           </button>
         );
       })}
+      {asking ? (
+        <Full
+          row={row}
+          onClose={() => setAsking(false)}
+          onEnable={() => {
+            setAsking(false);
+            set.mutate("full");
+          }}
+        />
+      ) : null}
     </div>
   );
 }

@@ -245,7 +245,7 @@ pub(super) async fn new_step(
 }
 
 /// A step that a node cannot take is refused here, rather than to expire.
-fn can_take(node: Option<&Node>, change: Change) -> Result<(), ApiError> {
+pub(super) fn can_take(node: Option<&Node>, change: Change) -> Result<(), ApiError> {
     let Some(node) = node else { return Err(storage::Error::UnknownNode.into()) };
     let needed = match change {
         Change::Restart => Capability::Restart,

@@ -8,9 +8,21 @@ use crate::hub::Event;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use contract::capture::Level;
-use contract::row::Services;
+use contract::row::{Services, Time};
+use contract::step::Change;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use storage::NewStep;
 use utoipa::ToSchema;
+
+/// How long a node may take to think a change through, in seconds.
+const PREVIEW_SECONDS: u64 = 60;
+
+/// How often the answer of a node is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Entries of the history in which it is looked for.
+const LOOK_AT: u32 = 50;
 
 /// All services, by name.
 #[utoipa::path(get, path = "/api/v1/services", tag = "services",
@@ -65,4 +77,67 @@ pub(super) async fn set_capture(
     state.hub.wake(&wanted.instances);
     state.hub.publish(Event::Services);
     Ok(Json(Kept { generation: wanted.generation }))
+}
+
+/// What putting an SDK into a service would change.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Preview {
+    /// Whether it can be done.
+    possible: bool,
+    /// The exact difference, what was looked at before, the restart, and how to do it by hand; empty
+    /// when it cannot be done.
+    text: String,
+    /// Why it cannot be done, and what to do.
+    reason: String,
+}
+
+/// Has the node of a service say what the level `full` would change. Nothing is changed.
+#[utoipa::path(post, path = "/api/v1/services/{key}/preview", tag = "services",
+    params(("key" = String, Path, description = "Key of the workload, percent-encoded")),
+    responses((status = OK, body = Preview), (status = NOT_FOUND, body = Refusal),
+        (status = CONFLICT, body = Refusal), (status = GATEWAY_TIMEOUT, body = Refusal)))]
+pub(super) async fn preview(
+    State(state): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(key): Path<String>,
+) -> Result<Json<Preview>, ApiError> {
+    let now = (state.clock)();
+    let services = state.ask_calls(move |store| store.services(now)).await?.services;
+    let service = services.into_iter().find(|service| service.key == key);
+    let Some(service) = service else { return Err(storage::Error::UnknownWorkload.into()) };
+    let nodes = state.ask(storage::Store::nodes).await?;
+    let is_its = |id: &str| key.split_once('/').is_some_and(|(scope, _)| scope == id);
+    let node = nodes
+        .iter()
+        .find(|node| is_its(&node.id))
+        .or_else(|| nodes.iter().find(|node| Some(&node.host_name) == service.host_name.as_ref()));
+    super::fleet::can_take(node, Change::PreviewSdk)?;
+    let Some(node) = node else { return Err(storage::Error::UnknownNode.into()) };
+    let instance = node.id.clone();
+    let new = NewStep {
+        instance: instance.clone(),
+        key: Some(key.clone()),
+        change: Change::PreviewSdk,
+        reason: "Somebody wants to see what Full would change.".to_owned(),
+        actor: caller.word().to_owned(),
+        deadline: Time(now.0.saturating_add(PREVIEW_SECONDS * 1_000_000_000)),
+    };
+    let id = state.ask(move |store| store.new_step(&new, now)).await?;
+    state.hub.wake(&[instance]);
+    for _ in 0..PREVIEW_SECONDS * 1_000 / 100 {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let about = key.clone();
+        let history = state.ask(move |store| store.history(&about, LOOK_AT)).await?;
+        let ended = history.entries.into_iter().find(|entry| {
+            let is_end = !matches!(entry.what.as_str(), "made" | "sent" | "running");
+            entry.step.as_deref() == Some(id.as_str()) && is_end
+        });
+        if let Some(entry) = ended {
+            let possible = entry.what == "done";
+            let text = entry.change;
+            return Ok(Json(Preview { possible, text, reason: entry.reason }));
+        }
+    }
+    let message = "cannot say what would be changed: the node does not answer; look at it in Fleet";
+    Err(ApiError::new(axum::http::StatusCode::GATEWAY_TIMEOUT, message))
 }

@@ -1,7 +1,9 @@
 //! `sonde services`: the programs that talk to a model, and how much of each is captured.
 
 use crate::api::Api;
-use crate::cli::{CaptureLevel, Output, Services, ServicesAction, ServicesSet, TestRules};
+use crate::cli::{
+    CaptureLevel, Output, Services, ServicesAction, ServicesEnable, ServicesSet, TestRules,
+};
 use crate::failure::Failure;
 use crate::table::{self, Column, text};
 use anyhow::Context as _;
@@ -12,6 +14,9 @@ use std::time::{Duration, Instant};
 
 /// How often a wait looks again; a wish is in effect within some milliseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long a restart and the window after it may take, in seconds.
+const LONGEST: u32 = 600;
 
 const COLUMNS: &[Column] = &[
     Column { head: "SERVICE", right: false, cell: |row| text(row, attribute::SERVICE_NAME) },
@@ -87,6 +92,22 @@ pub(crate) fn run(options: &Services) -> Result<(), Failure> {
     match &options.action {
         Some(ServicesAction::Set(wanted)) => {
             return set(&Api::open(&options.target)?, wanted, output);
+        }
+        Some(ServicesAction::Enable(enable)) if enable.dry_run => {
+            return preview(&Api::open(&options.target)?, &enable.name);
+        }
+        Some(ServicesAction::Enable(ServicesEnable { name, full, .. })) => {
+            let (capture, wait) = match full {
+                true => (CaptureLevel::Full, LONGEST),
+                false => (CaptureLevel::Network, 10),
+            };
+            let wanted = ServicesSet { name: name.clone(), capture, wait };
+            return set(&Api::open(&options.target)?, &wanted, output);
+        }
+        Some(ServicesAction::Disable { name }) => {
+            let wanted =
+                ServicesSet { name: name.clone(), capture: CaptureLevel::Off, wait: LONGEST };
+            return set(&Api::open(&options.target)?, &wanted, output);
         }
         Some(ServicesAction::Explain { about }) => {
             return explain(&Api::controller(&options.target)?, about, output);
@@ -194,6 +215,24 @@ fn set(api: &Api, options: &ServicesSet, output: Output) -> Result<(), Failure> 
     api.send_json(Method::PUT, &path, &json!({ "level": level }))?;
     let row = in_effect(api, &key, level, Duration::from_secs(u64::from(options.wait)))?;
     table::print(&mut std::io::stdout().lock(), output, COLUMNS, &[row])?;
+    Ok(())
+}
+
+/// Prints what the level `full` would change.
+fn preview(api: &Api, name: &str) -> Result<(), Failure> {
+    let key = key_of(&rows(api)?, name)?;
+    let path = format!("/api/v1/services/{}/preview", percent_encoded(&key));
+    let answer = api.send_json(Method::POST, &path, &json!({}))?;
+    if answer.get("possible").and_then(Value::as_bool) != Some(true) {
+        return Err(Failure::Failed(anyhow::anyhow!(
+            "cannot put an SDK into `{name}`: {}",
+            text(&answer, "reason")
+        )));
+    }
+    let mut out = std::io::stdout().lock();
+    for one in text(&answer, "text").lines() {
+        line(&mut out, one)?;
+    }
     Ok(())
 }
 
