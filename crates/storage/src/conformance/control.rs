@@ -80,6 +80,15 @@ fn a_wish_reaches_its_node_alone_and_generations_grow() {
     let wish = wish_of(&store, "n1").unwrap();
     assert_eq!((wish.generation, wish.desired[0].level), (third.generation, Level::Off));
     assert_eq!(wish_of(&store, "nobody").unwrap().desired, []);
+    // An SDK beside the network's capture goes as both, which older nodes understand in part.
+    want(&store, "a", Level::Full).unwrap();
+    let wish = wish_of(&store, "n1").unwrap();
+    assert_eq!((wish.desired[0].level, wish.desired[0].agent), (Level::Network, Some(true)));
+    assert_eq!(states(&store)[0].1, Level::Full);
+    want(&store, "a", Level::Network).unwrap();
+    let wish = wish_of(&store, "n1").unwrap();
+    assert_eq!((wish.desired[0].level, wish.desired[0].agent), (Level::Network, Some(false)));
+    assert_eq!(states(&store)[0].1, Level::Network);
 }
 
 #[test]
