@@ -279,8 +279,8 @@ def write(machine: str, phoenix_python: str, clickhouse: str, full: bool) -> Non
     parts = [
         machine,
         "",
-        f"OTLP over HTTP in protobuf, {BATCH} spans a request, {SENDERS} connections; Sonde answers "
-        "when they are on disk, Phoenix is timed until its database has them:",
+        f"OTLP over HTTP in protobuf, {BATCH} spans a request, {SENDERS} connections; Sonde "
+        "answers when they are on disk, Phoenix is timed until its database has them:",
         "",
         "```text",
         *table(rows),

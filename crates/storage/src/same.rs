@@ -20,6 +20,9 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 const MAX_SEEN: usize = 50_000;
 /// Sightings that are compared with a new one, newest first.
 const MAX_COMPARED: usize = 32;
+/// Observers that are told apart when calls are looked for by place; all others are one. A program
+/// has a few instrumented libraries.
+const MAX_OBSERVERS: usize = 16;
 /// How far the ends of two sightings of one call may lie apart: an SDK also counts the time that
 /// the program takes to read.
 const SLACK_NANOS: u64 = 2_000_000_000;
@@ -102,6 +105,8 @@ pub(crate) struct Sightings {
     first: u64,
     /// Numbers of sightings by response id, place and trace, each hashed.
     found_by: ByHash<Numbers>,
+    /// Who saw calls, hashed: the kernel, and libraries.
+    observers: Vec<u64>,
     /// Ids that are now under others.
     moved: HashMap<Ids, Ids>,
 }
@@ -114,6 +119,8 @@ struct Seen {
     end: u64,
     /// Who saw it, hashed; a second one once it was joined.
     observers: [Option<u64>; 2],
+    /// Under whom it is found by place: the first, or 0 where there are too many to tell apart.
+    first_observer: u64,
     response: Option<u64>,
     /// Host and process, container, and service: SDKs often know nothing but the last.
     places: [Option<u64>; 3],
@@ -130,7 +137,8 @@ impl Sightings {
         if let Some(now) = self.current(ids) {
             return Some(now);
         }
-        let new = self.sighting(call, ids);
+        let mut new = self.sighting(call, ids);
+        new.first_observer = self.told_apart(new.observers[0]);
         if let Some(number) = self.earlier(&new) {
             let index = usize::try_from(number - self.first).ok()?;
             let old = self.seen.get_mut(index)?;
@@ -174,6 +182,19 @@ impl Sightings {
         }
     }
 
+    /// The observer, or 0 where there are too many.
+    fn told_apart(&mut self, observer: Option<u64>) -> u64 {
+        let observer = observer.unwrap_or(0);
+        if self.observers.contains(&observer) {
+            return observer;
+        }
+        if self.observers.len() < MAX_OBSERVERS {
+            self.observers.push(observer);
+            return observer;
+        }
+        0
+    }
+
     fn note(&mut self, key: u64, number: u64) {
         self.found_by
             .entry(key)
@@ -189,6 +210,7 @@ impl Sightings {
                 self.moved.insert(gone, ids);
             }
             let mut seen = self.sighting(call, ids);
+            seen.first_observer = self.told_apart(seen.observers[0]);
             if also(call).is_some() {
                 seen.observers[1] = Some(0);
             }
@@ -203,6 +225,7 @@ impl Sightings {
             (None, Some(serde_json::Value::String(scope))) => scope,
             _ => "",
         };
+        let observer = hash("observer", observer);
         let host = call.host_name.as_deref().unwrap_or_default();
         let place = call.process_pid.map(|pid| self.hash.hash_one(("place", host, pid)));
         let container = call.more.get("container.id").and_then(serde_json::Value::as_str);
@@ -225,7 +248,8 @@ impl Sightings {
             parent: call.parent_span_id.as_deref().and_then(span_id),
             start,
             end: start.saturating_add(nanos),
-            observers: [Some(hash("observer", observer)), None],
+            observers: [Some(observer), None],
+            first_observer: 0,
             response: call.response_id.as_deref().map(|id| hash("response", id)),
             places: [place, container.map(|id| hash("container", id)), service],
             models: [model(&call.request_model), model(&call.response_model)],
@@ -234,9 +258,14 @@ impl Sightings {
         }
     }
 
-    /// The number of an earlier sighting of the same call: of those that are, the closest.
+    /// The number of an earlier sighting of the same call: of those that are, the closest. By place
+    /// it can only be one of another observer, and those alone are looked at.
     fn earlier(&self, new: &Seen) -> Option<u64> {
-        let numbers = new.keys().filter_map(|key| self.found_by.get(&key));
+        let own = new.first_observer;
+        let others = self.observers.iter().chain([&0]).filter(|other| **other != own || own == 0);
+        let by_place = others.flat_map(|other| new.places().map(|place| at(place, *other)));
+        let keys = [new.response, Some(new.trace)].into_iter().flatten().chain(by_place);
+        let numbers = keys.filter_map(|key| self.found_by.get(&key));
         let numbers = numbers.flat_map(|numbers| numbers.newest_first().take(MAX_COMPARED));
         let same = numbers.filter_map(|number| {
             let seen = self.seen.get(usize::try_from(number.checked_sub(self.first)?).ok()?)?;
@@ -271,9 +300,13 @@ impl Sightings {
 impl Seen {
     /// Under what a second sighting of the call is looked for.
     fn keys(&self) -> impl Iterator<Item = u64> + use<> {
-        let [place, container, service] = self.places;
-        let all = [self.response, place, container, service, Some(self.trace)];
-        all.into_iter().flatten()
+        let observer = self.first_observer;
+        let by_place = self.places().map(move |place| at(place, observer));
+        [self.response, Some(self.trace)].into_iter().flatten().chain(by_place)
+    }
+
+    fn places(&self) -> impl Iterator<Item = u64> + use<> {
+        self.places.into_iter().flatten()
     }
 
     fn is_same(&self, new: &Self) -> bool {
@@ -310,6 +343,11 @@ impl Seen {
         };
         (within(self, new) || within(new, self)) && self.start < new.end && new.start < self.end
     }
+}
+
+/// Under what the sightings of an observer at a place are found.
+fn at(place: u64, observer: u64) -> u64 {
+    place ^ observer.rotate_left(17)
 }
 
 /// Whether nothing known on both sides differs in all ways.
@@ -499,6 +537,24 @@ mod tests {
         let ids = see(&mut sightings, &sdk(4, 0));
         assert_eq!(ids, ids_of(&kernel(1, 0)));
         assert_eq!(see(&mut sightings, &sdk(5, 0)), None, "both are taken");
+    }
+
+    #[test]
+    fn many_libraries_are_looked_at_as_few_are() {
+        let of = |number: u64, scope: &str| Call {
+            more: [("otel.scope.name".to_owned(), scope.into())].into(),
+            ..sdk(number, number * 100 * SECOND)
+        };
+        for (first, second) in [("a", "b"), ("39", "38"), ("39", "a"), ("a", "39")] {
+            let mut sightings = Sightings::default();
+            for number in 0..40 {
+                assert_eq!(see(&mut sightings, &of(number, &number.to_string())), None);
+            }
+            assert_eq!(see(&mut sightings, &of(50, first)), None);
+            let again = Call { span_id: format!("{:016x}", 51), ..of(50, second) };
+            let other = Call { trace_id: format!("{:032x}", 51), ..again };
+            assert!(see(&mut sightings, &other).is_some(), "{first} and {second}");
+        }
     }
 
     #[test]

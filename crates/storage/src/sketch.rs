@@ -87,6 +87,26 @@ impl Sketch {
         true
     }
 
+    /// As [`add_slot`](Self::add_slot), for slots that come in order: `near` is where the one before
+    /// is, at first 0.
+    #[must_use]
+    pub(crate) fn add_slot_after(&mut self, near: &mut usize, slot: usize, count: u64) -> bool {
+        let Some(slot) = u16::try_from(slot).ok().filter(|slot| usize::from(*slot) <= MAX_BIN + 1)
+        else {
+            return false;
+        };
+        if count == 0 {
+            return false;
+        }
+        let behind = self.slots.get(*near..).unwrap_or_default();
+        *near += behind.partition_point(|(before, _)| *before < slot);
+        match self.slots.get_mut(*near) {
+            Some((same, sum)) if *same == slot => *sum = sum.saturating_add(count),
+            _ => self.slots.insert(*near, (slot, count)),
+        }
+        true
+    }
+
     /// The middle of each slot with the values in it, from the lowest.
     pub(crate) fn values(&self) -> impl Iterator<Item = (f64, u64)> {
         self.slots().map(|(slot, count)| (middle(slot), count))

@@ -7,7 +7,6 @@ use crate::query::Outcome;
 use crate::sketch::Sketch;
 use crate::units::{kept, nanos};
 use contract::row::{Call, Distribution, Money, Stats};
-use std::collections::BTreeMap;
 
 /// What the numbers need of a call. Times in nanoseconds, money in 10^-12 USD.
 #[derive(Debug, Clone, Copy, Default)]
@@ -94,9 +93,9 @@ pub(crate) struct Tally {
     /// Embedding calls; they count in cost and tokens, and nowhere else.
     pub(crate) embeddings: u64,
     /// Failed inference calls by place in [`CLASSES`](crate::outcome::CLASSES).
-    pub(crate) classes: BTreeMap<usize, u64>,
+    pub(crate) classes: [u64; CLASSES.len()],
     /// Inference calls that went well by place in [`FINISH`].
-    pub(crate) finishes: BTreeMap<usize, u64>,
+    pub(crate) finishes: [u64; FINISH.len()],
     /// Calls that were further attempts.
     pub(crate) retries: u64,
     /// Sum of the prices that are known, in 10^-12 USD, and the calls that went well without one.
@@ -170,12 +169,9 @@ impl Tally {
         self.cancelled += other.cancelled;
         self.retries += other.retries;
         self.unpriced += other.unpriced;
-        for (sums, counts) in
-            [(&mut self.classes, &other.classes), (&mut self.finishes, &other.finishes)]
-        {
-            for (place, count) in counts {
-                *sums.entry(*place).or_default() += count;
-            }
+        let counts = other.classes.iter().chain(&other.finishes);
+        for (sum, count) in self.classes.iter_mut().chain(&mut self.finishes).zip(counts) {
+            *sum = sum.saturating_add(*count);
         }
         if let Some(cost) = other.cost {
             add(&mut self.cost, cost);
@@ -204,15 +200,9 @@ impl Tally {
         ] {
             *sum = sum.saturating_sub(count);
         }
-        for (sums, counts) in
-            [(&mut self.classes, &other.classes), (&mut self.finishes, &other.finishes)]
-        {
-            for (place, count) in counts {
-                if let Some(sum) = sums.get_mut(place) {
-                    *sum = sum.saturating_sub(*count);
-                }
-            }
-            sums.retain(|_, count| *count > 0);
+        let counts = other.classes.iter().chain(&other.finishes);
+        for (sum, count) in self.classes.iter_mut().chain(&mut self.finishes).zip(counts) {
+            *sum = sum.saturating_sub(*count);
         }
         for (sum, gone) in [(&mut self.cost, other.cost), (&mut self.wasted, other.wasted)] {
             *sum = sum.map(|sum| sum.saturating_sub(gone.unwrap_or(0))).filter(|sum| *sum > 0);
@@ -227,9 +217,9 @@ impl Tally {
     pub(crate) fn stats(&self) -> Stats {
         let [input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens] =
             self.tokens;
-        let named = |counts: &BTreeMap<usize, u64>, names: &[&str]| {
-            let name = |place: usize| names.get(place).copied().unwrap_or("other").to_owned();
-            counts.iter().map(|(place, count)| (name(*place), *count)).collect()
+        let named = |counts: &[u64], names: &[&str]| {
+            let counts = names.iter().zip(counts).filter(|(_, count)| **count > 0);
+            counts.map(|(name, count)| ((*name).to_owned(), *count)).collect()
         };
         let seconds = |sketch| distribution(sketch, 1e9);
         let sketches = &self.sketches;
@@ -270,12 +260,12 @@ impl Tally {
             Outcome::Error => {
                 self.errors += 1;
                 let class = call.class.and_then(|class| CLASSES.iter().position(|c| *c == class));
-                *self.classes.entry(class.unwrap_or(0)).or_default() += 1;
+                self.classes[class.unwrap_or(0)] += 1;
             }
             Outcome::Cancelled => self.cancelled += 1,
             Outcome::Ok => {
-                if let Some(finish) = call.finish {
-                    *self.finishes.entry(finish).or_default() += 1;
+                if let Some(sum) = call.finish.and_then(|finish| self.finishes.get_mut(finish)) {
+                    *sum += 1;
                 }
                 self.sketches.add(call);
             }

@@ -25,8 +25,9 @@ pub(super) fn counts(tally: &Tally) -> Vec<(u16, u64)> {
     ];
     let plain = plain.into_iter().enumerate().filter(|(_, count)| *count > 0);
     let mut counts: Vec<_> = plain.map(|(place, count)| (number(PLAIN, place), count)).collect();
-    for (kind, places) in [(CLASSES, &tally.classes), (FINISHES, &tally.finishes)] {
-        counts.extend(places.iter().map(|(place, count)| (number(kind, *place), *count)));
+    for (kind, places) in [(CLASSES, &tally.classes[..]), (FINISHES, &tally.finishes)] {
+        let places = places.iter().enumerate().filter(|(_, count)| **count > 0);
+        counts.extend(places.map(|(place, count)| (number(kind, place), *count)));
     }
     for (kind, sketch) in (SKETCHES..).zip(tally.sketches.all()) {
         counts.extend(sketch.slots().map(|(slot, count)| (number(kind, slot), count)));
@@ -51,8 +52,12 @@ pub(super) fn add(tally: &mut Tally, number: u16, count: u64) {
                 *sum = sum.saturating_add(count);
             }
         }
-        CLASSES => *tally.classes.entry(place).or_default() += count,
-        FINISHES => *tally.finishes.entry(place).or_default() += count,
+        CLASSES | FINISHES => {
+            let places = if kind == CLASSES { &mut tally.classes[..] } else { &mut tally.finishes };
+            if let Some(sum) = places.get_mut(place) {
+                *sum = sum.saturating_add(count);
+            }
+        }
         _ => {
             let sketches = tally.sketches.all_mut().into_iter();
             if let Some(sketch) = sketches.into_iter().nth(usize::from(kind - SKETCHES)) {

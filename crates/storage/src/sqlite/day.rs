@@ -460,7 +460,7 @@ mod tests {
             [By::Series, By::Model].into_iter().flat_map(|by| LEVELS.map(|l| (by, l)))
         {
             each_of_level(&of.connection, by, level, |sum| {
-                let (time, outcome, tally) = (sum.time, sum.outcome, &sum.tally);
+                let (time, outcome, tally) = (sum.time, sum.outcome, sum.tally()?);
                 all.push(format!("{by:?} {level} {time} {outcome} {tally:?}"));
                 Ok(())
             })

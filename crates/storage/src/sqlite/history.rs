@@ -106,7 +106,7 @@ fn copy(from: &Connection, to: &Transaction<'_>) -> Result<(), Error> {
                     By::Series => sums::series_id(to, &mut series, (ids, sum.outcome))?,
                     By::Model => ids.model,
                 };
-                sums::add(to, by, (level, sum.time, id), sum.tally.clone())
+                sums::add(to, by, (level, sum.time, id), &sum.tally()?)
             })?;
         }
     }

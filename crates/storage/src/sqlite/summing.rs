@@ -131,7 +131,7 @@ impl<'a> Adding<'a> {
             return sums::each(file, table, piece, |sum| {
                 if let Some(group) = self.group(source, sum.ids, sum.outcome)? {
                     let bucket = self.bucket(sum.time);
-                    self.tallies.entry((bucket, group)).or_default().merge(&sum.tally);
+                    sum.add_to(self.tallies.entry((bucket, group)).or_default())?;
                 }
                 Ok(())
             });

@@ -30,21 +30,34 @@ pub(super) enum By {
 }
 
 /// A row of sums.
-pub(super) struct Summed {
+pub(super) struct Summed<'a> {
     /// Start of the bucket, nanoseconds since 1970.
     pub(super) time: u64,
     /// Of [`By::Model`], the model alone is known.
     pub(super) ids: Ids,
     /// As in `call`; of [`By::Model`] it is not known.
     pub(super) outcome: i64,
-    pub(super) tally: Tally,
+    body: &'a [u8],
 }
+
+impl Summed<'_> {
+    /// Adds it to a sum.
+    pub(super) fn add_to(&self, sum: &mut Tally) -> Result<(), Error> {
+        sum.merge_bytes(self.body).ok_or(DAMAGED)
+    }
+
+    pub(super) fn tally(&self) -> Result<Tally, Error> {
+        body(self.body)
+    }
+}
+
+const DAMAGED: Error = Error::Damaged { what: "a sum of calls" };
 
 /// What calls of one transaction add to the sums.
 #[derive(Default)]
 pub(super) struct Batch {
     /// Minute and series, with the series' model.
-    minutes: HashMap<(u64, i64), (i64, Tally)>,
+    minutes: HashMap<(u64, i64), (i64, Box<Tally>)>,
 }
 
 impl Batch {
@@ -59,7 +72,7 @@ impl Batch {
         let id = series_id(to, known, (call.ids, outcome))?;
         let minute = call.at / (LEVELS[0] * 1_000_000_000);
         let sum = self.minutes.entry((minute, id));
-        sum.or_insert_with(|| (call.ids.model, Tally::default())).1.add(&call.counted);
+        sum.or_insert_with(|| (call.ids.model, Box::default())).1.add(&call.counted);
         Ok(())
     }
 
@@ -70,20 +83,20 @@ impl Batch {
 
     /// Takes everything, which was added before, out of the sums of the file.
     pub(super) fn take_out(self, of: &Transaction<'_>) -> Result<(), Error> {
-        self.each(of, |by, place, tally| take_out(of, by, place, &tally))
+        self.each(of, |by, place, tally| take_out(of, by, place, tally))
     }
 
     /// Hands over what the calls make in every level of the file.
     fn each(
         self,
         to: &Transaction<'_>,
-        mut hand_over: impl FnMut(By, (u64, u64, i64), Tally) -> Result<(), Error>,
+        mut hand_over: impl FnMut(By, (u64, u64, i64), &Tally) -> Result<(), Error>,
     ) -> Result<(), Error> {
         if self.minutes.is_empty() {
             return Ok(());
         }
         let levels = levels(to)?;
-        let mut sums: BTreeMap<(By, u64, i64), Tally> = BTreeMap::new();
+        let mut sums: BTreeMap<(By, u64, i64), Box<Tally>> = BTreeMap::new();
         for ((minute, series), (model, tally)) in self.minutes {
             sums.entry((By::Model, minute, model)).or_default().merge(&tally);
             sums.insert((By::Series, minute, series), tally);
@@ -92,7 +105,7 @@ impl Batch {
         for level in LEVELS {
             if level > finer {
                 // A wide sum is made of the next finer ones, which are fewer than the minutes.
-                let mut wide: BTreeMap<(By, u64, i64), Tally> = BTreeMap::new();
+                let mut wide: BTreeMap<(By, u64, i64), Box<Tally>> = BTreeMap::new();
                 for ((by, bucket, id), tally) in sums {
                     let bucket = bucket / (level / finer);
                     wide.entry((by, bucket, id)).or_default().merge(&tally);
@@ -103,7 +116,7 @@ impl Batch {
             if levels.contains(&level) {
                 for ((by, bucket, id), tally) in &sums {
                     let time = bucket.saturating_mul(level.saturating_mul(1_000_000_000));
-                    hand_over(*by, (level, time, *id), tally.clone())?;
+                    hand_over(*by, (level, time, *id), tally)?;
                 }
             }
         }
@@ -158,7 +171,7 @@ pub(super) fn add(
     to: &Transaction<'_>,
     by: By,
     (level, time, id): (u64, u64, i64),
-    mut tally: Tally,
+    tally: &Tally,
 ) -> Result<(), Error> {
     let bucket = signed(time / level.saturating_mul(1_000_000_000));
     let key = [signed(level), bucket, id];
@@ -171,12 +184,14 @@ pub(super) fn add(
     }
     let mut select = to.prepare_cached(by.select()).doing(DOING)?;
     let mut rows = select.query(key).doing(DOING)?;
-    if let Some(row) = rows.next().doing(DOING)? {
-        tally.merge(&body(row.get_ref(0).doing(DOING)?.as_blob().unwrap_or_default())?);
-    }
+    let mut sum = match rows.next().doing(DOING)? {
+        Some(row) => body(row.get_ref(0).doing(DOING)?.as_blob().unwrap_or_default())?,
+        None => Tally::default(),
+    };
     drop(rows);
+    sum.merge(tally);
     let mut replace = to.prepare_cached(by.replace()).doing(DOING)?;
-    replace.execute((signed(level), bucket, id, tally.to_bytes())).doing(DOING)?;
+    replace.execute((signed(level), bucket, id, sum.to_bytes())).doing(DOING)?;
     Ok(())
 }
 
@@ -265,7 +280,7 @@ pub(super) fn each_of_level(
     file: &Connection,
     by: By,
     level: u64,
-    take: impl FnMut(&Summed) -> Result<(), Error>,
+    take: impl FnMut(&Summed<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let all = Piece { from: 0, to: u64::MAX, level: Some(level) };
     each(file, by, &all, take)
@@ -276,7 +291,7 @@ pub(super) fn each(
     file: &Connection,
     by: By,
     piece: &Piece,
-    mut take: impl FnMut(&Summed) -> Result<(), Error>,
+    mut take: impl FnMut(&Summed<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     const DOING: &str = "add sums up";
     let sql = match by {
@@ -308,14 +323,14 @@ pub(super) fn each(
                 operation: id(6)?,
             },
             outcome: id(7)?,
-            tally: body(row.get_ref(1).doing(DOING)?.as_blob().unwrap_or_default())?,
+            body: row.get_ref(1).doing(DOING)?.as_blob().unwrap_or_default(),
         })?;
     }
     Ok(())
 }
 
 fn body(bytes: &[u8]) -> Result<Tally, Error> {
-    Tally::from_bytes(bytes).ok_or(Error::Damaged { what: "a sum of calls" })
+    Tally::from_bytes(bytes).ok_or(DAMAGED)
 }
 
 fn signed(value: u64) -> i64 {

@@ -1,10 +1,8 @@
 //! A sum as bytes, to be kept: a mask of what there is, then each number in as few bytes as it
 //! needs (LEB128, seven bits a byte, low ones first).
 
-use super::{FINISH, Tally};
-use crate::outcome::CLASSES;
+use super::Tally;
 use crate::sketch::Sketch;
-use std::collections::BTreeMap;
 
 /// Numbers of a body of the first version, whose lists follow: classes, durations, first chunks.
 /// What came later stands behind them, so that older bodies are read as they are.
@@ -22,8 +20,9 @@ impl Tally {
         let numbers =
             [calls, embeddings, errors, cancelled, unpriced, self.cost, t0, t1, t2, t3, t4];
         let later = [self.wasted, count(self.retries)];
-        let counts = |counts: &BTreeMap<usize, u64>| -> List {
-            counts.iter().map(|(place, count)| (*place, *count)).collect()
+        let counts = |counts: &[u64]| -> List {
+            let counts = counts.iter().copied().enumerate();
+            counts.filter(|(_, count)| *count > 0).collect()
         };
         let mut sketches = self.sketches.all().into_iter().map(|sketch| sketch.slots().collect());
         let mut lists = vec![counts(&self.classes)];
@@ -46,6 +45,13 @@ impl Tally {
 
     /// Reads what [`to_bytes`](Self::to_bytes) wrote; `None` for anything else.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut sum = Self::default();
+        sum.merge_bytes(bytes).map(|()| sum)
+    }
+
+    /// Adds what [`to_bytes`](Self::to_bytes) wrote, without making a sum of it first. `None` for
+    /// anything else; then what was added is not to be used.
+    pub(crate) fn merge_bytes(&mut self, bytes: &[u8]) -> Option<()> {
         let mut from = bytes;
         let mask = take(&mut from)?;
         let bits = FIRST_NUMBERS + FIRST_LISTS + LATER_NUMBERS + LATER_LISTS;
@@ -53,36 +59,34 @@ impl Tally {
             return None;
         }
         let mut parts = Parts { mask, bit: 0, from: &mut from };
-        let numbers = parts.numbers::<FIRST_NUMBERS>()?;
-        let first = parts.lists::<FIRST_LISTS>()?;
-        let later = parts.numbers::<LATER_NUMBERS>()?;
-        let last = parts.lists::<LATER_LISTS>()?;
-        let small = |number: Option<u128>| number.map(u64::try_from).transpose().ok();
-        let [calls, embeddings, errors, cancelled, unpriced, cost, t0, t1, t2, t3, t4] = numbers;
-        let mut sum = Self {
-            calls: small(calls)?.unwrap_or(0),
-            embeddings: small(embeddings)?.unwrap_or(0),
-            errors: small(errors)?.unwrap_or(0),
-            cancelled: small(cancelled)?.unwrap_or(0),
-            unpriced: small(unpriced)?.unwrap_or(0),
-            retries: small(later[1])?.unwrap_or(0),
-            cost,
-            wasted: later[0],
-            tokens: [small(t0)?, small(t1)?, small(t2)?, small(t3)?, small(t4)?],
-            ..Self::default()
-        };
-        let mut lists = first.into_iter().chain(last);
-        sum.classes = counts(lists.next()?, CLASSES.len())?;
-        let mut sketches = sum.sketches.all_mut().into_iter();
-        // In this order: the lists that are asked for end before a sketch is taken for nothing.
-        for (list, sketch) in lists.by_ref().take(FIRST_LISTS - 1).zip(sketches.by_ref()) {
-            fill(sketch, list)?;
+        for sum in [
+            &mut self.calls,
+            &mut self.embeddings,
+            &mut self.errors,
+            &mut self.cancelled,
+            &mut self.unpriced,
+        ] {
+            parts.add_count(sum)?;
         }
-        sum.finishes = counts(lists.next()?, FINISH.len())?;
-        for (sketch, list) in sketches.zip(lists) {
-            fill(sketch, list)?;
+        parts.add_wide(&mut self.cost)?;
+        for sum in &mut self.tokens {
+            if let Some(tokens) = parts.number()? {
+                let tokens = u64::try_from(tokens).ok()?;
+                *sum = Some(sum.unwrap_or(0).saturating_add(tokens));
+            }
         }
-        from.is_empty().then_some(sum)
+        parts.add_places(&mut self.classes)?;
+        let mut sketches = self.sketches.all_mut().into_iter();
+        for sketch in sketches.by_ref().take(FIRST_LISTS - 1) {
+            parts.add_slots(sketch)?;
+        }
+        parts.add_wide(&mut self.wasted)?;
+        parts.add_count(&mut self.retries)?;
+        parts.add_places(&mut self.finishes)?;
+        for sketch in sketches {
+            parts.add_slots(sketch)?;
+        }
+        from.is_empty().then_some(())
     }
 }
 
@@ -103,31 +107,55 @@ impl Parts<'_, '_> {
         has
     }
 
-    fn numbers<const LEN: usize>(&mut self) -> Option<[Option<u128>; LEN]> {
-        let mut numbers = [None; LEN];
-        let has = [(); LEN].map(|()| self.has_next());
-        for (number, _) in numbers.iter_mut().zip(has).filter(|(_, has)| *has) {
-            *number = Some(take(self.from)?);
-        }
-        Some(numbers)
+    fn number(&mut self) -> Option<Option<u128>> {
+        if self.has_next() { take(self.from).map(Some) } else { Some(None) }
     }
 
-    fn lists<const LEN: usize>(&mut self) -> Option<[List; LEN]> {
-        let mut lists = [const { List::new() }; LEN];
-        let has = [(); LEN].map(|()| self.has_next());
-        for (to, _) in lists.iter_mut().zip(has).filter(|(_, has)| *has) {
-            *to = list(self.from)?;
+    fn add_count(&mut self, sum: &mut u64) -> Option<()> {
+        if let Some(count) = self.number()? {
+            *sum = sum.saturating_add(u64::try_from(count).ok()?);
         }
-        Some(lists)
+        Some(())
     }
-}
 
-fn counts(list: List, places: usize) -> Option<BTreeMap<usize, u64>> {
-    list.iter().all(|(place, _)| *place < places).then(|| list.into_iter().collect())
-}
+    fn add_wide(&mut self, sum: &mut Option<u128>) -> Option<()> {
+        if let Some(number) = self.number()? {
+            *sum = Some(sum.unwrap_or(0).saturating_add(number));
+        }
+        Some(())
+    }
 
-fn fill(sketch: &mut Sketch, slots: List) -> Option<()> {
-    slots.into_iter().all(|(slot, count)| sketch.add_slot(slot, count)).then_some(())
+    fn add_places(&mut self, sums: &mut [u64]) -> Option<()> {
+        self.each_entry(|place, count| {
+            let sum = sums.get_mut(place)?;
+            *sum = sum.saturating_add(count);
+            Some(())
+        })
+    }
+
+    fn add_slots(&mut self, sketch: &mut Sketch) -> Option<()> {
+        let mut near = 0;
+        self.each_entry(|slot, count| sketch.add_slot_after(&mut near, slot, count).then_some(()))
+    }
+
+    /// Hands the entries of a list over, if there is one: places and counts, in order of places.
+    /// A place is written as its difference to the one before.
+    fn each_entry(&mut self, mut take_over: impl FnMut(usize, u64) -> Option<()>) -> Option<()> {
+        if !self.has_next() {
+            return Some(());
+        }
+        let len = usize::try_from(take(self.from)?).ok()?;
+        // An entry takes two bytes at least: a length that cannot be is found before it is believed.
+        if len > self.from.len() / 2 {
+            return None;
+        }
+        let mut place = 0_usize;
+        for _ in 0..len {
+            place = place.checked_add(usize::try_from(take(self.from)?).ok()?)?;
+            take_over(place, u64::try_from(take(self.from)?).ok()?)?;
+        }
+        Some(())
+    }
 }
 
 fn put_list(to: &mut Vec<u8>, list: &[(usize, u64)]) {
@@ -150,6 +178,11 @@ fn put(to: &mut Vec<u8>, mut number: u128) {
 }
 
 fn take(from: &mut &[u8]) -> Option<u128> {
+    // Most numbers are small.
+    if let [byte @ 0..0x80, rest @ ..] = *from {
+        *from = rest;
+        return Some((*byte).into());
+    }
     let mut number = 0;
     for shift in (0..128).step_by(7) {
         let (byte, rest) = from.split_first()?;
@@ -166,28 +199,12 @@ fn take(from: &mut &[u8]) -> Option<u128> {
     None
 }
 
-/// Places and counts; a place is written as its difference to the one before.
-fn list(from: &mut &[u8]) -> Option<List> {
-    let len = usize::try_from(take(from)?).ok()?;
-    // An entry takes two bytes at least: a length that cannot be is found before it is believed.
-    if len > from.len() / 2 {
-        return None;
-    }
-    let mut place = 0_usize;
-    let mut entries = Vec::with_capacity(len);
-    for _ in 0..len {
-        place = place.checked_add(usize::try_from(take(from)?).ok()?)?;
-        entries.push((place, u64::try_from(take(from)?).ok()?));
-    }
-    Some(entries)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{FINISH, Tally};
+    use super::Tally;
     use crate::outcome::CLASSES;
     use crate::query::Outcome;
-    use crate::tally::Counted;
+    use crate::tally::{Counted, FINISH};
     use proptest::collection::vec;
     use proptest::prelude::{any, prop_assert_eq, proptest};
 
@@ -213,7 +230,12 @@ mod tests {
                     tokens,
                 });
             }
-            prop_assert_eq!(Tally::from_bytes(&sum.to_bytes()), Some(sum));
+            let mut twice = sum.clone();
+            twice.merge(&sum);
+            let mut read = Tally::from_bytes(&sum.to_bytes()).unwrap();
+            prop_assert_eq!(&read, &sum);
+            read.merge_bytes(&sum.to_bytes()).unwrap();
+            prop_assert_eq!(read, twice);
         }
 
         #[test]

@@ -1,0 +1,173 @@
+"""The dashboard itself on ClickHouse: it takes calls, pages through them, and what it acknowledged
+outlives kills of itself; a second one on the same database answers the same."""
+
+import json
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from harness import SONDE, ask_socket, free_port, until  # noqa: E402
+from test_server import running  # noqa: E402
+
+NOW = time.time_ns()
+
+
+class Dashboard:
+    """`sonde dashboard` on a ClickHouse; its directory outlives it."""
+
+    def __init__(self, directory: pathlib.Path, where: str):
+        self.directory, self.where = directory, where
+        directory.mkdir(exist_ok=True)
+        self.start()
+
+    def start(self) -> None:
+        self.port = free_port()
+        command = [SONDE, "dashboard", "--data-dir", self.directory / "data"]
+        command += ["--listen", f"127.0.0.1:{self.port}", "--clickhouse", f"http://{self.where}"]
+        command += ["--otlp-grpc", "off", "--otlp-http", "off"]
+        with open(self.directory / "log", "ab") as log:
+            command = [str(part) for part in command]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        self.token = until("the dashboard answers", self.new_token, 60, 0.2)
+
+    def new_token(self) -> str:
+        made = [SONDE, "tokens", "create", "--kind", "ingest", "--output", "json"]
+        made += ["--data-dir", self.directory / "data"]
+        done = subprocess.run([str(part) for part in made], capture_output=True, text=True)
+        return json.loads(done.stdout)["token"] if done.returncode == 0 else ""
+
+    def send(self, numbers: range) -> bool:
+        """Whether calls of these numbers were acknowledged."""
+        spans = [span(number) for number in numbers]
+        body = {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
+        headers = {
+            "content-type": "application/json",
+            "authorization": f"Bearer {self.token}",
+        }
+        url = f"http://127.0.0.1:{self.port}/v1/traces"
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def ask(self, path: str) -> dict:
+        return ask_socket(self.directory / "data" / "sonde.sock", "GET", path)
+
+    def numbers(self) -> list[int]:
+        """The numbers of all calls, page by page."""
+        found, before = [], ""
+        while True:
+            page = self.ask(f"calls?limit=100{before}")
+            found += [int(call["span_id"], 16) for call in page["calls"]]
+            if "next" not in page:
+                return found
+            before = f"&before={page['next']}"
+
+    def end(self, how: signal.Signals) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(60)
+
+
+def span(number: int) -> dict:
+    start = NOW - 1_800_000_000_000 + number * 1_000_000
+    value = {"stringValue": "gpt-4o"}
+    return {
+        "traceId": f"{number:032x}",
+        "spanId": f"{number:016x}",
+        "startTimeUnixNano": str(start),
+        "endTimeUnixNano": str(start + 1_000_000_000),
+        "attributes": [
+            {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}},
+            {"key": "gen_ai.request.model", "value": value},
+            {"key": "gen_ai.usage.input_tokens", "value": {"intValue": "3"}},
+        ],
+    }
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts dashboards on one ClickHouse; all end with the test."""
+    assert SONDE.exists(), f"{SONDE} is missing; run ./dev build"
+    started: list[Dashboard] = []
+    with running(tmp_path / "clickhouse") as (where, _):
+
+        def start(name: str) -> Dashboard:
+            started.append(Dashboard(tmp_path / name, where))
+            return started[-1]
+
+        yield start
+        for one in started:
+            if one.process.poll() is None:
+                one.end(signal.SIGKILL)
+
+
+def totals(dashboard: Dashboard) -> dict:
+    return dashboard.ask("overview?range=1h")["totals"]
+
+
+def test_calls_are_paged_through_and_outlive_a_restart_and_are_the_same_elsewhere(start):
+    first, second = start("a"), start("b")
+    assert first.send(range(1, 251)) and second.send(range(251, 301))
+    assert second.send(range(1, 11)), "sent again, to the other"
+    expected = list(range(300, 0, -1))
+    for dashboard in (first, second):
+        assert dashboard.numbers() == expected
+        assert (totals(dashboard)["calls"], totals(dashboard)["input_tokens"]) == (300, 900)
+    assert first.ask("status")["storage_bytes"] > 100_000
+    assert first.end(signal.SIGTERM) == 0
+    first.start()
+    assert first.numbers() == expected
+    assert first.ask(f"traces/{7:032x}")["calls"][0]["span_id"] == f"{7:016x}"
+    log = (first.directory / "log").read_text()
+    assert not re.search(r"\b(ERROR|panicked)\b", log), log
+
+
+def test_what_was_acknowledged_is_there_once_after_kills_under_full_ingest(start):
+    dashboard = start("a")
+    acknowledged: set[int] = set()
+    sent = 1
+    for kill in range(12):
+        done = threading.Event()
+        firsts = iter(range(sent, sent + 1_000_000, 10))
+        lock = threading.Lock()
+
+        def sender(firsts=firsts, lock=lock, done=done) -> None:
+            while not done.is_set():
+                with lock:
+                    first = next(firsts)
+                numbers = range(first, first + 10)
+                if dashboard.send(numbers):
+                    with lock:
+                        acknowledged.update(numbers)
+
+        before = len(acknowledged)
+        threads = [threading.Thread(target=sender) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        wanted = before + 40 * (kill % 4 + 1)
+        until("calls are acknowledged", lambda n=wanted: len(acknowledged) >= n, 60, 0.005)
+        dashboard.end(signal.SIGKILL)
+        done.set()
+        for thread in threads:
+            thread.join()
+        sent = next(firsts)
+        dashboard.start()
+    # Whatever the last kill left half done is finished by the next that writes.
+    assert dashboard.send(range(sent, sent + 1))
+    acknowledged.add(sent)
+    found = dashboard.numbers()
+    assert len(found) == len(set(found)), "each once"
+    assert acknowledged <= set(found), f"{len(acknowledged - set(found))} were lost"
+    assert totals(dashboard)["calls"] == len(found)
