@@ -97,7 +97,7 @@ def test_a_unit_gets_the_agent_and_is_put_back_to_the_byte(machine, inside):
     # What is shown has the change, and no secret.
     shown = now["sonde.agent"]["change"]
     assert "+PYTHONPATH=" in shown
-    assert "SONDE_AGENT_HEADERS=\"***\"" in shown
+    assert 'SONDE_AGENT_HEADERS="***"' in shown
     token = (inside.data / "agent.token").read_text().strip()
     assert token not in str(now)
     assert token not in inside.err.read_text()
