@@ -8,7 +8,7 @@ import time
 
 from agent import BUNDLE, environment, pythons, venv
 
-ROUNDS = 21
+ROUNDS = 11
 BUDGET_MILLIS, BUDGET_MEGABYTES = 60, 15
 
 # Programs that make no call of a model, from one that does nothing to one that is ready to.

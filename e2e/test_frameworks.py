@@ -1,13 +1,13 @@
 """Unmodified programs of real frameworks: their agents, tools, chains and model calls are one tree,
 exact to the token, without a word of what was said."""
 
-import json
 import os
+import subprocess
 
 import pytest
 
 from agent import CANARY, FRAMEWORKS, Sink, Span, environment, run, venv
-from harness import StandIn, until
+from harness import CURL, StandIn, until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -99,10 +99,14 @@ def test_what_the_kernel_saw_of_the_same_calls_is_counted_once(name, sonde, api,
 
     start()
     (key,) = until("the program is discovered", service, 20)
-    told = len(until("its calls are told by the SDK", lambda: sonde.calls(key), 10))
-    sonde.wish(key, "network")
-    start()
+    # Some frameworks make calls more that the stand-in refuses; a run makes the same each time.
     wanted = PROGRAMS[name].count("chat")
+    answered = [row for row in sonde.calls(key) if "gen_ai.response.id" in row]
+    assert len(answered) == wanted, "what waited was sent before the program ended"
+    told = len(sonde.calls(key))
+    # Nothing of it runs now; the next start is watched from its beginning.
+    sonde.cli("services", "set", key, "--capture", "network")
+    start()
 
     def joined() -> list[dict]:
         rows = [row for row in sonde.calls(key) if row.get("sonde.also")]
@@ -110,12 +114,17 @@ def test_what_the_kernel_saw_of_the_same_calls_is_counted_once(name, sonde, api,
 
     rows = until("kernel and SDK are joined", joined, 20)
     assert len(rows) == wanted
-    assert len(sonde.calls(key)) == told + wanted, "each call is counted once"
+    assert len(sonde.calls(key)) == 2 * told, "each call is counted once"
     for row in rows:
         assert row["gen_ai.usage.input_tokens"] == 42
         assert row["gen_ai.usage.output_tokens"] == 17
         assert row["sonde.workload.key"] == key
     assert len({row["trace_id"] for row in rows}) == 1
-    traced = sonde.cli("calls", "--trace", rows[0]["trace_id"], "--output", "json", check=False)
-    assert traced.returncode == 0, traced.stderr
-    assert "weather" in traced.stdout, json.dumps(traced.stdout)
+    address = f"http://localhost/api/v1/traces/{rows[0]['trace_id']}"
+    traced = subprocess.run(
+        [CURL, "-sS", "--fail", "--unix-socket", sonde.data / "sonde.sock", address],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "weather" in traced.stdout, traced.stdout
