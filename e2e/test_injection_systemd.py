@@ -1,6 +1,9 @@
 """The dial at Full for units of a real systemd: put in, seen to be in effect, and taken out to the
 byte; rolled back where a unit does not stay well; refused where it must not be touched."""
 
+import json
+import urllib.request
+
 import pytest
 
 from harness import until
@@ -197,7 +200,8 @@ def test_killed_at_any_moment_it_ends_as_wished(machine, inside):
         # A moment later each turn: before, in the middle of, and after the change.
         machine.call("sleep", f"{0.15 * turn}")
         machine.call("systemctl", "kill", "--signal=KILL", "sonde.service")
-        until("it is dead", lambda: machine.run("systemctl", "is-active", "sonde").returncode, 10)
+        show = ["systemctl", "show", "--property=ActiveState", "--value", "sonde.service"]
+        until("it is dead", lambda: machine.call(*show) in ("failed", "inactive"), 20)
         machine.call("systemctl", "start", "sonde.service")
         until("it answers again", inside.answers, 30, 0.3)
     set_level(inside, key, "off", "discovered")
@@ -226,3 +230,47 @@ def test_what_full_changes_is_shown_before_it_is_done(machine, inside):
     assert now["sonde.capture.observed"] == "full", now
     inside.rows("services", "disable", key)
     assert files(machine, "shown.service") == before
+
+
+def test_a_sonde_that_leaves_puts_everything_back(machine, inside):
+    machine.unit("left.service", machine.service())
+    before = files(machine, "left.service")
+    key = known(inside, machine, "left.service")
+    set_level(inside, key, "full", "capturing")
+    refused = inside.cli("controller", "uninstall", "--restore", check=False)
+    assert refused.returncode != 0
+    assert "stop it first" in refused.stderr
+    assert inside.stop() == 0
+    told = inside.cli("controller", "uninstall", check=False)
+    assert told.returncode == 1
+    assert "+PYTHONPATH=" in told.stdout
+    done = inside.cli("controller", "uninstall", "--restore")
+    assert f"{key} is as it was before" in done.stdout
+    assert files(machine, "left.service") == before
+    assert "PYTHONPATH" not in effective(machine, "left.service")
+    assert inside.cli("controller", "uninstall").returncode == 0
+    machine.call("systemctl", "start", "sonde.service")
+    until("it answers again", inside.answers, 30, 0.3)
+    set_level(inside, key, "off", "discovered")
+
+
+def test_a_frozen_fleet_changes_nothing(machine, inside):
+    machine.unit("frozen.service", machine.service())
+    before = files(machine, "frozen.service")
+    key = known(inside, machine, "frozen.service")
+    token = inside.cli("tokens", "create", "--kind", "api").stdout.strip()
+
+    def freeze(settings: dict) -> None:
+        body = json.dumps({"layer": "fleet", "name": "", "settings": settings}).encode()
+        headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+        url = f"{inside.url}/api/v1/configuration"
+        request = urllib.request.Request(url, body, headers, method="PUT")
+        urllib.request.urlopen(request, timeout=10).close()
+
+    freeze({"freeze": True})
+    set_level(inside, key, "full", "blocked", "frozen")
+    assert files(machine, "frozen.service") == before
+    freeze({})
+    set_level(inside, key, "full", "capturing")
+    set_level(inside, key, "off", "discovered")
+    assert files(machine, "frozen.service") == before

@@ -7,6 +7,7 @@
 
 mod kept;
 mod processes;
+mod restore;
 
 use crate::ceilings::Ceilings;
 use crate::clock::Now;
@@ -25,6 +26,7 @@ use injector::plan::{Kind, Plan, Refusal};
 use injector::{Hands, Health, Target, Undone};
 pub(crate) use kept::Records;
 use kept::{Phase, Record, Why};
+pub use restore::{Restored, changed, restore};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -44,11 +46,14 @@ const MAX_QUESTIONS: usize = 16;
 
 const SECOND: u64 = 1_000_000_000;
 
+/// What would be changed, as text; or why nothing is, and how a person does it, where one can.
+pub(crate) type Previewed = Result<String, (String, String)>;
+
 /// Somebody who wants to know what would be changed.
 #[derive(Debug)]
 struct Question {
     key: Key,
-    reply: SyncSender<Result<String, String>>,
+    reply: SyncSender<Previewed>,
 }
 
 /// Those who wait for an answer.
@@ -114,12 +119,14 @@ impl Previews {
     /// # Errors
     ///
     /// Why nothing would be, and what to do.
-    pub(crate) fn ask(&self, key: &Key, patience: Duration) -> Result<String, String> {
+    pub(crate) fn ask(&self, key: &Key, patience: Duration) -> Previewed {
         let busy = "The controller is busy or stops; ask again.";
         let (reply, answer) = sync_channel(1);
-        self.questions.try_send(Question { key: key.clone(), reply }).map_err(|_| busy)?;
+        let is_busy = |_| (busy.to_owned(), String::new());
+        let asked = self.questions.try_send(Question { key: key.clone(), reply });
+        asked.map_err(|_| is_busy(()))?;
         self.standings.nudge();
-        answer.recv_timeout(patience).map_err(|_| busy)?
+        answer.recv_timeout(patience).map_err(|_| is_busy(()))?
     }
 }
 
@@ -173,7 +180,7 @@ impl Running {
             let Ok(question) = self.parts.questions.0.try_recv() else { return };
             let observed = published.workloads.iter().find(|it| it.key == question.key);
             let answer = match observed {
-                None => Err("No workload of this node has this key.".to_owned()),
+                None => Err(("No workload of this node has this key.".to_owned(), String::new())),
                 Some(observed) => self.preview(observed),
             };
             // Who asked may have given up.
@@ -181,7 +188,7 @@ impl Running {
         }
     }
 
-    fn preview(&mut self, observed: &Observed) -> Result<String, String> {
+    fn preview(&mut self, observed: &Observed) -> Previewed {
         if let Some(record) = self.parts.records.get(&observed.key).filter(|it| it.is_in_effect()) {
             return Ok(format!(
                 "It is in effect already; this was changed:\n{}",
@@ -189,9 +196,15 @@ impl Running {
             ));
         }
         if let Some(reason) = self.forbidden(observed) {
-            return Err(reason);
+            return Err((reason, String::new()));
         }
-        let plan = self.plan(observed).map_err(|refusal| refusal.reason)?.1;
+        let plan = self
+            .plan(observed)
+            .map_err(|refusal| {
+                let by_hand = injector::plan::by_hand(&refusal.by_hand);
+                (refusal.reason, by_hand)
+            })?
+            .1;
         Ok(plan.text())
     }
 
@@ -382,10 +395,11 @@ impl Running {
     }
 
     fn plan(&mut self, observed: &Observed) -> Result<(Target, Plan), Refusal> {
+        // Nothing is laid down for what cannot be changed anyway.
+        let target = target(observed)?;
         let bundle = self.bundle()?;
         let agents = self.parts.agents.as_ref();
         let agents = agents.map_err(|reason| Refusal::blocked("no_agent", reason.clone()))?;
-        let target = target(observed)?;
         let injection = injection(agents, bundle, observed, &self.parts.host_name);
         let runtime = observed.instances.iter().find_map(|instance| instance.runtime.as_ref());
         let runtime =
@@ -621,9 +635,15 @@ fn target(observed: &Observed) -> Result<Target, Refusal> {
             "bare_process",
             "It is a bare process, which is never restarted; start it with `sonde run -- COMMAND`.",
         )),
-        Platform::Docker | Platform::Kubernetes => Err(Refusal::unsupported(
+        Platform::Docker => {
+            let first = observed.instances.iter().map(|instance| instance.pid).min();
+            let service = "container.label.com.docker.compose.service";
+            let service = observed.attributes.get(service).cloned();
+            Ok(Target::Container { pid: first.unwrap_or_default(), service })
+        }
+        Platform::Kubernetes => Err(Refusal::unsupported(
             "platform",
-            "Programs of this platform are not changed by this version; start it with `sonde run` within, or set it to Network.",
+            "Pods are not changed by this version; put `sonde run --` into their image, or set it to Network.",
         )),
     }
 }

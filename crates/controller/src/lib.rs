@@ -77,4 +77,5 @@ mod witness;
 
 pub use config::{Agents, Ceilings, Config, Otlp, Platforms, Token, Trust};
 pub use controller::{Controller, facts};
+pub use injection::{Restored, changed, restore};
 pub use replay::{Playback, Replay};

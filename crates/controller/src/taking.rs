@@ -107,7 +107,7 @@ impl Taker {
             (Change::DisableSdk, Some(key)) => self.set(key, Level::Network, step.generation),
             (Change::PreviewSdk, Some(key)) => match self.previews.ask(&key, PREVIEW) {
                 Ok(text) => Outcome::done("Nothing was changed.", text),
-                Err(reason) => Outcome::refused(reason),
+                Err((reason, change)) => Outcome { change, ..Outcome::refused(reason) },
             },
             (Change::Restart, _) => Outcome::refused(
                 "This controller restarts nothing; do it with the tools of the platform.",

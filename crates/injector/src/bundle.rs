@@ -112,9 +112,12 @@ impl Bundle {
         self.write(&unfinished)?;
         let old = parent.join(format!(".old-{}-{}", self.directory_name(), std::process::id()));
         match fs::rename(&target, &old) {
+            // An overlay does not move a directory that its lower layer has, too.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => remove(&target)?,
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => fs::rename(&unfinished, &target)?,
+            _ => {}
         }
+        fs::rename(&unfinished, &target)?;
         remove(&old)?;
         Ok(target)
     }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides; every call may be repeated, and one that was cut short by a crash is.
 
+use crate::container::{self, Container};
 use crate::environment::Injection;
 use crate::plan::{Change, Plan, Refusal};
 use crate::program::Program;
@@ -21,6 +22,13 @@ use tokio::runtime::Runtime;
 pub enum Target {
     /// A unit of the node's systemd.
     Unit(String),
+    /// A container, by its first process as the node sees it, and its service of Compose.
+    Container {
+        /// The process.
+        pid: u32,
+        /// The service.
+        service: Option<String>,
+    },
 }
 
 /// How an object is doing.
@@ -80,6 +88,14 @@ impl Hands {
         injection: &Injection,
     ) -> Result<Plan, Refusal> {
         match target {
+            Target::Container { pid, service } => {
+                let container = Container { service: service.clone(), pid: *pid };
+                let network =
+                    |pid: &str| fs::read_link(self.root.join("proc").join(pid).join("ns/net")).ok();
+                let is_on_node_network = network(&pid.to_string()) == network("1");
+                let program = self.program(*pid, runtime);
+                Err(container::refuse(&container, &program, (is_on_node_network, injection)))
+            }
             Target::Unit(name) => {
                 let unit = self
                     .unit(name)
@@ -222,20 +238,9 @@ impl Hands {
                 )
             })
         };
-        let environment = self.environment(unit.main_pid).unwrap_or_default();
-        let process = self.process(unit.main_pid);
-        let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
-        let arguments =
-            arguments.split(|byte| *byte == 0).map(|it| String::from_utf8_lossy(it).into_owned());
         let now = clock_gettime(ClockId::Monotonic);
         Ok(systemd::Around {
-            program: Program {
-                runtime: runtime.map(str::to_owned),
-                version: version.map(str::to_owned),
-                arguments: arguments.filter(|it| !it.is_empty()).collect(),
-                environment,
-                maps: fs::read_to_string(process.join("maps")).unwrap_or_default(),
-            },
+            program: self.program(unit.main_pid, (runtime, version)),
             unreachable: (unit.main_pid > 0)
                 .then(|| self.unreachable(unit.main_pid, &injection.bundle))
                 .flatten(),
@@ -248,6 +253,21 @@ impl Hands {
             now_micros: u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000
                 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000,
         })
+    }
+
+    /// A program as it runs.
+    fn program(&self, pid: u32, (runtime, version): (Option<&str>, Option<&str>)) -> Program {
+        let process = self.process(pid);
+        let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
+        let arguments =
+            arguments.split(|byte| *byte == 0).map(|it| String::from_utf8_lossy(it).into_owned());
+        Program {
+            runtime: runtime.map(str::to_owned),
+            version: version.map(str::to_owned),
+            arguments: arguments.filter(|it| !it.is_empty()).collect(),
+            environment: self.environment(pid).unwrap_or_default(),
+            maps: fs::read_to_string(process.join("maps")).unwrap_or_default(),
+        }
     }
 
     fn process(&self, pid: u32) -> PathBuf {

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+mod container;
 mod difference;
 pub mod environment;
 mod hands;
@@ -18,4 +19,5 @@ pub mod program;
 pub mod report;
 mod systemd;
 
+pub use container::Container;
 pub use hands::{Hands, Health, Target, Undone};

@@ -65,6 +65,9 @@ pub struct Refusal {
     pub code: String,
     /// Why, and what a person can do, in a sentence or two.
     pub reason: String,
+    /// How a person does it, where a person can.
+    #[serde(default)]
+    pub by_hand: Vec<ByHand>,
 }
 
 /// Kinds of refusals, which differ in what is shown and in what helps.
@@ -96,7 +99,12 @@ impl Finding {
 impl Refusal {
     /// It cannot be done for this program.
     pub fn unsupported(code: &str, reason: impl Into<String>) -> Self {
-        Self { kind: Kind::Unsupported, code: code.to_owned(), reason: reason.into() }
+        Self {
+            kind: Kind::Unsupported,
+            code: code.to_owned(),
+            reason: reason.into(),
+            by_hand: Vec::new(),
+        }
     }
 
     /// Something else is in the way.
@@ -136,9 +144,12 @@ impl Plan {
             text.push_str(&format!("{mark}  {}\n", finding.text));
         }
         text.push_str(&format!("\nRestart: {}\n", self.restart));
-        for way in &self.by_hand {
-            text.push_str(&format!("\nBy hand, with {}:\n{}\n", way.tool, way.text));
-        }
+        text.push_str(&by_hand(&self.by_hand));
         text
     }
+}
+
+/// Ways to do it by hand, as text for people.
+pub fn by_hand(ways: &[ByHand]) -> String {
+    ways.iter().map(|way| format!("\nBy hand, with {}:\n{}\n", way.tool, way.text)).collect()
 }

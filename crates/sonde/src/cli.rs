@@ -122,6 +122,19 @@ pub(crate) struct Controller {
 pub(crate) enum ControllerAction {
     /// Say how the controller of this node stands with its dashboard
     Status(ControllerStatus),
+    /// Say which programs of this node were changed; with --restore, put all of them back as they
+    /// were. The controller must be stopped
+    Uninstall(ControllerUninstall),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ControllerUninstall {
+    /// Data directory of the Sonde that leaves
+    #[arg(long, env = "SONDE_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Take out what was put into programs, and restart those that run with it
+    #[arg(long)]
+    pub(crate) restore: bool,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 mod agents;
 mod calls;
 mod controller_status;
+mod controller_uninstall;
 mod doctor;
 mod launch;
 mod login;
@@ -23,6 +24,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Up(options) => run::up(options),
         Command::Controller(options) => match options.action {
             Some(ControllerAction::Status(options)) => controller_status::run(&options),
+            Some(ControllerAction::Uninstall(options)) => controller_uninstall::run(&options),
             None => run::controller(options),
         },
         Command::Dashboard(options) => run::dashboard(options),

@@ -23,6 +23,17 @@ export const SETTINGS: Setting[] = [
     },
   },
   {
+    name: "freeze",
+    title: "SDKs in programs",
+    help: "Frozen: no SDK is put into a program, and none is taken out.",
+    of: {
+      words: [
+        { value: "false", name: "As wished" },
+        { value: "true", name: "Frozen" },
+      ],
+    },
+  },
+  {
     name: "heartbeat_seconds",
     title: "Report at least every",
     help: "Pause between two reports without news. News are reported at once.",
@@ -84,6 +95,7 @@ export function changed(settings: Settings, name: keyof Settings, value: string)
   if (value === "") return rest;
   const setting = SETTINGS.find((one) => one.name === name);
   const number = setting !== undefined && "least" in setting.of;
+  if (name === "freeze") return { ...rest, freeze: value === "true" };
   return { ...rest, [name]: number ? Number(value) : value };
 }
 
@@ -101,7 +113,7 @@ export function valueMistake(setting: Setting, value: string): string | undefine
 export function shown(setting: Setting, value: Settings[keyof Settings]): string {
   if (value === undefined) return "";
   if ("words" in setting.of)
-    return setting.of.words.find((one) => one.value === value)?.name ?? String(value);
+    return setting.of.words.find((one) => one.value === String(value))?.name ?? String(value);
   return `${value} ${setting.of.unit}`;
 }
 

@@ -40,7 +40,7 @@ export function Full({ row, onClose, onEnable }: Props) {
             {refused}
           </p>
         )}
-        {preview?.possible === true ? (
+        {preview !== undefined && preview.text !== "" ? (
           <pre className="command preview" data-testid="preview">
             {preview.text}
           </pre>

@@ -84,8 +84,8 @@ pub(super) async fn set_capture(
 pub(super) struct Preview {
     /// Whether it can be done.
     possible: bool,
-    /// The exact difference, what was looked at before, the restart, and how to do it by hand; empty
-    /// when it cannot be done.
+    /// The exact difference, what was looked at before, the restart, and how to do it by hand; where
+    /// it cannot be done, how to do it by hand alone, if at all.
     text: String,
     /// Why it cannot be done, and what to do.
     reason: String,

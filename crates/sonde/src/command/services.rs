@@ -223,13 +223,16 @@ fn preview(api: &Api, name: &str) -> Result<(), Failure> {
     let key = key_of(&rows(api)?, name)?;
     let path = format!("/api/v1/services/{}/preview", percent_encoded(&key));
     let answer = api.send_json(Method::POST, &path, &json!({}))?;
+    let mut out = std::io::stdout().lock();
     if answer.get("possible").and_then(Value::as_bool) != Some(true) {
+        for one in text(&answer, "text").lines() {
+            line(&mut out, one)?;
+        }
         return Err(Failure::Failed(anyhow::anyhow!(
             "cannot put an SDK into `{name}`: {}",
             text(&answer, "reason")
         )));
     }
-    let mut out = std::io::stdout().lock();
     for one in text(&answer, "text").lines() {
         line(&mut out, one)?;
     }

@@ -1,0 +1,75 @@
+//! `sonde controller uninstall`: leaves a node as it was found.
+
+use crate::cli::ControllerUninstall;
+use crate::failure::Failure;
+use crate::place::{self, CONTROLLER_SOCKET, SOCKET};
+use crate::table::plain;
+use anyhow::Context as _;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+/// Says what is changed, or takes it back.
+pub(crate) fn run(options: &ControllerUninstall) -> Result<(), Failure> {
+    let data_dir = match &options.data_dir {
+        Some(directory) => std::path::absolute(directory).map_err(anyhow::Error::from)?,
+        None => place::default_data_dir()?,
+    };
+    let controller: PathBuf = data_dir.join("controller");
+    let mut out = std::io::stdout().lock();
+    if !options.restore {
+        let changed = controller::changed(&controller);
+        for one in &changed {
+            writeln!(out, "{}\n{}", plain(&one.key), one.change)?;
+        }
+        return match changed.len() {
+            0 => {
+                writeln!(
+                    out,
+                    "No program of this node is changed. Remove {} to forget everything.",
+                    data_dir.display()
+                )?;
+                Ok(())
+            }
+            several => Err(Failure::Failed(anyhow::anyhow!(
+                "cannot leave yet: {several} of this node's programs are changed; put them back with \
+                 `sonde controller uninstall --restore`"
+            ))),
+        };
+    }
+    for socket in [SOCKET, CONTROLLER_SOCKET].map(|socket| data_dir.join(socket)) {
+        if UnixStream::connect(&socket).is_ok() {
+            return Err(Failure::usage(format!(
+                "cannot put anything back while a Sonde runs on `{}`, which would do it again; stop \
+                 it first",
+                data_dir.display()
+            )));
+        }
+    }
+    let restored =
+        controller::restore(&controller, Path::new("/")).context("cannot put programs back")?;
+    let mut failed = 0;
+    for one in &restored {
+        let outcome = match &one.outcome {
+            Ok(None) => "is as it was before".to_owned(),
+            Ok(Some(kept)) => format!("has nothing of ours any more; {kept}"),
+            Err(reason) => {
+                failed += 1;
+                format!("is not put back: {reason}")
+            }
+        };
+        writeln!(out, "{} {outcome}", plain(&one.key))?;
+    }
+    if failed > 0 {
+        return Err(Failure::Failed(anyhow::anyhow!(
+            "cannot put {failed} of {} programs back; mend what is said above, then run this again",
+            restored.len()
+        )));
+    }
+    writeln!(
+        out,
+        "Nothing of this node is changed any more. Remove {} to forget everything.",
+        data_dir.display()
+    )?;
+    Ok(())
+}
