@@ -177,6 +177,23 @@ def test_a_refused_wish_snaps_back_with_the_reason(signed_in, dashboard, nodes):
     second.workloads[key] |= {"state": "discovered", "reason": ""}
 
 
+def test_what_failed_is_tried_again_and_a_step_is_taken_back(signed_in, dashboard, nodes):
+    page, (_, second) = signed_in, nodes
+    key = next(iter(second.workloads))
+    page.goto(f"{dashboard.url}/services")
+    with silent(second):
+        second.workloads[key] |= {"state": "failed", "reason": "The probe could not be set."}
+        second.poll()
+        peek = open_service(page, dashboard, "agent")
+        history = peek.get_by_test_id("history")
+        history.get_by_role("button", name="try again").click(timeout=10_000)
+        expect(history).to_contain_text("“try again” was asked for")
+        history.get_by_role("button", name="cancel").click()
+        expect(history).to_contain_text("“try again” was taken back")
+        expect(history.get_by_role("button", name="cancel")).to_have_count(0)
+        second.workloads[key] |= {"state": "discovered", "reason": ""}
+
+
 def test_many_are_set_at_once_after_one_question(signed_in, dashboard):
     page = signed_in
     page.goto(f"{dashboard.url}/services")

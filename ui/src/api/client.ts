@@ -85,6 +85,9 @@ export const api = {
     send("PUT", `/services/${encodeURIComponent(key)}/name`, name === "" ? {} : { name }),
   history: (key: string) => request<{ entries: Happened[] }>(`/services/${encodeURIComponent(key)}/history`),
   steps: () => request<{ steps: { id: string; change: string }[] }>("/steps"),
+  cancelStep: (id: string) => send("POST", "/steps/cancel", { id }),
+  retry: (key: string, instance: string) =>
+    send("POST", "/steps", { instance, key, change: "retry", reason: "Asked to be tried again." }),
   rules: () => request<Rules>("/rules"),
   setRules: (rules: Rules) => send("PUT", "/rules", rules),
   configuration: () => request<Configurations>("/configuration"),

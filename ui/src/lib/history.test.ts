@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Happened, Node } from "../api/rows";
-import { told } from "./history";
+import { deeds, told } from "./history";
 
 const nodes = [{ id: "host-1", host_name: "node-1" }] as Node[];
 const entry = (more: Partial<Happened>): Happened => ({
@@ -43,4 +43,18 @@ test("a step is told by what it does, with what came out of it", () => {
 test("words of a newer version are shown as they came", () => {
   expect(told(entry({ kind: "omen", what: "crow" }), nodes).what).toBe("omen crow");
   expect(told(entry({ kind: "state", what: "constructor" }), nodes).what).toBe("constructor");
+});
+
+test("a step under way can be taken back, and what failed last can be tried again", () => {
+  const step = (id: string, what: string) => entry({ kind: "step", step: id, what, instance: "host-1" });
+  const state = (what: string) => entry({ kind: "state", what, instance: "host-1" });
+  expect([...deeds([step("s1", "running"), step("s1", "sent"), step("s1", "made")])]).toEqual([
+    [0, "cancel"],
+  ]);
+  expect([...deeds([step("s1", "done"), step("s1", "running")])]).toEqual([]);
+  expect([...deeds([step("s1", "failed"), step("s1", "running")])]).toEqual([[0, "retry"]]);
+  expect([...deeds([step("s2", "done"), step("s1", "failed")])]).toEqual([]);
+  expect([...deeds([state("failed"), state("capturing")])]).toEqual([[0, "retry"]]);
+  expect([...deeds([state("capturing"), state("failed")])]).toEqual([]);
+  expect([...deeds([entry({ what: "network off" })])]).toEqual([]);
 });

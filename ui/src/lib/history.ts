@@ -100,3 +100,28 @@ export function told(entry: Happened, nodes: Node[], steps: Record<string, strin
   }
   return { tone: "calm", what: `${entry.kind} ${entry.what}`, ...more };
 }
+
+/** What can be done about an entry: take its step back, or have what failed tried again. */
+export type Deed = "cancel" | "retry";
+
+const UNDER_WAY = ["made", "sent", "running"];
+const FAILED = ["failed", "interrupted", "expired"];
+
+/** Deeds by the place of the entry in the history, newest first: each step once, and a failure only while nothing newer of its kind was said. */
+export function deeds(entries: Happened[]): Map<number, Deed> {
+  const found = new Map<number, Deed>();
+  const steps = new Set<string>();
+  const states = new Set<string>();
+  entries.forEach((entry, i) => {
+    const node = entry.instance ?? "";
+    if (entry.kind === "state") {
+      if (!states.has(node) && entry.what === "failed") found.set(i, "retry");
+      states.add(node);
+    }
+    if (entry.kind !== "step" || entry.step === undefined || steps.has(entry.step)) return;
+    if (UNDER_WAY.includes(entry.what)) found.set(i, "cancel");
+    else if (steps.size === 0 && node !== "" && FAILED.includes(entry.what)) found.set(i, "retry");
+    steps.add(entry.step);
+  });
+  return found;
+}

@@ -1,10 +1,10 @@
 // What happened to a service, newest first.
-import { useQuery } from "@tanstack/react-query";
+import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { api } from "../api/client";
-import type { Node } from "../api/rows";
+import type { Happened, Node } from "../api/rows";
 import { useLive } from "../frame/live";
 import { ago, clock, day } from "../lib/format";
-import { told } from "../lib/history";
+import { type Deed, deeds, told } from "../lib/history";
 
 // Enough to see what happened lately; the rest comes with a click.
 const SHORT = 8;
@@ -38,6 +38,7 @@ export function History({
     );
   if (entries.length === 0)
     return <p className="faint">Nothing yet: nobody chose a level or a name, and its state never changed.</p>;
+  const can = deeds(entries);
   const shown = all ? entries : entries.slice(0, SHORT);
   return (
     <>
@@ -45,12 +46,14 @@ export function History({
         {shown.map((entry, i) => {
           const { tone, what, who, why, details } = told(entry, nodes, changes);
           const on = day(entry.time, now);
+          const deed = can.get(i);
           return (
             <li key={i}>
               <span className={`dot ${tone}`} />
               <span>
                 {what} <span className="faint">· {who}</span>
                 {why === "" ? null : <span className="why">{why}</span>}
+                {deed === undefined ? null : <Act deed={deed} entry={entry} id={id} />}
                 {details.map((one) => (
                   <details key={one.name}>
                     <summary>{one.name}</summary>
@@ -70,6 +73,24 @@ export function History({
           {entries.length - shown.length} older
         </button>
       ) : null}
+    </>
+  );
+}
+
+function Act({ deed, entry, id }: { deed: Deed; entry: Happened; id: string }) {
+  const client = useQueryClient();
+  const act = useMutation<unknown, Error>({
+    mutationFn: () =>
+      deed === "cancel" ? api.cancelStep(entry.step ?? "") : api.retry(id, entry.instance ?? ""),
+    onSettled: () => client.invalidateQueries({ queryKey: ["history", id] }),
+  });
+  return (
+    <>
+      {" "}
+      <button type="button" className="control" disabled={act.isPending} onClick={() => act.mutate()}>
+        {deed === "cancel" ? "cancel" : "try again"}
+      </button>
+      {act.isError ? <span className="why bad">{act.error.message}</span> : null}
     </>
   );
 }
