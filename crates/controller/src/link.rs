@@ -30,6 +30,10 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// Bodies below are sent as they are: they fit a packet.
 const GZIP_ABOVE: usize = 1_400;
 
+/// How long a connection is kept that nobody uses: reports come in bursts, with half a minute between
+/// them, and a dashboard holds a connection for each poll that waits already.
+const KEEP_IDLE: Duration = Duration::from_secs(5);
+
 /// What a request shows to be let in; it changes when the node gets a credential of its own.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Keyring(Arc<Mutex<Option<Token>>>);
@@ -82,6 +86,7 @@ impl Link {
             .connect_timeout(Duration::from_secs(10))
             // A connection that the other side lost is noticed before a poll's patience is over.
             .tcp_keepalive(Duration::from_secs(15))
+            .pool_idle_timeout(KEEP_IDLE)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("sonde/", env!("CARGO_PKG_VERSION")));
         let (builder, base) = reach(trusting(builder, trust)?, place)?;

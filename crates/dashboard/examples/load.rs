@@ -140,13 +140,13 @@ async fn controller(
         // Spread over the interval, as a fleet is.
         let share = u32::try_from(number % 1000).unwrap_or(0);
         tokio::time::sleep(HEARTBEAT * share / 1000).await;
-        // As a real one, it keeps its connection.
-        let Ok(mut client) = Client::connect(&place, number).await else {
-            beat.failed.fetch_add(1, Ordering::Relaxed);
-            return;
-        };
         loop {
+            // A real one does not keep a connection for so long that nothing is said.
             let begun = now();
+            let Ok(mut client) = Client::connect(&place, number).await else {
+                beat.failed.fetch_add(1, Ordering::Relaxed);
+                return;
+            };
             let answer = client.send("POST", "/api/v1/poll", &beating, &report(number, 0, 0)).await;
             match answer {
                 Ok(_) => beat.idle.lock().await.push(begun.elapsed()),
@@ -155,6 +155,7 @@ async fn controller(
                     return;
                 }
             }
+            drop(client);
             tokio::time::sleep(HEARTBEAT).await;
         }
     });
