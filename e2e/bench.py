@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 
+import bench_agent
 import bench_fleet
 import bench_storage
 from harness import KINDS, ROOT, SONDE, Client, Sonde, StandIn, free_port, until
@@ -173,8 +174,11 @@ def main() -> None:
         python, url = os.environ["SONDE_BENCH_PHOENIX"], os.environ["SONDE_TEST_CLICKHOUSE_URL"]
         bench_storage.write(machine(), python, url, "--full" in sys.argv)
         return
+    if sys.argv[1:] == ["agent"]:
+        bench_agent.write(machine())
+        return
     if sys.argv[1:]:
-        sys.exit("usage: bench.py [fleet | storage [--full]]")
+        sys.exit("usage: bench.py [agent | fleet | storage [--full]]")
     if os.geteuid() != 0:
         sys.exit("bench: needs root, because it measures probes in the kernel")
     overhead = cargo_bench("capture", "overhead")
@@ -209,6 +213,7 @@ def main() -> None:
     page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
     print(text)
     bench_fleet.write(machine())
+    bench_agent.write(machine())
 
 
 if __name__ == "__main__":

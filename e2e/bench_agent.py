@@ -1,15 +1,16 @@
-"""What the Python agent adds to a program: time to start and to end, and memory."""
+"""Measures what the Python agent adds to a program, and writes it into docs/budgets.md
+(`./dev bench agent`; part of `./dev bench`)."""
 
 import os
-import pathlib
 import statistics
 import subprocess
-import time
 
 from agent import BUNDLE, environment, pythons, venv
+from harness import ROOT
 
 ROUNDS = 11
 BUDGET_MILLIS, BUDGET_MEGABYTES = 60, 15
+BEGIN, END = "<!-- agent: begin -->", "<!-- agent: end -->"
 
 # Programs that make no call of a model, from one that does nothing to one that is ready to.
 PROGRAMS = {
@@ -22,11 +23,15 @@ PEAK = "\nprint(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
 
 
 def once(python: str, code: str, path: str) -> tuple[float, float]:
-    """Milliseconds from start to end, and megabytes at the peak."""
+    """Milliseconds of processor time from start to end, and megabytes at the peak."""
     env = environment(None, PYTHONPATH=path, SONDE_AGENT_ENDPOINT="http://127.0.0.1:9")
-    start = time.perf_counter()
-    done = subprocess.run([python, "-c", code + PEAK], env=env, capture_output=True, check=True)
-    return (time.perf_counter() - start) * 1000, int(done.stdout) / 1024
+    command = [python, "-c", code + PEAK]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE) as program:
+        peak = int(program.stdout.read()) / 1024
+        _, status, used = os.wait4(program.pid, 0)
+        program.returncode = os.waitstatus_to_exitcode(status)
+    assert program.returncode == 0
+    return (used.ru_utime + used.ru_stime) * 1000, peak
 
 
 def added(python: str, code: str) -> tuple[float, float, float, float]:
@@ -66,6 +71,11 @@ def report() -> str:
     return text
 
 
-if __name__ == "__main__":
-    assert pathlib.Path(BUNDLE).exists(), "./dev agents makes the bundle"
-    print(report())
+def write(machine: str) -> None:
+    """Writes the section of the page."""
+    page = ROOT / "docs" / "budgets.md"
+    text = page.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    table = f"{machine}\n\n```text\n{report()}\n```"
+    page.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")

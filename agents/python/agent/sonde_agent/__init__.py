@@ -7,10 +7,11 @@ library that the agent knows. No thread, no connection, no package of others.
 `Loader`, set by the bootstrap, reads modules and writes none.
 """
 
-import importlib
-import importlib.util
 import os
 import sys
+
+# `importlib.util` would bring half of the standard library with it.
+from importlib.machinery import ModuleSpec
 
 
 class Finder:
@@ -33,8 +34,8 @@ class Finder:
 def spec(name, path, loader, is_package):
     """The specification of a module of ours. A package leads nowhere: Python's own finder, which
     would write what it compiles, has nothing to find there."""
-    made = importlib.util.spec_from_file_location(name, path, loader=loader)
-    made.submodule_search_locations = [] if is_package else None
+    made = ModuleSpec(name, loader, origin=path, is_package=is_package)
+    made.has_location = True
     return made
 
 
