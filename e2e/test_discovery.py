@@ -1,12 +1,17 @@
 """How programs are found, left out and explained: real clients and proxies on the real kernel."""
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
+import groups
+from callers import CALLER, caller_environment
 from harness import CURL, KINDS, Kind, until
 
 pytestmark = pytest.mark.kernel
@@ -37,6 +42,34 @@ PROXY = """
         client.sendall(b"HTTP/1.1 200 OK\\r\\n\\r\\n")
         threading.Thread(target=pump, args=(upstream, client), daemon=True).start()
         pump(client, upstream)
+
+    while True:
+        threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+"""
+
+# Takes requests in plain text, and opens the TLS connection itself, to the server that they name.
+SIDECAR = """
+    import socket, ssl, sys, threading
+    context = ssl.create_default_context(cafile=sys.argv[3])
+    server = socket.create_server(("127.0.0.1", 0))
+    print(server.getsockname()[1], flush=True)
+
+    def pump(source, sink):
+        while data := source.recv(65536):
+            sink.sendall(data)
+
+    def serve(client):
+        head = b""
+        while b"\\r\\n\\r\\n" not in head:
+            head += client.recv(65536)
+        host = next(line for line in head.split(b"\\r\\n") if line.lower().startswith(b"host:"))
+        name = host.split(b":")[1].strip().decode()
+        upstream = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+        upstream = context.wrap_socket(upstream, server_hostname=name)
+        upstream.sendall(head)
+        threading.Thread(target=pump, args=(client, upstream), daemon=True).start()
+        pump(upstream, client)
+        client.close()
 
     while True:
         threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
@@ -128,6 +161,67 @@ def test_a_proxy_is_not_named_and_the_program_behind_it_is(sonde, stand_in, scri
     assert not why["discovered"] and "passes on" in why["verdict"], why
     pids = [one["process.pid"] for row in sonde.services() for one in row["sonde.instances"]]
     assert proxy.pid not in pids
+
+
+def test_a_sidecar_that_opens_the_tls_connection_itself_is_not_named(sonde, stand_in, script):
+    # openlit.md 6.1, 4: as a service mesh does it.
+    sidecar, port = script(
+        "sidecar.py", SIDECAR, stand_in.address, str(stand_in.port), stand_in.ca
+    )
+    environment = os.environ | caller_environment(
+        stand_in, "127.0.0.1", CALL_URL=f"http://api.openai.com:{port}/v1/chat/completions"
+    )
+    command = [sys.executable, str(CALLER), "by-a-sidecar"]
+    program = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        row = sonde.service(program.pid)
+        assert json.loads(program.stdout.readline())["ok"], "the sidecar works"
+        assert "openai" in row["sonde.providers"]
+        assert row["sonde.evidence"][0]["by"] == "host"
+        until("the sidecar was heard", lambda: "passes on" in explain(sonde, sidecar.pid)["verdict"])
+        pids = [one["process.pid"] for row in sonde.services() for one in row["sonde.instances"]]
+        assert program.pid in pids and sidecar.pid not in pids
+    finally:
+        program.kill()
+        program.wait()
+
+
+HOSTILE = "<script>alert(1)</script>\n\x1b[31m\x07\u202e"
+
+
+@pytest.mark.parametrize("in_group", [False, True])
+def test_names_arguments_and_cgroups_that_are_hostile_are_text(sonde, stand_in, tmp_path, in_group):
+    # A file and a directory may have any bytes but two; so may arguments and, but for the newline,
+    # groups.
+    directory = os.fsencode(tmp_path) + b"/" + HOSTILE.replace("/", "").encode() + b"\xff\xfe"
+    os.mkdir(directory)
+    executable = directory + b"/<img src=x onerror=alert(2)>\n\x1b]0;t\x07\xc3"
+    shutil.copy(os.path.realpath("/usr/bin/python3"), executable)
+    command = [executable, str(CALLER).encode(), HOSTILE.encode(), b"\xff\xfe\xc3(", b"x" * 100_000]
+    environment = os.environ | caller_environment(stand_in, stand_in.address)
+    environment |= {"PYTHONHOME": "/usr", "OTEL_SERVICE_NAME": HOSTILE, "CALL_CA": stand_in.ca}
+    group = groups.unified() / ("sonde-" + HOSTILE.replace("/", "").replace("\n", "") + ".service")
+    if in_group:
+        group.mkdir()
+        shell = b'echo $$ >"$1/cgroup.procs" && shift && exec "$@"'
+        command = [b"sh", b"-c", shell, b"sh", os.fsencode(group), *command]
+    process = subprocess.Popen(
+        command, cwd=directory, env=environment, stdout=subprocess.DEVNULL
+    )
+    try:
+        row = sonde.service(process.pid, 30)
+        assert "openai" in row["sonde.providers"]
+        said = json.dumps(row, ensure_ascii=False)
+        shown = sonde.cli("services").stdout + sonde.cli("services", "explain", str(process.pid)).stdout
+        for text in (said, shown.replace("\n", "")):
+            assert not re.search("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text)
+        assert len(said) < 30_000
+        assert len(row["sonde.workload.key"]) < 500
+        assert len(row["service.name"]) <= 128
+    finally:
+        process.kill()
+        process.wait()
+        groups.remove(group)
 
 
 def test_a_model_server_that_starts_later_is_found_and_a_port_alone_is_not(sonde, script):

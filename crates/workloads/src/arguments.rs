@@ -68,7 +68,7 @@ pub(crate) fn masked(arguments: &[String]) -> Vec<String> {
     for argument in arguments {
         let text: String = argument
             .chars()
-            .filter(|character| !character.is_control() || *character == '\n')
+            .filter(|character| crate::process::is_shown(*character) || *character == '\n')
             .collect();
         masked.push(match follows.take() {
             Some(Follows::Secret) if !text.starts_with("--") => MASK.to_owned(),

@@ -261,7 +261,17 @@ pub(crate) fn read_text(path: &Path, limit: u64) -> Option<String> {
     Some(String::from_utf8_lossy(&read_bytes(path, limit)?).into_owned())
 }
 
-/// The text without control characters, at most `length` characters of it.
+/// The text without what [`is_shown`] leaves out, at most `length` characters of it.
 pub(crate) fn clean(text: &str, length: usize) -> String {
-    text.chars().filter(|character| !character.is_control()).take(length).collect()
+    text.chars().filter(|character| is_shown(*character)).take(length).collect()
+}
+
+/// Whether a character shows as itself: not those that control, nor those that turn the direction of
+/// what stands around them (Unicode's bidirectional marks), with which a text looks like another.
+pub(crate) fn is_shown(character: char) -> bool {
+    let turns = matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    !turns && !character.is_control()
 }
