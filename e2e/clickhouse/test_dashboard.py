@@ -16,8 +16,9 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from harness import SONDE, ask_socket, free_port, until  # noqa: E402
-from test_server import running  # noqa: E402
+from test_server import running
+
+from harness import SONDE, ask_socket, free_port, until
 
 NOW = time.time_ns()
 
