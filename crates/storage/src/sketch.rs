@@ -98,8 +98,15 @@ impl Sketch {
         if count == 0 {
             return false;
         }
-        let behind = self.slots.get(*near..).unwrap_or_default();
-        *near += behind.partition_point(|(before, _)| *before < slot);
+        // Slots of two sums of one kind lie close together: the next few first.
+        let few = self.slots.len().min(*near + 4);
+        while *near < few && self.slots[*near].0 < slot {
+            *near += 1;
+        }
+        if *near == few {
+            let behind = self.slots.get(few..).unwrap_or_default();
+            *near += behind.partition_point(|(before, _)| *before < slot);
+        }
         match self.slots.get_mut(*near) {
             Some((same, sum)) if *same == slot => *sum = sum.saturating_add(count),
             _ => self.slots.insert(*near, (slot, count)),

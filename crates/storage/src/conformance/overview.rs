@@ -189,3 +189,100 @@ fn sums_agree_with_the_calls_whatever_the_order_and_however_often() {
     assert_eq!(store.insert(calls.clone()).unwrap().new.len(), 0);
     check_many(&store, &calls);
 }
+
+/// Calls of known durations, in seconds, from a moment on, a minute apart.
+fn of_durations(first: u64, service: &str, begin: u64, durations: Vec<f64>) -> Vec<Call> {
+    let call = |(at, duration): (u64, f64)| Call {
+        time: Time(begin + at % 50 * 60 * SECOND),
+        service_name: Some(service.into()),
+        workload_key: None,
+        duration: Some(duration),
+        ..call(first + at, 0)
+    };
+    (0..).zip(durations).map(call).collect()
+}
+
+#[test]
+fn percentiles_of_adversarial_distributions_are_within_a_hundredth() {
+    let (_dir, store) = store();
+    // The ratio of the ends of a bin of the sketch.
+    let ratio: f64 = 1.01 / 0.99;
+    let powers = |base: f64, least: f64, len| (0..len).map(|n| least * base.powi(n)).collect();
+    let split = |share: usize| {
+        (0..1000).map(|n| if n < share { 1e-6 } else { 50_000.0 }).collect::<Vec<_>>()
+    };
+    let distributions: Vec<(&str, Vec<f64>)> = vec![
+        ("one value", vec![0.123_456_789; 500]),
+        ("a jump right at the middle", split(500)),
+        ("a jump right at p95", split(950)),
+        ("a jump right behind p95", split(951)),
+        ("a jump right at p99", split(990)),
+        ("edges of bins", powers(ratio, 1e-3, 600)),
+        ("a little below edges", powers(ratio * 0.999_99, 1e-3, 600)),
+        ("decades", powers(10.0, 1e-9, 13)),
+        ("a heavy tail", (0..900).map(|n| 0.01 / (1.0 - f64::from(n) / 900.0).powi(2)).collect()),
+        ("nanoseconds", (1..700).map(|n| f64::from(n) / 1e9).collect()),
+        ("nothing but zeros and one", (0..100).map(|n| f64::from(u8::from(n == 99))).collect()),
+    ];
+    let mut all = Vec::new();
+    for (place, (name, durations)) in (0..).zip(distributions) {
+        all.extend(of_durations(1 + place * 10_000, name, NOON, durations));
+    }
+    // In parts, so that sums are added.
+    for part in all.chunks(211) {
+        store.insert(part.to_vec()).unwrap();
+    }
+    let services: BTreeSet<String> = all.iter().filter_map(|c| c.service_name.clone()).collect();
+    for service in &services {
+        let to = NOON + 2 * DAY as u64 * SECOND;
+        check_overview(&store, &all, NOON - SECOND, to, Some(service));
+    }
+}
+
+#[test]
+fn a_day_of_25_hours_and_one_of_23_are_counted_whole() {
+    let (_dir, store) = store();
+    let at = |text: &str| text.parse::<Time>().unwrap().0;
+    // Berlin, from midnight to midnight: clocks went back in October and ahead in March.
+    let long = (at("2026-10-24T22:00:00Z"), at("2026-10-25T23:00:00Z"));
+    let short = (at("2026-03-28T23:00:00Z"), at("2026-03-29T22:00:00Z"));
+    let mut all = Vec::new();
+    for (number, (from, to)) in (0..).zip([long, short]) {
+        let spread = 3 * DAY as u64 * SECOND / 600;
+        let one = |n: u64| Call {
+            time: Time(from - DAY as u64 * SECOND + n * spread + n),
+            duration: Some(0.5),
+            ..call(1 + number * 1000 + n, 0)
+        };
+        all.extend((0..600).map(one));
+        assert!(to - from != DAY as u64 * SECOND);
+    }
+    store.insert(all.clone()).unwrap();
+    for (from, to) in [long, short] {
+        check_overview(&store, &all, from, to, None);
+        let hours = (to - from) / (HOUR as u64 * SECOND);
+        let within = all.iter().filter(|c| (from..to).contains(&ended(c))).count() as u64;
+        assert!(within.abs_diff(hours * 600 / 72) <= 1, "{within} calls in {hours} hours");
+    }
+}
+
+#[test]
+fn calls_of_clocks_that_are_off_are_counted_where_they_say_and_once() {
+    let (_dir, store) = store();
+    // Senders whose clocks are a minute, an hour and a day off, both ways, one after the other.
+    let skews = [0, 60, -60, HOUR, -HOUR, DAY - 1, 1 - DAY];
+    let of =
+        |(number, skew): (u64, i64)| (0..40).map(move |n| call(number * 100 + n, skew + n as i64));
+    let all: Vec<Call> = (1..).zip(skews).flat_map(of).collect();
+    for part in all.chunks(7) {
+        store.insert(part.to_vec()).unwrap();
+    }
+    // A clock that was set meanwhile: the same calls, an hour later.
+    let set: Vec<Call> =
+        all.iter().map(|c| Call { time: Time(c.time.0 + 3600 * SECOND), ..c.clone() }).collect();
+    assert_eq!(store.insert(set).unwrap().duplicates, all.len() as u64);
+    let at = |seconds: i64| NOON.checked_add_signed(seconds * SECOND as i64).unwrap();
+    for (from, to) in [(at(-2 * DAY), at(2 * DAY)), (at(-HOUR), at(HOUR)), (at(-61), at(61))] {
+        check_overview(&store, &all, from, to, None);
+    }
+}
