@@ -164,10 +164,8 @@ def test_a_proxy_is_not_named_and_the_program_behind_it_is(sonde, stand_in, scri
 
 
 def test_a_sidecar_that_opens_the_tls_connection_itself_is_not_named(sonde, stand_in, script):
-    # openlit.md 6.1, 4: as a service mesh does it.
-    sidecar, port = script(
-        "sidecar.py", SIDECAR, stand_in.address, str(stand_in.port), stand_in.ca
-    )
+    # docs/discovery.md, line 4: as a service mesh does it.
+    sidecar, port = script("sidecar.py", SIDECAR, stand_in.address, str(stand_in.port), stand_in.ca)
     environment = os.environ | caller_environment(
         stand_in, "127.0.0.1", CALL_URL=f"http://api.openai.com:{port}/v1/chat/completions"
     )
@@ -178,7 +176,9 @@ def test_a_sidecar_that_opens_the_tls_connection_itself_is_not_named(sonde, stan
         assert json.loads(program.stdout.readline())["ok"], "the sidecar works"
         assert "openai" in row["sonde.providers"]
         assert row["sonde.evidence"][0]["by"] == "host"
-        until("the sidecar was heard", lambda: "passes on" in explain(sonde, sidecar.pid)["verdict"])
+        until(
+            "the sidecar was heard", lambda: "passes on" in explain(sonde, sidecar.pid)["verdict"]
+        )
         pids = [one["process.pid"] for row in sonde.services() for one in row["sonde.instances"]]
         assert program.pid in pids and sidecar.pid not in pids
     finally:
@@ -205,14 +205,14 @@ def test_names_arguments_and_cgroups_that_are_hostile_are_text(sonde, stand_in, 
         group.mkdir()
         shell = b'echo $$ >"$1/cgroup.procs" && shift && exec "$@"'
         command = [b"sh", b"-c", shell, b"sh", os.fsencode(group), *command]
-    process = subprocess.Popen(
-        command, cwd=directory, env=environment, stdout=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(command, cwd=directory, env=environment, stdout=subprocess.DEVNULL)
     try:
         row = sonde.service(process.pid, 30)
         assert "openai" in row["sonde.providers"]
         said = json.dumps(row, ensure_ascii=False)
-        shown = sonde.cli("services").stdout + sonde.cli("services", "explain", str(process.pid)).stdout
+        shown = (
+            sonde.cli("services").stdout + sonde.cli("services", "explain", str(process.pid)).stdout
+        )
         for text in (said, shown.replace("\n", "")):
             assert not re.search("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text)
         assert len(said) < 30_000

@@ -118,3 +118,13 @@ def test_every_example_of_the_configuration_file_is_read(tmp_path):
         file.write_text(block)
         done = subprocess.run([SONDE, "--config", file, "version"], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+def test_every_test_that_discovery_names_exists():
+    text = (ROOT / "docs" / "discovery.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+){2,})`", text))
+    assert len(named) > 40
+    files = [*(ROOT / "crates").rglob("*.rs"), *(ROOT / "e2e").rglob("*.py")]
+    sources = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    there = set(re.findall(r"\b(?:fn|def) (\w+)\(", sources))
+    assert named <= there, sorted(named - there)

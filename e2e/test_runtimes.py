@@ -247,6 +247,14 @@ def test_a_program_of_go_is_that_whatever_its_name(name, sonde, run, go_programs
     assert row["service.name"] == name
 
 
+def test_a_program_of_cpp_is_that_and_is_covered(sonde, run, tmp_path):
+    path = tmp_path / "caller"
+    build = ["c++", "-O1", "-o", str(path), str(SOURCES / "caller.cc"), "-lssl", "-lcrypto"]
+    subprocess.run(build, check=True)
+    program = Program([str(path)], "c++", "", "caller", "libssl", "covered")
+    check(program, sonde.service(run(program), 30))
+
+
 def test_a_name_that_lies_is_not_believed(sonde, run, tmp_path, go_programs):
     for name in ("python3.11", "java", "bun"):
         lie = pathlib.Path(shutil.copy(go_programs / "agent", tmp_path / name))

@@ -35,7 +35,7 @@ fn ourselves() -> ProcessId {
     ProcessId::from_ticks(pid, node.start_ticks(pid).unwrap())
 }
 
-// openlit.md 6.1, 4: a transparent sidecar is not listed as the program.
+// docs/discovery.md, line 4: a transparent sidecar is not listed as the program.
 #[test]
 fn a_proxy_that_passes_a_hello_on_is_no_program() {
     let (directory, dashboard) = (tempfile::tempdir().unwrap(), Wisher::start());
@@ -80,7 +80,7 @@ fn a_proxy_that_is_asked_for_a_name_and_asks_on_is_no_program_and_with_names_of_
     controller.stop();
 }
 
-// openlit.md 6.1, 4: an egress proxy on another machine hides the address, not the name.
+// docs/discovery.md, line 4: an egress proxy on another machine hides the address, not the name.
 #[test]
 fn a_program_behind_a_proxy_elsewhere_is_found_by_its_connect() {
     let (directory, dashboard, client) =
@@ -94,7 +94,7 @@ fn a_program_behind_a_proxy_elsewhere_is_found_by_its_connect() {
     controller.stop();
 }
 
-// openlit.md 6.1, 8: a job that is gone before /proc is read is recorded, not ignored.
+// docs/discovery.md, line 8: a job that is gone before /proc is read is recorded, not ignored.
 #[test]
 fn a_program_that_is_gone_is_recorded_as_the_kernel_knew_it() {
     let (directory, dashboard) = (tempfile::tempdir().unwrap(), Wisher::start());
@@ -131,7 +131,7 @@ fn a_program_that_is_gone_is_recorded_as_the_kernel_knew_it() {
     controller.stop();
 }
 
-// openlit.md 6.1, 24: a restart of the controller forgets nothing.
+// docs/discovery.md, line 24: a restart of the controller forgets nothing.
 #[test]
 fn a_program_that_stopped_is_shown_as_stopped_after_a_restart() {
     let (directory, dashboard, client) =
@@ -260,7 +260,7 @@ fn a_process_that_nobody_knows_is_explained() {
     controller.stop();
 }
 
-// openlit.md 6.1, 7: a model server is found without being typed in; a port alone is not enough.
+// docs/discovery.md, line 7: a model server is found without being typed in; a port alone is not enough.
 #[test]
 fn a_program_that_listens_like_a_model_server_is_found_without_the_kernel() {
     let (directory, dashboard) = (tempfile::tempdir().unwrap(), Wisher::start());
