@@ -1,3 +1,5 @@
+//! A unit is planned, changed, looked at and taken back.
+
 use super::*;
 use crate::plan::{Grade, Kind};
 
