@@ -92,6 +92,11 @@ time.sleep(3600)
 """
 
 
+def forks() -> int:
+    """Processes and threads that the machine started since it booted."""
+    return int(re.search(r"^processes (\d+)", pathlib.Path("/proc/stat").read_text(), re.M)[1])
+
+
 def idle(directory: pathlib.Path) -> dict[str, float]:
     """CPU and memory of a controller that has nothing to do, beside many processes and sockets."""
     holders = 100
@@ -127,12 +132,13 @@ def idle(directory: pathlib.Path) -> dict[str, float]:
             tasks = pathlib.Path(f"/proc/{controller.pid}/task").iterdir()
             return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
 
-        before = spent()
+        before, forks_before = spent(), forks()
         time.sleep(IDLE_SECONDS)
         percent = (spent() - before) / IDLE_SECONDS / 1e9 * 100
+        started = forks() - forks_before
         status = pathlib.Path(f"/proc/{controller.pid}/status").read_text()
         memory = int(re.search(r"VmRSS:\s*(\d+) kB", status)[1]) / 1024
-        return {"percent": percent, "mib": memory}
+        return {"percent": percent, "mib": memory, "started": started}
     finally:
         for one in crowd + running:
             one.kill()
@@ -199,7 +205,8 @@ def main() -> None:
     lines += ["", "## An idle controller on a crowded machine", ""]
     lines += [
         f"{quiet['percent']:.3f} % of a core over {IDLE_SECONDS} s and {quiet['mib']:.1f} MiB of "
-        f"resident memory, with capture ready, beside {PROCESSES} processes and {SOCKETS} sockets."
+        f"resident memory, beside {PROCESSES} processes and {SOCKETS} sockets; "
+        f"{quiet['started']} processes and threads were started by others meanwhile."
     ]
     lines += ["", "## From the last byte of an answer to its row on an open page", ""]
     lines += [
