@@ -77,6 +77,9 @@ class Watcher:
             run(module)
             if getattr(module, "__name__", None) == name:
                 self.imported(name)
+            elif name in self.waiting:
+                # A loader of many modules, as of a zip file, came by with another one.
+                self.follow(loader, name)
 
         try:
             loader.exec_module = exec_module
