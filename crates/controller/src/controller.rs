@@ -185,6 +185,7 @@ impl Controller {
         let ability =
             Ability { missing: missing.clone(), ceilings: ceilings.clone(), recorded: false };
         let tuning = Tuning::open(&config.data_dir, config.set_log);
+        let records = Records::open(&config.data_dir);
         let event_loop = event_loop::Loop {
             programs: Arc::clone(&programs),
             ability,
@@ -195,6 +196,7 @@ impl Controller {
             own_wishes: config.wishes.clone(),
             tuning: tuning.clone(),
             given,
+            agents: records.told(),
             carry_out: {
                 let orders = orders.clone();
                 Box::new(move |step| orders.carry_out(step))
@@ -237,7 +239,7 @@ impl Controller {
             ceilings: ceilings.clone(),
             tuning: tuning.clone(),
             agents: config.agents.clone().ok_or_else(|| no_agents.to_owned()),
-            records: Records::open(&config.data_dir),
+            records,
             hands,
             root: config.root.clone(),
             host_name: host.name.clone(),

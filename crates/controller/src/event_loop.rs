@@ -111,6 +111,8 @@ pub(crate) struct Loop {
     pub(crate) own_wishes: Vec<Rule>,
     /// How the controller works.
     pub(crate) tuning: Tuning,
+    /// SDKs that were put into programs before.
+    pub(crate) agents: BTreeMap<Key, Agent>,
     /// Names that people gave, for those who send calls.
     pub(crate) given: Given,
     /// Carries out a step; `false` when it cannot be handed over now.
@@ -189,7 +191,7 @@ impl Loop {
             book: Rulebook::default(),
             watches: BTreeMap::new(),
             is_ready: false,
-            agents: BTreeMap::new(),
+            agents: self.agents.clone(),
             bystanders: Bystanders::default(),
             later: VecDeque::new(),
             look_due: None,

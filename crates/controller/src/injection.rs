@@ -105,6 +105,7 @@ struct Running {
     wanted: BTreeMap<Key, u64>,
     looked_at: u64,
     bundle: Option<String>,
+    has_told: bool,
 }
 
 impl Previews {
@@ -140,6 +141,7 @@ impl Injections {
             wanted: BTreeMap::new(),
             looked_at: 0,
             bundle: None,
+            has_told: false,
         };
         running.recover();
         loop {
@@ -232,7 +234,9 @@ impl Running {
             }
         }
         self.tries.retain(|key, _| published.full.contains_key(key) || told.contains_key(key));
-        if told != self.told || published.full != self.wanted {
+        // What is told first replaces what was said before anything was looked at.
+        if !self.has_told || told != self.told || published.full != self.wanted {
+            self.has_told = true;
             self.wanted.clone_from(&published.full);
             self.told.clone_from(&told);
             self.parts.notices.send_surely(Notice::Agents(told));
@@ -397,7 +401,10 @@ impl Running {
     fn plan(&mut self, observed: &Observed) -> Result<(Target, Plan), Refusal> {
         // Nothing is laid down for what cannot be changed anyway.
         let target = target(observed)?;
-        let bundle = self.bundle()?;
+        let bundle = match (&target, &self.parts.agents) {
+            (Target::Container { .. }, Ok(agents)) => agents.bundle.clone(),
+            _ => self.bundle()?,
+        };
         let agents = self.parts.agents.as_ref();
         let agents = agents.map_err(|reason| Refusal::blocked("no_agent", reason.clone()))?;
         let injection = injection(agents, bundle, observed, &self.parts.host_name);

@@ -125,6 +125,7 @@ impl Replay {
             own_wishes: Vec::new(),
             tuning: Tuning::default(),
             given: Given::default(),
+            agents: BTreeMap::new(),
             carry_out: Box::new(|_| true),
             make_ready: Box::new(|_| true),
             tell_providers: Box::new(|_| {}),

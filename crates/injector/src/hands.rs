@@ -90,9 +90,9 @@ impl Hands {
         match target {
             Target::Container { pid, service } => {
                 let container = Container { service: service.clone(), pid: *pid };
-                let network =
-                    |pid: &str| fs::read_link(self.root.join("proc").join(pid).join("ns/net")).ok();
-                let is_on_node_network = network(&pid.to_string()) == network("1");
+                // What is a loopback address to us is one within our own network alone.
+                let theirs = fs::read_link(self.process(*pid).join("ns/net")).ok();
+                let is_on_node_network = theirs == fs::read_link("/proc/self/ns/net").ok();
                 let program = self.program(*pid, runtime);
                 Err(container::refuse(&container, &program, (is_on_node_network, injection)))
             }

@@ -66,6 +66,14 @@ impl Running {
         let agent = self.agents.get(key).cloned();
         let is_well = matches!(network.state, State::Capturing | State::Partly);
         let standing = match &agent {
+            Some(agent) if !wants && !agent.change.is_empty() && agent.state != State::Blocked => {
+                let is_on = network.level == Level::Network;
+                Standing {
+                    level: if is_on { Level::Full } else { network.level },
+                    state: State::Pending,
+                    reason: "The SDK is being taken out.".to_owned(),
+                }
+            }
             Some(agent) if agent.state == State::Capturing && network.level == Level::Network => {
                 let reason = format!("{} {}", network.reason, agent.reason);
                 Standing { level: Level::Full, reason, ..network }

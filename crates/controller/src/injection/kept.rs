@@ -1,7 +1,8 @@
 //! What was changed for the SDK, on disk: noted before anything is touched, with the way back.
 
 use crate::file;
-use contract::workload::Key;
+use contract::capture::State;
+use contract::workload::{Agent, Key};
 use injector::Target;
 use injector::plan::Change;
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,18 @@ impl Records {
         };
         let kept: Option<Kept> = file::load(&file, MAX_FILE, check);
         Self { file, all: kept.map(|kept| kept.records).unwrap_or_default() }
+    }
+
+    /// What is said of those that are in effect, until they were looked at.
+    pub(crate) fn told(&self) -> BTreeMap<Key, Agent> {
+        let in_effect = self.all.iter().filter(|(_, record)| record.is_in_effect());
+        let one = |record: &Record| Agent {
+            state: State::Pending,
+            reason: "The node looks at the SDK that it put in.".to_owned(),
+            processes: Vec::new(),
+            change: record.difference.clone(),
+        };
+        in_effect.map(|(key, record)| (key.clone(), one(record))).collect()
     }
 
     pub(crate) fn all(&self) -> &BTreeMap<Key, Record> {
