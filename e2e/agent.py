@@ -42,9 +42,10 @@ def pythons() -> dict[str, str]:
 
 
 def too_old() -> list[str]:
-    """Pythons of this machine that the agent is not for."""
+    """Pythons of this machine that the agent is not for: another implementation, older ones."""
     places = str(pathlib.Path.home() / ".pyenv/versions/{}.*/bin/python")
-    return [path for old in ("2", "3.6", "3.7", "3.8") for path in glob.glob(places.format(old))]
+    found = [path for old in ("2", "3.6", "3.7", "3.8") for path in glob.glob(places.format(old))]
+    return [*glob.glob("/usr/bin/pypy3"), *found]
 
 
 @dataclasses.dataclass
