@@ -126,7 +126,7 @@ def test_calls_are_paged_through_and_outlive_a_restart_and_are_the_same_elsewher
     for dashboard in (first, second):
         assert dashboard.numbers() == expected
         assert (totals(dashboard)["calls"], totals(dashboard)["input_tokens"]) == (300, 900)
-    assert first.ask("status")["storage_bytes"] > 100_000
+    assert first.ask("status")["storage_bytes"] > 10_000, "the directory has a few bytes"
     assert first.end(signal.SIGTERM) == 0
     first.start()
     assert first.numbers() == expected
