@@ -92,7 +92,10 @@ fn a_wish_reaches_a_waiting_poll_at_once() {
     assert_eq!(wish, (200, json!({ "generation": 1 })));
     let ((status, answer), answered) = poll.join().unwrap();
     assert_eq!(status, 200);
-    assert_eq!(answer["desired"], json!([{ "key": "n/k", "level": "network", "generation": 1 }]));
+    assert_eq!(
+        answer["desired"],
+        json!([{ "key": "n/k", "level": "network", "agent": false, "generation": 1 }])
+    );
     assert!(answered > wished, "it waited");
     assert!(answered - wished < Duration::from_secs(2), "{:?}", answered - wished);
     let old = exchange(tcp(&dashboard), "POST", "/api/v1/poll", &token, &report("n", "n/k", 0, 30));
