@@ -383,7 +383,10 @@ impl Capture {
         fds.extend(self.tls.programs().map(|tls| tls.programs.fd()));
         fds.extend(self.processes.as_ref().map(Programs::fd));
         fds.extend(self.node.fds());
-        fds.extend(self.mapped.iter().flat_map(Mapped::fds));
+        // What others map is nobody's business, and read along where something else wakes us.
+        if !self.watches.pids().is_empty() {
+            fds.extend(self.mapped.iter().flat_map(Mapped::fds));
+        }
         let woken = system::wait_readable(&fds, wait).first() == Some(&true);
         if woken {
             let mut byte = [0];
