@@ -3,6 +3,9 @@
 use super::*;
 use crate::plan::{Grade, Kind};
 
+/// What makes a good unit one that must not be touched.
+type Make = fn(&mut Unit, &mut Around);
+
 fn unit() -> Unit {
     Unit {
         name: "agent.service".to_owned(),
@@ -91,7 +94,7 @@ fn values_and_paths_are_written_so_that_systemd_reads_them_back() {
 
 #[test]
 fn units_that_must_not_be_touched_are_refused_with_a_reason() {
-    let cases: [(&str, Kind, fn(&mut Unit, &mut Around)); 12] = [
+    let cases: [(&str, Kind, Make); 12] = [
         ("not_loaded", Kind::Unsupported, |unit, _| unit.load_state = "masked".to_owned()),
         ("transient", Kind::Unsupported, |unit, _| unit.is_transient = true),
         ("one_shot", Kind::Unsupported, |unit, _| unit.kind = "oneshot".to_owned()),
