@@ -123,11 +123,11 @@ impl Previews {
     pub(crate) fn ask(&self, key: &Key, patience: Duration) -> Previewed {
         let busy = "The controller is busy or stops; ask again.";
         let (reply, answer) = sync_channel(1);
-        let is_busy = |_| (busy.to_owned(), String::new());
+        let is_busy = || (busy.to_owned(), String::new());
         let asked = self.questions.try_send(Question { key: key.clone(), reply });
-        asked.map_err(|_| is_busy(()))?;
+        asked.ok().ok_or_else(is_busy)?;
         self.standings.nudge();
-        answer.recv_timeout(patience).map_err(|_| is_busy(()))?
+        answer.recv_timeout(patience).ok().ok_or_else(is_busy)?
     }
 }
 
@@ -316,7 +316,7 @@ impl Running {
             }
             match (change, observed) {
                 (Word::EnableSdk, Some(observed)) => {
-                    self.enable(observed, wanted.unwrap_or_default(), now)
+                    self.enable(observed, wanted.unwrap_or_default(), now);
                 }
                 _ => self.advance(key, Phase::Undoing(Why::NotWanted)),
             }

@@ -364,8 +364,8 @@ pub(crate) struct PlatformOptions {
     /// controller in a pod needs none
     #[arg(long, env = "SONDE_KUBECONFIG", value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// What Kubernetes calls this node; by default NODE_NAME, the node of the controller's own pod,
-    /// or the host's name
+    /// What Kubernetes calls this node; by default the node of the controller's own pod, or the
+    /// host's name
     #[arg(long, env = "SONDE_NODE_NAME", value_name = "NAME")]
     pub(crate) node_name: Option<String>,
 }

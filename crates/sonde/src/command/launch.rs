@@ -40,6 +40,7 @@ pub(crate) fn run(options: &Launch) -> Result<(), Failure> {
     )))
 }
 
+#[expect(clippy::disallowed_methods, reason = "the edge at which time enters")]
 fn injection(options: &Launch, directory: &Path) -> Result<Injection, Failure> {
     let (endpoint, headers) = way(options)?;
     let node = Node::open(Path::new("/"), SystemTime::now(), "");
