@@ -1,6 +1,7 @@
 """Programs of every runtime, as they come: each is found, and said to be what it is."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import platform
@@ -22,6 +23,8 @@ SOURCES = HERE / "runtimes"
 URL = "https://api.openai.com/v1/chat/completions"
 # Programs that npm carries; `./dev` installs them.
 MODULES = CACHE / "runtimes" / "node_modules"
+# As a wheel carries it.
+DOTNET = pathlib.Path("dnv/net/runtime/.net/dotnet")
 ARM = platform.machine() == "aarch64"
 BUN = MODULES / "@oven" / ("bun-linux-aarch64" if ARM else "bun-linux-x64") / "bin" / "bun"
 DENO = MODULES / "@deno" / ("linux-arm64-glibc" if ARM else "linux-x64-glibc") / "deno"
@@ -252,6 +255,26 @@ def test_a_program_of_cpp_is_that_and_is_covered(sonde, run, tmp_path):
     build = ["c++", "-O1", "-o", str(path), str(SOURCES / "caller.cc"), "-lssl", "-lcrypto"]
     subprocess.run(build, check=True)
     program = Program([str(path)], "c++", "", "caller", "libssl", "covered")
+    check(program, sonde.service(run(program), 30))
+
+
+@pytest.mark.skipif(ARM, reason="PyPI has .NET's runtime for x86-64 alone")
+def test_a_program_of_dotnet_is_that_and_is_covered(sonde, run, tmp_path):
+    (home,) = {path.parent for path in CACHE.glob(f"dotnet-*/lib/*/site-packages/{DOTNET}")}
+    framework = max(home.glob("shared/Microsoft.NETCore.App/*"))
+    wanted = ("Private.CoreLib", "Private.Uri", "Runtime", "Net.Http", "Net.Primitives", "Console")
+    references = [f"-r:{framework}/System.{name}.dll" for name in wanted]
+    path = tmp_path / "caller.dll"
+    build = ["mcs", "-nostdlib", "-noconfig", "-nowarn:1702", f"-out:{path}", *references]
+    subprocess.run([*build, str(SOURCES / "caller.cs")], check=True)
+    settings = {
+        "framework": {"name": "Microsoft.NETCore.App", "version": framework.name},
+        "configProperties": {"System.Globalization.Invariant": True},
+    }
+    path.with_suffix(".runtimeconfig.json").write_text(json.dumps({"runtimeOptions": settings}))
+    (home / "dotnet").chmod(0o755)
+    command = [str(home / "dotnet"), "exec", str(path)]
+    program = Program(command, "dotnet", re.escape(framework.name), "caller", "libssl", "covered")
     check(program, sonde.service(run(program), 30))
 
 
