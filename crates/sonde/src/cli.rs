@@ -757,12 +757,19 @@ mod tests {
         }
     }
 
+    /// What a person wants once, with this one command, must come from no file and no environment.
+    const ONCE: [&str; 3] = ["full", "dry_run", "restore"];
+
     #[test]
-    fn every_flag_has_its_environment_variable() {
+    fn every_flag_but_what_is_wanted_once_has_its_environment_variable() {
         fn check(command: &clap::Command) {
             for argument in command.get_arguments() {
                 let id = argument.get_id().as_str();
                 if argument.get_long().is_none() || matches!(id, "help" | "version") {
+                    continue;
+                }
+                if ONCE.contains(&id) {
+                    assert_eq!(argument.get_env(), None, "--{id}");
                     continue;
                 }
                 let wanted = format!("SONDE_{}", id.to_uppercase());

@@ -16,7 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Watcher {
     pub(crate) fn start(config: &Config) -> Self {
-        Self { capture: Capture::start(config).expect("capture starts"), events: Vec::new() }
+        let mut capture = Capture::start(config).expect("capture starts");
+        // As a controller does as long as it has a wish to watch somebody.
+        capture.make_ready(true);
+        Self { capture, events: Vec::new() }
     }
 
     /// Reads on until `enough` is content with what was seen, or fails.
