@@ -145,7 +145,9 @@ class Fleet:
             if app in {about(row).get("k8s.pod.label.app"), row.get("sonde.workload.name")}
         ]
 
-    def known(self, app: str, kind: str, name: str, container: str = "main") -> dict:
+    def known(
+        self, app: str, kind: str, name: str, container: str = "main", within: float = KNOWN_WITHIN
+    ) -> dict:
         """The one row of a workload, once all is known."""
 
         def look():
@@ -161,7 +163,7 @@ class Fleet:
             return None
 
         try:
-            return until(f"{kind} {name} is known", look, KNOWN_WITHIN, 0.5)
+            return until(f"{kind} {name} is known", look, within, 0.5)
         except AssertionError as error:
             rows = json.dumps(self.sonde.services(), indent=1)[-6000:]
             raise AssertionError(f"{error}\n{rows}\n{self.said()}") from error
@@ -284,18 +286,27 @@ def test_a_rollout_keeps_key_and_wish(fleet: Fleet) -> None:
 def test_every_kind_is_named_by_what_a_person_made(fleet: Fleet) -> None:
     job = {"template": {"spec": fleet.pod(restartPolicy="Never")}}
     stateful = workload("StatefulSet", "index", fleet.pod(), replicas=1, serviceName="index")
+    # One whose time comes within the test, one that a person runs before its time.
+    minutely = {
+        "schedule": "* * * * *",
+        "concurrencyPolicy": "Forbid",
+        "jobTemplate": {"spec": job},
+    }
     nightly = {"schedule": "0 3 * * *", "suspend": True, "jobTemplate": {"spec": job}}
     two = [fleet.container("chat"), fleet.container("embed")]
     fleet.cluster.apply(
         stateful,
         workload("DaemonSet", "guard", fleet.pod()),
         {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "import"}, "spec": job},
-        {
-            "apiVersion": "batch/v1",
-            "kind": "CronJob",
-            "metadata": {"name": "nightly"},
-            "spec": nightly,
-        },
+        *(
+            {
+                "apiVersion": "batch/v1",
+                "kind": "CronJob",
+                "metadata": {"name": name},
+                "spec": spec,
+            }
+            for name, spec in (("minutely", minutely), ("nightly", nightly))
+        ),
         {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "lone"}, "spec": fleet.pod()},
         workload("Deployment", "pair", fleet.pod(*two), replicas=1),
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}},
@@ -338,7 +349,42 @@ def test_every_kind_is_named_by_what_a_person_made(fleet: Fleet) -> None:
         0.5,
     )
     keys |= webs
+    keys["minutely"] = fleet.known("minutely", "CronJob", "minutely", within=60 + KNOWN_WITHIN)[
+        "sonde.workload.key"
+    ]
     assert len(set(keys.values())) == len(keys), keys
+
+
+def test_a_container_of_containerd_that_is_no_pod_is_named(fleet: Fleet) -> None:
+    """Somebody's own, in a namespace of containerd that the kubelet does not look at."""
+
+    def ctr(namespace: str, *arguments: str) -> str:
+        return fleet.cluster.call("ctr", "-n", namespace, *arguments)
+
+    image = fleet.directory / "python.tar"
+    ctr("k8s.io", "images", "export", str(image), PYTHON)
+    ctr("shop", "images", "import", str(image))
+    image.unlink()
+    pairs = caller_environment(fleet.stand_in, MACHINE)
+    environment = [word for name, value in pairs.items() for word in ("--env", f"{name}={value}")]
+    mount = f"type=bind,src={CALLER.parent},dst=/srv/app,options=rbind:ro"
+    command = [PYTHON, "adviser", "python3", "/srv/app/caller.py"]
+    ctr("shop", "run", "--detach", "--net-host", "--mount", mount, *environment, *command)
+    try:
+        named = {"service.name": "adviser"}.items()
+        row = until(
+            "the container is known",
+            lambda: next((r for r in fleet.sonde.services() if named <= r.items()), None),
+            KNOWN_WITHIN,
+            0.5,
+        )
+        assert row["sonde.workload.key"].endswith("/containerd:shop/adviser"), row
+        facts = about(row)
+        assert facts["container.name"] == "adviser"
+        assert "k8s.pod.name" not in facts
+        assert_exact(fleet.sonde, row["sonde.workload.key"], fleet.stand_in)
+    finally:
+        ctr("shop", "task", "kill", "--signal", "SIGKILL", "adviser")
 
 
 def test_a_pod_that_an_unknown_kind_owns_is_named_by_its_owner(fleet: Fleet) -> None:
@@ -524,7 +570,10 @@ def test_what_was_wanted_holds_after_every_restart_of_a_pod(fleet: Fleet) -> Non
         return pids
 
     for act in (container_ended, pod_deleted, controller_killed, node_failed):
-        assert_recovers(fleet.sonde, key, fleet.stand_in, act)
+        try:
+            assert_recovers(fleet.sonde, key, fleet.stand_in, act)
+        except AssertionError as error:
+            raise AssertionError(f"after {act.__name__}: {error}\n{fleet.said()}") from error
     cluster.kubectl("delete", "deployment", "steady")
 
 

@@ -71,6 +71,12 @@ struct Identity {
     uid: Option<String>,
 }
 
+impl Identity {
+    fn in_keys(&self) -> String {
+        format!("cluster-{}", self.scope)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Table {
     cluster: Option<Identity>,
@@ -116,6 +122,8 @@ impl Platform for Kubernetes {
                 let keeper = bundle::Keeper::of(process, around.root);
                 let told = keeper.and_then(|keeper| keeper.told(around.root, innermost));
                 let mut place = of_told(uid, told.unwrap_or_default());
+                // The same key as the API server's answer will give, where its owner is as guessed.
+                place.scope = lock(&self.table).cluster.as_ref().map(Identity::in_keys);
                 place.is_provisional = self.is_asked.load(std::sync::atomic::Ordering::Relaxed);
                 place
             }
@@ -150,7 +158,7 @@ impl Platform for Kubernetes {
 fn of_known(known: &Known, cluster: Option<&Identity>) -> Place {
     let pod = &known.pod;
     let mut place = place(&pod.namespace, &pod.owner, &known.name, pod.containers);
-    place.scope = cluster.map(|cluster| format!("cluster-{}", cluster.scope));
+    place.scope = cluster.map(Identity::in_keys);
     // Without the cluster's name the key would be this host's alone.
     place.is_provisional = cluster.is_none();
     place.declared = pod.declared.clone();
