@@ -260,7 +260,8 @@ def test_a_program_of_cpp_is_that_and_is_covered(sonde, run, tmp_path):
 
 @pytest.mark.skipif(ARM, reason="PyPI has .NET's runtime for x86-64 alone")
 def test_a_program_of_dotnet_is_that_and_is_covered(sonde, run, tmp_path):
-    (home,) = {path.parent for path in CACHE.glob(f"dotnet-*/lib/*/site-packages/{DOTNET}")}
+    newest = max(CACHE.glob("dotnet-*/.complete"), key=lambda file: file.stat().st_mtime).parent
+    (home,) = (path.parent for path in newest.glob(f"lib/*/site-packages/{DOTNET}"))
     framework = max(home.glob("shared/Microsoft.NETCore.App/*"))
     wanted = ("Private.CoreLib", "Private.Uri", "Runtime", "Net.Http", "Net.Primitives", "Console")
     references = [f"-r:{framework}/System.{name}.dll" for name in wanted]
