@@ -66,10 +66,12 @@ pub(super) fn this_node() -> Node {
 
 /// Reads a child once it runs the program that it was started for.
 pub(super) fn program_of(child: &Child, is_ready: impl Fn(&Program) -> bool) -> Program {
+    // The kernel lets the parent go on before the new program has its arguments.
+    let is_ready = |program: &Program| !program.instance.arguments.is_empty() && is_ready(program);
     let node = this_node();
     let deadline = 500;
     for _ in 0..deadline {
-        if let Some(program) = node.program(child.id()).filter(&is_ready) {
+        if let Some(program) = node.program(child.id()).filter(is_ready) {
             return program;
         }
         std::thread::sleep(Duration::from_millis(20));
