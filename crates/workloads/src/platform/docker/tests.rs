@@ -213,3 +213,28 @@ fn an_engine_that_goes_away_is_told_and_its_names_stay() {
     assert!(!fact.remedy.is_empty() && fact.found.contains("docker.sock"), "{fact:?}");
     assert!(docker.told(A, None).is_some(), "the last that is known stays");
 }
+
+#[test]
+fn an_engine_that_never_answers_holds_nobody_up() {
+    let (tell, asked) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let (engine, _events) = Engine_::start(move |_| {
+        drop(tell.send(()));
+        drop(released.recv());
+        "[]".to_owned()
+    });
+    let (docker, running, _told) = listening(engine.socket.clone());
+    asked.recv_timeout(PATIENCE).unwrap();
+    let (tell, placed) = mpsc::channel();
+    std::thread::spawn(move || {
+        let root = tempfile::tempdir().unwrap();
+        let around = Around { root: root.path(), own: &[] };
+        let place = docker.place(&in_container(&format!("/docker/{A}")), around).unwrap();
+        drop(running);
+        drop(tell.send(place));
+    });
+    // Before we give the engine up, which is after twenty seconds.
+    let place = placed.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!((place.manager, place.place), ("docker", None));
+    drop(release);
+}
