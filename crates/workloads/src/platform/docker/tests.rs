@@ -219,8 +219,8 @@ fn an_engine_that_never_answers_holds_nobody_up() {
     let (tell, asked) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
     let (engine, _events) = Engine_::start(move |_| {
-        drop(tell.send(()));
-        drop(released.recv());
+        tell.send(()).ok();
+        released.recv().ok();
         "[]".to_owned()
     });
     let (docker, running, _told) = listening(engine.socket.clone());
