@@ -80,6 +80,19 @@ pub(super) fn program_of(child: &Child, is_ready: impl Fn(&Program) -> bool) -> 
 }
 
 #[test]
+fn another_boot_is_the_same_workload() {
+    let tree = Tree::new("/usr/bin/agent", &["agent"], "/system.slice/agent.service");
+    let before = tree.program();
+    // The clock of the kernel, and so every start, begins anew.
+    tree.write("proc/uptime", "60.00 30.00\n");
+    tree.write("proc/42/stat", "42 (agent) S 1 42 42 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 3000 0 0\n");
+    let after = tree.program();
+    assert_ne!(before.start_ticks, after.start_ticks);
+    assert_ne!(before.instance.started_unix_nanos, after.instance.started_unix_nanos);
+    assert_eq!((before.key, before.name), (after.key, after.name));
+}
+
+#[test]
 fn times_names_and_users_are_read() {
     let program =
         Tree::new("/usr/bin/agent (deleted)", &["agent", "--token", "abc"], "/").program();
