@@ -199,19 +199,10 @@ def test_a_full_disk_on_either_side_loses_no_acknowledged_wish(kernel, apart, cl
         apart.running.clear()
 
 
-class TlsFront:
-    """Ends TLS before a dashboard, and wants a certificate where `mutual`."""
+class Server:
+    """Serves each connection in a thread of its own."""
 
-    def __init__(self, directory: pathlib.Path, target: int, mutual: bool = False):
-        self.target = target
-        self.handshakes = 0
-        self.shown: list[str] = []
-        self.refused = 0
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(directory / "server.pem", directory / "server.key")
-        if mutual:
-            self.context.verify_mode = ssl.CERT_REQUIRED
-            self.context.load_verify_locations(directory / "ca.pem")
+    def __init__(self):
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -227,6 +218,25 @@ class TlsFront:
             except OSError:
                 return
             threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+
+    def _serve(self, near: socket.socket) -> None:
+        raise NotImplementedError
+
+
+class TlsFront(Server):
+    """Ends TLS before a dashboard, and wants a certificate where `mutual`."""
+
+    def __init__(self, directory: pathlib.Path, target: int, mutual: bool = False):
+        self.target = target
+        self.handshakes = 0
+        self.shown: list[str] = []
+        self.refused = 0
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(directory / "server.pem", directory / "server.key")
+        if mutual:
+            self.context.verify_mode = ssl.CERT_REQUIRED
+            self.context.load_verify_locations(directory / "ca.pem")
+        super().__init__()
 
     def _serve(self, near: socket.socket) -> None:
         try:
@@ -245,27 +255,13 @@ class TlsFront:
                     tls.sendall(message(far))
 
 
-class ConnectProxy:
+class ConnectProxy(Server):
     """A proxy of HTTPS: CONNECT, and then bytes; names lead to one place."""
 
     def __init__(self, target: int):
         self.target = target
         self.asked: list[str] = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def stop(self) -> None:
-        """Ends it."""
-        self.listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+        super().__init__()
 
     def _serve(self, near: socket.socket) -> None:
         with contextlib.suppress(OSError):
