@@ -521,6 +521,14 @@ def test_a_token_that_was_rotated_is_read_again(fleet: Fleet) -> None:
     fleet.cluster.apply(workload("Deployment", "late", fleet.pod(), replicas=1))
     fleet.known("late", "Deployment", "late")
 
+    def is_asked() -> bool:
+        owner = "/apis/apps/v1/namespaces/default/replicasets/late-"
+        asked = (one for one in fleet.requests() if one["requestURI"].startswith(owner))
+        return any(one["responseStatus"]["code"] == 200 for one in asked)
+
+    # Its name alone could be guessed. The file is read again each minute.
+    until("the API server was asked with the second token", is_asked, 120, 1)
+
 
 def test_what_was_wanted_holds_after_every_restart_of_a_pod(fleet: Fleet) -> None:
     """Its container ends, its pod is deleted, the controller is killed, the node fails: what was
