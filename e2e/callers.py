@@ -51,7 +51,7 @@ def assert_recovers(sonde: Sonde, key: str, stand_in: StandIn, act: Callable[[],
             and row["sonde.capture.state"] == "capturing"
         )
 
-    until("what was wanted is in effect again", is_in_effect, RECOVERED_WITHIN)
+    until("what was wanted is in effect again", is_in_effect, RECOVERED_WITHIN, patience=1)
     calls = assert_exact(sonde, key, stand_in)
     assert {call["process.pid"] for call in calls} <= pids
     entries = [entry for entry in history(sonde, key) if entry["time"] not in before]

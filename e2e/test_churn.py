@@ -92,11 +92,13 @@ def test_thousands_of_short_processes_leave_nothing_and_none_that_calls_is_misse
     count = round(RATE * SECONDS)
     run(churn, count, SECONDS, stand_in, hello)
     names = len(range(0, count, EVERY))
-    until("each that called is a service", lambda: services_of(sonde, churn) >= names, 30, 0.5)
+    until("each that called is a service", lambda: len(services_of(sonde, churn)) >= names, 30, 0.5)
+    first = services_of(sonde, churn)
     before = settled(pid)
 
     run(churn, count, SECONDS, stand_in, hello)
-    assert services_of(sonde, churn) == names, "the same programs are the same services"
+    again = services_of(sonde, churn)
+    assert (len(again), again) == (names, first), "the same programs are the same services"
     after = settled(pid)
     assert after["descriptors"] <= before["descriptors"] + 2
     assert after["memory"] <= before["memory"] + MAX_GROWTH_KIB
@@ -104,11 +106,15 @@ def test_thousands_of_short_processes_leave_nothing_and_none_that_calls_is_misse
         assert held <= before["entries"][name] + 64, f"{name}: {before['entries'][name]} to {held}"
 
 
-def services_of(sonde: Sonde, churn: pathlib.Path) -> int:
-    """How many services were found among them; each has arguments, and so a key, of its own."""
+def services_of(sonde: Sonde, churn: pathlib.Path) -> dict[str, str]:
+    """What was found among them: the arguments, of which each has its own, by the key."""
     name = re.escape(churn.name)
-    keys = [row["sonde.workload.key"] for row in sonde.services()]
-    return sum(1 for key in keys if re.search(rf"process:{name}-", key))
+    rows = {row["sonde.workload.key"]: row for row in sonde.services()}
+    return {
+        key: " ".join(row.get("process.command_args", []))
+        for key, row in rows.items()
+        if re.search(rf"process:{name}-", key)
+    }
 
 
 def settled(pid: int) -> dict:

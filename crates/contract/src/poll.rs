@@ -60,8 +60,9 @@ pub struct Report {
     /// All workloads that are known on the node; `None` when nothing changed since the last report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workloads: Option<Vec<Observed>>,
-    /// Number of the full list in `workloads`, from which deltas count on. It differs from every
-    /// earlier one of the same run of the controller; 0 where no deltas follow.
+    /// Number of the full list in `workloads`, from which deltas count on. It is above all earlier
+    /// ones of the same run of the controller, so that a list that comes late is known by it; 0 where
+    /// no deltas follow.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub sequence: u64,
     /// What changed since the list or delta with the number `base`.

@@ -103,7 +103,8 @@ mod tests {
     impl Dashboard {
         /// Takes a report over; true when it wants all of the list.
         fn hear(&mut self, report: &Report) -> bool {
-            if let Some(all) = &report.workloads {
+            let is_late = self.sequence.is_some_and(|newest| report.sequence < newest);
+            if let Some(all) = report.workloads.as_ref().filter(|_| !is_late) {
                 self.list = all.iter().map(|it| (it.key.clone(), it.clone())).collect();
                 self.sequence = Some(report.sequence);
             }
@@ -124,22 +125,25 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is lost on either way, and whenever the dashboard is restored: once a few
-        /// reports come through, it has the list as it is.
+        /// Whatever is lost on either way or comes again, and whenever the dashboard is restored:
+        /// once a few reports come through, it has the list as it is, even if an old report comes last.
         #[test]
         fn the_dashboard_has_the_list_in_the_end(
-            rounds in prop::collection::vec((0_u8..5, 0_u8..3, 0_u8..6, any::<bool>()), 0..40),
+            rounds in prop::collection::vec((0_u8..5, 0_u8..3, 0_u8..7, any::<bool>()), 0..40),
+            late in any::<prop::sample::Index>(),
         ) {
             let (mut deltas, mut dashboard) = (Deltas::default(), Dashboard::default());
-            let mut list = BTreeMap::new();
+            let (mut list, mut sent) = (BTreeMap::new(), Vec::new());
             for (key, reason, event, takes_deltas) in rounds {
                 if reason == 0 { list.remove(&key); } else { list.insert(key, reason); }
                 let mut report = Report::default();
                 deltas.fill(&mut report, &published(&list), takes_deltas);
+                sent.push(report.clone());
                 match event {
                     0 => {}                                                // The report is lost.
                     1 => { dashboard.hear(&report); }                      // The answer is lost.
                     2 => dashboard = Dashboard::default(),                 // Restored from nothing.
+                    3 => { dashboard.hear(late.get(&sent)); }              // An old one comes again.
                     _ => {
                         let full = dashboard.hear(&report);
                         deltas.taken();
@@ -158,6 +162,7 @@ mod tests {
             let mut report = Report::default();
             deltas.fill(&mut report, &published(&list), true);
             dashboard.hear(&report);
+            if !sent.is_empty() { dashboard.hear(late.get(&sent)); }
             let has: Vec<_> = dashboard.list.into_values().collect();
             prop_assert_eq!(has, published(&list).workloads.clone());
         }

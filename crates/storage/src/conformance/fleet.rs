@@ -125,6 +125,11 @@ fn deltas_follow_a_full_list_and_a_lost_one_leads_to_another() {
     assert!(!store.report(&delta(10, 11, &["c"], &["a"]), NOW).unwrap().full, "sent twice");
     assert!(store.report(&delta(12, 13, &[], &["b"]), NOW).unwrap().full, "one was lost");
     assert_eq!(keys(), ["b", "c"], "nothing of it was taken");
+    assert!(!store.report(&full, NOW).unwrap().full);
+    assert_eq!(keys(), ["b", "c"], "a list that comes again, after what followed it, is old");
+    full.instance.started_unix_nanos = NOON + 1;
+    store.report(&full, NOW).unwrap();
+    assert_eq!(keys(), ["a", "b"], "another run counts from the beginning");
 }
 
 #[test]

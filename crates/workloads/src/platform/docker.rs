@@ -18,6 +18,7 @@ use crate::process::{Process, clean};
 use contract::doctor::Fact;
 use contract::{attribute, workload};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Labels that say what a container is one of, as their makers write them: the group, then the member.
@@ -71,8 +72,8 @@ struct Shared {
     containers: Mutex<Table>,
     /// How each socket stands, by its path.
     facts: Mutex<BTreeMap<String, Fact>>,
-    /// Sockets that told all they knew at the start.
-    listed: Mutex<Vec<String>>,
+    /// Whether there was an engine to ask; one that is started again has no socket for a moment.
+    is_asked: AtomicBool,
 }
 
 /// All engines of the node.
@@ -104,7 +105,7 @@ impl Platform for Docker {
                 let told = keeper.and_then(|keeper| keeper.told(around.root, Some(&innermost.id)));
                 let told = told.unwrap_or_default();
                 let mut place = of_told(&told, innermost.engine, user);
-                place.is_provisional = told.name.is_none() && self.is_listening();
+                place.is_provisional = told.name.is_none() && self.is_asked();
                 place
             }
         };
@@ -130,8 +131,8 @@ impl Docker {
         lock(&self.shared.containers).get(id).filter(|(source, _)| source.user == user).cloned()
     }
 
-    fn is_listening(&self) -> bool {
-        !lock(&self.shared.listed).is_empty()
+    fn is_asked(&self) -> bool {
+        self.shared.is_asked.load(Ordering::Relaxed)
     }
 
     /// Puts a container behind the one that it runs in.

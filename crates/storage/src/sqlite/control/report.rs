@@ -39,7 +39,11 @@ impl Control {
             Taken { changed: keep_instance(&transaction, report, now)?, ..Taken::default() };
         let mut sequence = known.as_ref().and_then(|known| known.sequence);
         let started = report.instance.started_unix_nanos;
-        if let Some(workloads) = &report.workloads {
+        // The network may bring a list again, after what followed it.
+        let is_late = sequence.is_some_and(|(run, newest)| {
+            run == started && report.sequence > 0 && report.sequence < newest
+        });
+        if let Some(workloads) = report.workloads.as_ref().filter(|_| !is_late) {
             taken.changed |= keep_workloads(&transaction, id, workloads, now)?;
             sequence = Some((started, report.sequence));
         }

@@ -19,6 +19,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
@@ -91,6 +92,7 @@ pub(super) fn tasks(
         loop {
             asked.retain(|_, task| !task.is_finished());
             for (socket, user) in present(&sockets, run.as_deref()) {
+                shared.is_asked.store(true, Ordering::Relaxed);
                 asked.entry(socket.clone()).or_insert_with(|| {
                     tokio::spawn(listen(socket, user, Arc::clone(&shared), changed.clone()))
                 });
@@ -137,7 +139,6 @@ async fn listen(socket: PathBuf, user: Option<u32>, shared: Arc<Shared>, changed
         Ok(()) => "the stream of events ended".to_owned(),
         Err(failure) => failure.to_string(),
     };
-    lock(&listener.shared.listed).retain(|socket| *socket != shown);
     let found = format!("The container engine at {shown} does not answer: {failure}.");
     let remedy = "Names of its containers come from files where those can be read; start the \
                   engine, or let Sonde open its socket.";
@@ -170,7 +171,6 @@ impl Listener {
         let engine = listed.1;
         let count = listed.0.len();
         self.keep(listed.0, engine, true);
-        lock(&self.shared.listed).push(shown.to_owned());
         let found = format!("The container engine at {shown} names {count} containers.");
         let fact = fact("container_engine", Standing::Good, &found, "");
         lock(&self.shared.facts).insert(shown.to_owned(), fact);
