@@ -6,12 +6,14 @@ import shutil
 import subprocess
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from apart import Apart
 from harness import KINDS, SONDE, Client, Kind, Sonde, StandIn, until
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+# A page on a busy machine takes longer than the five seconds that Playwright waits.
+expect.set_options(timeout=30_000)
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 

@@ -36,7 +36,7 @@ def test_a_person_switches_capture_on_and_off(kernel, up, client, page):
 
     page.goto(sonde.login_link())
     page.goto(f"{sonde.url}/services")
-    expect(dial(page, name, "Off")).to_be_checked(timeout=10_000)
+    expect(dial(page, name, "Off")).to_be_checked()
     dial(page, name, "Network").click()
     expect(dial(page, name, "Network")).to_be_checked()
     until("in effect", lambda: sonde.service(program.pid)["sonde.capture.observed"] == "network")
@@ -48,7 +48,7 @@ def test_a_person_switches_capture_on_and_off(kernel, up, client, page):
     page.goto(f"{sonde.url}/calls")
     program.call(stream=True, **wanted)
     line = page.get_by_role("row").filter(has_text="gpt-4o-mini")
-    expect(line.first).to_contain_text("1,234", timeout=5_000)
+    expect(line.first).to_contain_text("1,234")
     expect(line.first).to_contain_text("567")
 
     page.goto(f"{sonde.url}/services")
@@ -161,7 +161,7 @@ def take_pictures(browser, sonde, scheme: str, place: pathlib.Path) -> None:
     opened.goto(sonde.login_link())
     for name, shown in (("overview", "gpt-4o"), ("services", "assistant.py"), ("calls", "gpt-4o")):
         opened.goto(f"{sonde.url}/{name}?range=5m")
-        expect(opened.get_by_text(shown).first).to_be_visible(timeout=10_000)
+        expect(opened.get_by_text(shown).first).to_be_visible()
         opened.wait_for_timeout(800)
         opened.screenshot(path=place / f"screenshot-{name}-{scheme}.png")
     context.close()
@@ -178,7 +178,7 @@ def test_full_says_first_what_it_would_change(kernel, up, client, page):
     dial(page, row["service.name"], "Full").click()
     # A bare process is never restarted: what a person can do instead is said.
     refused = page.get_by_test_id("preview-refused")
-    expect(refused).to_contain_text("sonde run --", timeout=30_000)
+    expect(refused).to_contain_text("sonde run --")
     expect(page.get_by_test_id("enable-full")).to_be_disabled()
     page.get_by_role("button", name="Cancel").click()
     expect(dial(page, row["service.name"], "Off")).to_be_checked()

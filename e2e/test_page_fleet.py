@@ -148,7 +148,7 @@ def test_a_wish_is_pending_with_the_age_of_the_poll_and_then_in_effect(signed_in
         state = line.get_by_test_id("state")
         expect(state).to_contain_text(re.compile(r"pending · node-1 (answered|is silent)"))
         expect(line.get_by_role("radio", name="Network")).to_have_attribute("data-pending", "true")
-    expect(state).to_have_text("capturing", timeout=10_000)
+    expect(state).to_have_text("capturing")
     expect(line.get_by_role("radio", name="Network")).to_have_attribute("data-pending", "false")
 
     peek = open_service(page, dashboard, "checkout")
@@ -186,7 +186,7 @@ def test_what_failed_is_tried_again_and_a_step_is_taken_back(signed_in, dashboar
         second.poll()
         peek = open_service(page, dashboard, "agent")
         history = peek.get_by_test_id("history")
-        history.get_by_role("button", name="try again").click(timeout=10_000)
+        history.get_by_role("button", name="try again").click()
         expect(history).to_contain_text("“try again” was asked for")
         history.get_by_role("button", name="cancel").click()
         expect(history).to_contain_text("“try again” was taken back")
@@ -208,7 +208,7 @@ def test_many_are_set_at_once_after_one_question(signed_in, dashboard):
     expect(effects).to_contain_text("are read from their next call on; nothing is restarted")
     expect(effects).to_contain_text("do not run; they are read from their next start on")
     page.get_by_role("dialog").get_by_role("button", name=re.compile("^Set ")).click()
-    expect(row(page, "billing").get_by_test_id("state")).to_have_text("capturing", timeout=10_000)
+    expect(row(page, "billing").get_by_test_id("state")).to_have_text("capturing")
     expect(row(page, "crawler").get_by_role("radio", name="Off")).to_be_checked()
     expect(row(page, "nightly").get_by_test_id("state")).to_have_text("stopped")
     wanted = {one["service.name"]: one for one in dashboard.rows("services")}
@@ -245,7 +245,7 @@ def test_a_rule_is_tried_while_it_is_typed_and_held_when_it_is_saved(signed_in, 
     kept = first.workloads.pop(key)
     page.goto(f"{dashboard.url}/services")
     state = row(page, "crawler").get_by_test_id("state")
-    expect(state).to_have_text("left out by a rule: exclude 1: namespace=c*", timeout=10_000)
+    expect(state).to_have_text("left out by a rule: exclude 1: namespace=c*")
 
     page.goto(f"{dashboard.url}/settings")
     out.get_by_test_id("rule").get_by_role("button", name="remove").click()
@@ -282,7 +282,7 @@ def test_layers_are_laid_over_each_other_and_a_locked_value_says_why(signed_in, 
     page.get_by_role("button", name="Save").click()
     effective = page.get_by_test_id("effective")
     expect(effective.get_by_role("row", name="bare-7")).to_contain_text("60 s all nodes")
-    expect(effective.get_by_role("row", name="bare-7")).to_contain_text("in effect", timeout=10_000)
+    expect(effective.get_by_role("row", name="bare-7")).to_contain_text("in effect")
 
     effective.get_by_role("button", name="node-1").click()
     expect(page.get_by_text("Now: 60 s, of all nodes.")).to_be_visible()
@@ -295,7 +295,7 @@ def test_layers_are_laid_over_each_other_and_a_locked_value_says_why(signed_in, 
         second.more["configuration"] = second.more["configuration"] | {"error": error}
     effective.get_by_role("button", name="bare-7").click()
     locked = page.get_by_test_id("locked")
-    expect(locked).to_contain_text("/etc/sonde/sonde.toml sets it", timeout=10_000)
+    expect(locked).to_contain_text("/etc/sonde/sonde.toml sets it")
     second.more.pop("configuration")
 
 
@@ -340,7 +340,7 @@ def test_a_controller_is_added_with_a_token_that_is_shown_once(signed_in, dashbo
     joined = Node(dashboard, token, "rack-4")
     joined.poll()
     shown = page.get_by_test_id("node").filter(has_text="rack-4")
-    expect(shown).to_contain_text("staging", timeout=10_000)
+    expect(shown).to_contain_text("staging")
     page.reload()
     expect(line).to_contain_text("used up")
 
