@@ -91,7 +91,9 @@ def of_runner(log: pathlib.Path) -> Count:
         try_again(count, log, again)
     if log.stem == "format":
         count.passed += not has_failed
-    if (has_failed and not count.failed and not count.unsteady) or not (count.passed or count.failed or count.not_run):
+    if (has_failed and not count.failed and not count.unsteady) or not (
+        count.passed or count.failed or count.not_run
+    ):
         count.failed += 1
     if os.environ.get("SONDE_REQUIRE_KERNEL"):
         # Here everything can run, so that a test that did not is a failure.

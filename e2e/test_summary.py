@@ -37,9 +37,7 @@ def test_a_failure_is_a_failure(run):
 
 
 def test_what_passes_alone_is_named(run):
-    code, said = run(
-        CARGO, "test a::bad ... ok\ntest result: ok. 1 passed; 0 failed\n"
-    )
+    code, said = run(CARGO, "test a::bad ... ok\ntest result: ok. 1 passed; 0 failed\n")
     assert (code, said[-1]) == (0, "2 passed, 0 failed")
     assert said[-2].strip() == "a::bad"
 
