@@ -40,8 +40,8 @@ PATIENCE = 3
 
 
 def until(what: str, look, seconds: float = 10.0, every: float = 0.05, patience: int = PATIENCE):
-    """The first true answer of `look`; fails with `what` when there is none in time: that of a quiet
-    machine, and with patience; without (1) where the time itself is the promise."""
+    """The first true answer of `look`; fails with `what` when there is none in time: that of a
+    quiet machine, with patience; without (1) where the time itself is the promise."""
     seconds *= patience
     end = time.monotonic() + seconds
     while True:

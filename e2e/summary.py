@@ -1,9 +1,9 @@
 """Sums up what the runners of `./dev test` said: what could not run and why, and the last line.
 
-Usage: summary.py DIRECTORY, which holds NAME.log, NAME.code where a runner failed, NAME.xml (JUnit)
-where it writes one, and NAME.again where what failed was tried once more. The last line is
-`N passed, N failed`; the exit code is 1 when anything failed, when a runner ended without a count, or
-when a test did not run that had to. `summary.py --failed LOG` prints the tests that failed.
+Usage: summary.py DIRECTORY, which holds NAME.log, NAME.code where a runner failed, NAME.xml
+(JUnit) where it writes one, and NAME.again where what failed was tried once more. The last line is
+`N passed, N failed`; the exit code is 1 when anything failed, when a runner ended without a count,
+or when a test did not run that had to. `summary.py --failed LOG` prints the tests that failed.
 """
 
 import collections
