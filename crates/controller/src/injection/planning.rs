@@ -1,0 +1,112 @@
+//! From a workload to the plan of its change: which object, and what the agent in it is told.
+
+use super::Running;
+use crate::config::{Agents, Token};
+use contract::attribute;
+use contract::workload::{Observed, Platform};
+use injector::Target;
+use injector::bundle::Bundle;
+use injector::environment::Injection;
+use injector::plan::{Plan, Refusal};
+use std::path::Path;
+
+impl Running {
+    /// The object to change, and its change.
+    pub(super) fn plan(&mut self, observed: &Observed) -> Result<(Target, Plan), Refusal> {
+        // Nothing is laid down for what cannot be changed anyway.
+        let target = target(observed)?;
+        let bundle = match (&target, &self.parts.agents) {
+            (Target::Container { .. }, Ok(agents)) => agents.bundle.clone(),
+            _ => self.bundle()?,
+        };
+        let agents = self.parts.agents.as_ref();
+        let agents = agents.map_err(|reason| Refusal::blocked("no_agent", reason.clone()))?;
+        let injection = injection(agents, bundle, observed, &self.parts.host_name);
+        let runtime = observed.instances.iter().find_map(|instance| instance.runtime.as_ref());
+        let runtime =
+            (runtime.map(|it| it.name.as_str()), runtime.and_then(|it| it.version.as_deref()));
+        let plan = self.parts.hands.plan(&target, runtime, &injection)?;
+        Ok((target, plan))
+    }
+
+    /// The directory of the bundle, as programs of the node see it; laid down when it is first needed.
+    fn bundle(&mut self) -> Result<String, Refusal> {
+        if let Some(bundle) = &self.bundle {
+            return Ok(bundle.clone());
+        }
+        let agents = self.parts.agents.as_ref();
+        let agents = agents.map_err(|reason| Refusal::blocked("no_agent", reason.clone()))?;
+        let cannot = |error: &dyn std::fmt::Display| {
+            Refusal::not_now(
+                "no_bundle",
+                format!(
+                    "The SDK cannot be laid down at {}: {error}; name a place with --agent-bundle that can be written.",
+                    agents.bundle
+                ),
+            )
+        };
+        let embedded = Bundle::embedded().map_err(|error| cannot(&error))?;
+        let Some(embedded) = embedded else {
+            return Err(Refusal::blocked(
+                "no_bundle",
+                "This controller was built without the SDK; install a released one, or run `./dev agents` before building.",
+            ));
+        };
+        let link = self.parts.root.join(agents.bundle.trim_start_matches('/'));
+        let directory = embedded.install(&link).map_err(|error| cannot(&error))?;
+        let below = directory.strip_prefix(&self.parts.root).unwrap_or(&directory);
+        let bundle = Path::new("/").join(below).display().to_string();
+        self.bundle = Some(bundle.clone());
+        Ok(bundle)
+    }
+}
+
+/// The object of its platform that is to be changed.
+fn target(observed: &Observed) -> Result<Target, Refusal> {
+    let place = observed.key.0.split_once('/').map_or("", |(_, place)| place);
+    match observed.platform {
+        Platform::Systemd => match place.strip_prefix("systemd:") {
+            Some(unit) if !unit.contains('/') => Ok(Target::Unit(unit.to_owned())),
+            _ => Err(Refusal::unsupported(
+                "user_unit",
+                "It is a unit of a user's own systemd, which is not changed; put `sonde run --` before its command.",
+            )),
+        },
+        Platform::Process => Err(Refusal::unsupported(
+            "bare_process",
+            "It is a bare process, which is never restarted; start it with `sonde run -- COMMAND`.",
+        )),
+        Platform::Docker => {
+            let first = observed.instances.iter().map(|instance| instance.pid).min();
+            let service = "container.label.com.docker.compose.service";
+            let service = observed.attributes.get(service).cloned();
+            Ok(Target::Container { pid: first.unwrap_or_default(), service })
+        }
+        Platform::Kubernetes => Err(Refusal::unsupported(
+            "platform",
+            "Pods are not changed by this version; put `sonde run --` into their image, or set it to Network.",
+        )),
+    }
+}
+
+/// What the agent in a workload is told.
+fn injection(agents: &Agents, bundle: String, observed: &Observed, host_name: &str) -> Injection {
+    let mut attributes = vec![("host.name".to_owned(), host_name.to_owned())];
+    let environment = observed.attributes.get(attribute::DEPLOYMENT_ENVIRONMENT_NAME);
+    if let Some(environment) = environment.or(agents.environment.as_ref()) {
+        attributes.push((attribute::DEPLOYMENT_ENVIRONMENT_NAME.to_owned(), environment.clone()));
+    }
+    Injection {
+        bundle,
+        endpoint: agents.endpoint.clone(),
+        headers: agents
+            .headers
+            .iter()
+            .map(|(name, Token(value))| (name.clone(), value.clone()))
+            .collect(),
+        workload_key: observed.key.0.clone(),
+        service_name: Some(observed.name.clone()),
+        attributes,
+        capture_content: false,
+    }
+}

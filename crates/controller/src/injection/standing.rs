@@ -1,0 +1,134 @@
+//! What is said of a workload whose program was changed, or is not.
+
+use super::kept::Phase;
+use super::{Running, SECOND, processes};
+use crate::clock::Now;
+use contract::capture::State;
+use contract::workload::{Agent, AgentProgress, Key, Observed};
+use injector::plan::Kind;
+
+impl Running {
+    /// How a workload stands whose change was made, or is being made or taken back.
+    pub(super) fn stands(
+        &self,
+        key: &Key,
+        observed: Option<&Observed>,
+        wanted: Option<u64>,
+    ) -> Option<Agent> {
+        let Some(record) = self.parts.records.get(key) else {
+            let tries = self.tries.get(key)?;
+            wanted?;
+            let reason = match &tries.refusal {
+                Some((refusal, _)) => refusal.reason.clone(),
+                None => tries.said.clone(),
+            };
+            let state = match tries.refusal.as_ref().map(|(refusal, _)| refusal.kind) {
+                Some(Kind::Unsupported) => State::Unsupported,
+                Some(Kind::Conflict) => State::Conflict,
+                Some(Kind::Blocked) => State::Blocked,
+                Some(Kind::NotNow) | None => State::Failed,
+            };
+            return Some(self.agent(key, observed, state, reason));
+        };
+        let (state, reason) = match &record.phase {
+            Phase::Making => (State::Pending, "It is being restarted with the SDK.".to_owned()),
+            Phase::Watched { since_unix_nanos } => {
+                let over = since_unix_nanos.saturating_add(self.window());
+                let left = over.saturating_sub(Now::read().unix_nanos) / SECOND;
+                let left = left.div_ceil(5) * 5;
+                let reason =
+                    format!("It was restarted with the SDK, and is watched for {left} s more.");
+                (State::Pending, reason)
+            }
+            Phase::InEffect => return Some(self.in_effect(key, observed)),
+            Phase::Undoing(_) => {
+                let said = self.tries.get(key).map(|tries| tries.said.as_str()).unwrap_or_default();
+                (
+                    State::Pending,
+                    format!("It is being put back as it was. {said}").trim().to_owned(),
+                )
+            }
+            Phase::RolledBack { reason } => (
+                State::Unhealthy,
+                format!(
+                    "It did not come up healthy with the SDK, and was put back as it was ({reason}); look at its log, then set it again."
+                ),
+            ),
+            Phase::Reverted { reason } => (
+                State::Drifted,
+                format!(
+                    "Somebody took the SDK out by other means ({reason}), and that is respected; set it again to put it back in."
+                ),
+            ),
+        };
+        Some(self.agent(key, observed, state, reason))
+    }
+
+    /// The change is made and well: whether the SDK is in the processes, they say themselves.
+    fn in_effect(&self, key: &Key, observed: Option<&Observed>) -> Agent {
+        let mut agent = self.agent(key, observed, State::Capturing, String::new());
+        let count = |is: fn(AgentProgress) -> bool| {
+            agent.processes.iter().filter(|process| is(process.progress)).count()
+        };
+        let all = agent.processes.len();
+        let loaded = count(|it| matches!(it, AgentProgress::Loaded | AgentProgress::Started));
+        let stood_down = agent.processes.iter().find(|it| it.progress == AgentProgress::StoodDown);
+        (agent.state, agent.reason) = match (loaded, stood_down) {
+            (0, _) if all == 0 => (State::Stopped, "It starts with the SDK; no process of it runs.".to_owned()),
+            (0, Some(process)) => (
+                State::Conflict,
+                format!("The SDK left the program alone: {}; it runs on as if nothing were there.", process.detail),
+            ),
+            (0, None) => (
+                State::Partly,
+                "It was started with the SDK, and no process says that it was loaded; it may start another interpreter, or none of Python.".to_owned(),
+            ),
+            (1, _) => (State::Capturing, "The SDK is in its process.".to_owned()),
+            (loaded, _) => (State::Capturing, format!("The SDK is in {loaded} of its processes.")),
+        };
+        agent
+    }
+
+    /// What is told of a workload.
+    pub(super) fn agent(
+        &self,
+        key: &Key,
+        observed: Option<&Observed>,
+        state: State,
+        reason: String,
+    ) -> Agent {
+        let record = self.parts.records.get(key).filter(|record| record.is_in_effect());
+        let processes = match (record, observed) {
+            (Some(_), Some(observed)) => processes::of(&self.parts.root, observed),
+            _ => Vec::new(),
+        };
+        let change = record.map(|record| record.difference.clone()).unwrap_or_default();
+        Agent { state, reason, processes, change }
+    }
+
+    /// Why nothing is done, with what was found in this workload.
+    pub(super) fn explained(
+        &self,
+        key: &Key,
+        state: State,
+        reason: &str,
+        forbidden: Option<String>,
+    ) -> String {
+        let tries = self.tries.get(key).cloned().unwrap_or_default();
+        let refused = tries.refusal.map(|(refusal, _)| refusal.reason);
+        match state {
+            State::Blocked => forbidden.unwrap_or_else(|| reason.to_owned()),
+            State::Conflict | State::Unsupported => refused.unwrap_or_else(|| reason.to_owned()),
+            State::Failed => format!("{reason} {}", refused.unwrap_or(tries.said)),
+            State::Unhealthy | State::Drifted => {
+                match self.parts.records.get(key).map(|it| &it.phase) {
+                    Some(Phase::RolledBack { reason: why } | Phase::Reverted { reason: why }) => {
+                        format!("{reason} ({why})")
+                    }
+                    _ => reason.to_owned(),
+                }
+            }
+            _ => reason.to_owned(),
+        }
+    }
+}
