@@ -19,7 +19,7 @@ use crate::record;
 /// most.
 const MAX_PROGRAMS: usize = 4096;
 /// Bytes of arguments, as the kernel side takes (`MAX_ARGUMENTS` in `bpf/events.h`).
-const MAX_ARGUMENTS: u64 = 1024;
+const MAX_ARGUMENTS: usize = 1024;
 
 /// What the processes run of which something was seen lately.
 #[derive(Debug, Default)]
@@ -116,9 +116,10 @@ fn behind_links(path: &Path, parent: ProcessId) -> PathBuf {
 fn read(process: ProcessId) -> Option<Program> {
     let root = format!("/proc/{}", process.pid);
     let executable = fs::read_link(format!("{root}/exe")).ok()?;
-    let mut arguments = Vec::new();
+    // With one call: of a process that ends meanwhile, the next would find nothing.
+    let mut arguments = Vec::with_capacity(MAX_ARGUMENTS);
     let file = File::open(format!("{root}/cmdline")).ok()?;
-    file.take(MAX_ARGUMENTS).read_to_end(&mut arguments).ok()?;
+    file.take(MAX_ARGUMENTS as u64).read_to_end(&mut arguments).ok()?;
     let cgroup = cgroup(&fs::read_to_string(format!("{root}/cgroup")).unwrap_or_default());
     // What was read is another process's if the pid is used again by now.
     (process::identity(process.pid)? == process).then(|| Program {

@@ -130,8 +130,11 @@ impl Process {
             files: Inside::of(&directory.join("root")),
             executable_link: directory.join("exe"),
         };
-        // The id may have gone to another process while its files were read.
-        (start(root, pid)?.0 == start_ticks).then_some(process)
+        // The id may have gone to another process while its files were read, and one that ended has
+        // files that end early: half of its arguments would be another program's.
+        let is_whole = start(root, pid)?.0 == start_ticks
+            && (raw_arguments.is_empty() || has_memory(&directory));
+        is_whole.then_some(process)
     }
 
     /// A process of which nothing is left but what the kernel said.
@@ -162,6 +165,11 @@ impl Process {
     pub(crate) fn text(&self, path: &str, limit: u64) -> Option<String> {
         self.files.as_ref()?.text(path, limit)
     }
+}
+
+/// Whether a process that has arguments still has the memory that they stand in.
+fn has_memory(directory: &Path) -> bool {
+    read_bytes(&directory.join("cmdline"), 1).is_some_and(|first| !first.is_empty())
 }
 
 /// The effective user. The owner of the directory would do, but is root for programs that changed
@@ -249,9 +257,10 @@ fn link(path: &Path) -> Option<String> {
     Some(fs::read_link(path).ok()?.to_string_lossy().into_owned())
 }
 
-/// Reads at most `limit` bytes of a file of `/proc`.
+/// Reads at most `limit` bytes of a file of `/proc`; what fits into a page with one call, so that it
+/// is of one moment.
 pub(crate) fn read_bytes(path: &Path, limit: u64) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(4096);
     File::open(path).ok()?.take(limit).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }
@@ -274,4 +283,36 @@ pub(crate) fn is_shown(character: char) -> bool {
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
     );
     !turns && !character.is_control()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    const O_NONBLOCK: i32 = 0o4000;
+
+    #[test]
+    fn a_process_that_ends_while_it_is_read_is_not_half_read() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("proc/7");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("stat"), format!("7 (x) S 1 {}99 0", "0 ".repeat(17))).unwrap();
+        let arguments = directory.join("cmdline");
+        let made = std::process::Command::new("mkfifo").arg(&arguments).status().unwrap();
+        assert!(made.success());
+        let reader = std::thread::spawn({
+            let root = root.path().to_owned();
+            move || Process::read(&root, 7)
+        });
+        // Half of them when they are read first, nothing from then on.
+        fs::write(&arguments, b"/bin/x\0ser").unwrap();
+        while !reader.is_finished() {
+            let writer =
+                fs::OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(&arguments);
+            drop(writer);
+            std::thread::yield_now();
+        }
+        assert_eq!(reader.join().unwrap().map(|process| process.arguments), None);
+    }
 }
