@@ -8,6 +8,7 @@ import subprocess
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from agent import Sink
 from apart import Apart
 from harness import KINDS, SONDE, Client, Kind, Sonde, StandIn, until
 
@@ -146,3 +147,11 @@ def page(browser):
     yield opened
     context.close()
     assert faults == []
+
+
+@pytest.fixture
+def sink():
+    """A receiver of what the agent in a program sends."""
+    running = Sink()
+    yield running
+    running.close()

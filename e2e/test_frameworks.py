@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from agent import CANARY, FRAMEWORKS, Sink, Span, environment, run, venv
+from agent import CANARY, FRAMEWORKS, Span, environment, run, venv
 from harness import CURL, StandIn, until
 
 pytestmark = pytest.mark.timeout(240)
@@ -18,13 +18,6 @@ PROGRAMS = {
     "openai_agent": ["invoke_workflow", "invoke_agent", "chat", "execute_tool", "chat"],
     "crew": ["invoke_workflow", "invoke_agent", "chat", "execute_tool", "chat"],
 }
-
-
-@pytest.fixture
-def sink():
-    running = Sink()
-    yield running
-    running.close()
 
 
 @pytest.fixture(scope="module")

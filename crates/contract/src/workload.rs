@@ -89,7 +89,7 @@ pub struct AgentIn {
     pub pid: u32,
     /// How far.
     pub progress: AgentProgress,
-    /// Libraries that it watches, or why it stood down.
+    /// Libraries that it watches; or why it stood down, or why its spans do not arrive.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
@@ -107,6 +107,10 @@ pub enum AgentProgress {
     Loaded,
     /// It watches libraries of the program.
     Started,
+    /// It recorded spans, and they do not arrive.
+    Unsent,
+    /// Its first span arrived.
+    Sent,
     /// It was loaded, and left the program alone.
     StoodDown,
     /// Something of a newer version.

@@ -23,6 +23,8 @@ pub const HEADERS: &str = "SONDE_AGENT_HEADERS";
 pub const CAPTURE_CONTENT: &str = "SONDE_AGENT_CONTENT";
 /// `1` keeps the agent out: nothing of it is loaded.
 pub const DISABLED: &str = "SONDE_DISABLED";
+/// Agents of others that the program's owner wants beside ours, with commas between.
+pub const BESIDE: &str = "SONDE_AGENT_BESIDE";
 /// Directory of a bundle that alone is put on the path of modules.
 pub const BOOTSTRAP: &str = "bootstrap";
 

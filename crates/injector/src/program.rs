@@ -59,7 +59,10 @@ pub fn check(program: &Program) -> Result<(), Refusal> {
             "other_agent",
             format!(
                 "{name} is in this program already, and two agents in one program break each other; \
-                 set it to Network, which needs no agent."
+                 set it to Network, which needs no agent, or say {}={} in its environment to have \
+                 both.",
+                environment::BESIDE,
+                name.to_lowercase()
             ),
         ));
     }
@@ -177,7 +180,9 @@ fn other_agent(program: &Program) -> Option<&'static str> {
             .is_some_and(|path| path.split(':').any(of_path));
         by_variable || by_map || by_argument || by_path
     };
-    AGENTS.iter().find(is_in).map(|(name, _, _)| *name)
+    let beside = program.environment.get(environment::BESIDE).map_or("", String::as_str);
+    let is_wanted = |name: &str| beside.split(',').any(|one| one.trim().eq_ignore_ascii_case(name));
+    AGENTS.iter().filter(|(name, _, _)| !is_wanted(name)).find(is_in).map(|(name, _, _)| *name)
 }
 
 #[cfg(test)]
@@ -272,6 +277,16 @@ mod tests {
         ] {
             assert_eq!(check(&program), Ok(()), "{program:?}");
         }
+    }
+
+    #[test]
+    fn an_agent_that_the_owner_wants_beside_ours_is_no_conflict() {
+        let both = |beside: &str| {
+            let traced = ("DD_TRACE_AGENT_URL", "http://x");
+            check(&python(&["python3"], &[traced, ("SONDE_AGENT_BESIDE", beside)]))
+        };
+        assert_eq!(both("openlit, datadog"), Ok(()));
+        assert_eq!(both("openlit").unwrap_err().code, "other_agent");
     }
 
     #[test]

@@ -20,6 +20,16 @@ pub enum State {
         /// Names of instrumented libraries, with their versions.
         libraries: Vec<String>,
     },
+    /// Spans of it do not arrive.
+    Unsent {
+        /// What came of sending them.
+        reason: String,
+    },
+    /// Its first span arrived.
+    Sent {
+        /// Names of instrumented libraries, with their versions.
+        libraries: Vec<String>,
+    },
     /// It has left the program alone.
     StoodDown {
         /// One word, such as `other-agent`, `python-too-old`.
@@ -37,15 +47,24 @@ pub fn read(maps: &str) -> Option<State> {
         State::Loaded => 0,
         State::StoodDown { reason, .. } if reason == LIBRARY => 1,
         State::Started { libraries } => 2 + libraries.len(),
+        State::Unsent { .. } => usize::MAX - 2,
+        State::Sent { .. } => usize::MAX - 1,
         State::StoodDown { .. } => usize::MAX,
     };
-    maps.lines()
-        .filter_map(|line| line.split_once(MARK))
-        .filter_map(|(_, said)| one(said))
-        .max_by_key(weight)
+    let said = || {
+        let marks = maps.lines().filter_map(|line| line.split_once(MARK));
+        marks.filter_map(|(_, said)| one(said))
+    };
+    let last = said().max_by_key(weight)?;
+    let State::Sent { .. } = last else { return Some(last) };
+    let started = said().filter(|state| matches!(state, State::Started { .. })).max_by_key(weight);
+    match started {
+        Some(State::Started { libraries }) => Some(State::Sent { libraries }),
+        _ => Some(last),
+    }
 }
 
-/// `loaded`, `started LIBRARY…`, `stood-down REASON DETAIL…`.
+/// `loaded`, `started LIBRARY…`, `unsent REASON…`, `sent`, `stood-down REASON DETAIL…`.
 fn one(said: &str) -> Option<State> {
     let said = said.strip_suffix(" (deleted)").unwrap_or(said);
     let (word, rest) = said.split_once(' ').unwrap_or((said, ""));
@@ -54,6 +73,8 @@ fn one(said: &str) -> Option<State> {
         "started" => {
             Some(State::Started { libraries: rest.split_whitespace().map(str::to_owned).collect() })
         }
+        "unsent" => Some(State::Unsent { reason: rest.to_owned() }),
+        "sent" => Some(State::Sent { libraries: Vec::new() }),
         "stood-down" => {
             let (reason, detail) = rest.split_once(' ').unwrap_or((rest, ""));
             Some(State::StoodDown { reason: reason.to_owned(), detail: detail.to_owned() })
@@ -98,6 +119,16 @@ mod tests {
         let more = ["loaded", "started a=1 b=2", old, "started a=1"];
         let libraries = vec!["a=1".to_owned(), "b=2".to_owned()];
         assert_eq!(read(&maps(&more)), Some(State::Started { libraries }));
+    }
+
+    #[test]
+    fn the_first_span_is_told_with_what_is_watched() {
+        let reason = "the answer is 401".to_owned();
+        let unsent = ["loaded", "started a=1", "unsent the answer is 401"];
+        assert_eq!(read(&maps(&unsent)), Some(State::Unsent { reason }));
+        let libraries = vec!["a=1".to_owned(), "b=2".to_owned()];
+        let sent = ["loaded", "sent", "started a=1", "started a=1 b=2"];
+        assert_eq!(read(&maps(&sent)), Some(State::Sent { libraries }));
     }
 
     #[test]

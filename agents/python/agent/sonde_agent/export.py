@@ -5,11 +5,12 @@ import atexit
 import collections
 import json
 import os
+import queue
 import sys
 import threading
 import time
 
-from sonde_agent import content, place, post
+from sonde_agent import content, mark, place, post
 
 # Spans that wait; at about two kilobytes each.
 MAX_WAITING = 2048
@@ -29,6 +30,8 @@ class Exporter:
 
     def __init__(self, target, everything):
         self.target, self.everything = target, everything
+        # What is said of the spans so far, and the mark that says it.
+        self.said, self.left = "", None
         self.reset()
         os.register_at_fork(after_in_child=self.reset)
 
@@ -37,16 +40,23 @@ class Exporter:
         self.waiting = collections.deque(maxlen=MAX_WAITING)
         self.thread = None
         self.starting = threading.Lock()
-        self.wake, self.idle = threading.Event(), threading.Event()
+        # What is put there wakes the thread; of all that wakes, this alone may be used by a
+        # collector of garbage that came by at any moment.
+        self.wake = queue.SimpleQueue()
         self.ending, self.resource = False, None
+        mark.take(self.left)
+        self.said, self.left = "", None
+
+    def begun(self):
+        """A span begins: the thread is started now, since its end may be a garbage collection."""
+        if self.thread is None:
+            self.start()
 
     def ended(self, span):
         """Takes a span that ended."""
         self.waiting.append(span)
-        if self.thread is None:
-            self.start()
-        self.idle.clear()
-        self.wake.set()
+        if self.wake.empty():
+            self.wake.put(None)
 
     def start(self):
         """Starts the thread of this process."""
@@ -73,8 +83,7 @@ class Exporter:
         """Sends what waits until the process ends."""
         pause = 0.0
         while not self.ending:
-            self.wake.wait()
-            self.wake.clear()
+            self.wake.get()
             if not self.ending:
                 time.sleep(GATHER_SECONDS)
             while self.waiting:
@@ -84,9 +93,10 @@ class Exporter:
                 if self.ending:
                     break
                 pause = min(max(2 * pause, 1.0), MAX_PAUSE_SECONDS)
-                self.wake.wait(pause)
-                self.wake.clear()
-            self.idle.set()
+                try:
+                    self.wake.get(timeout=pause)
+                except queue.Empty:
+                    pass
 
     def send(self):
         """Sends once; what was refused for good is gone, what failed waits on."""
@@ -95,8 +105,10 @@ class Exporter:
             spans.append(self.waiting.popleft())
         try:
             status = post.post(self.target, self.body(spans))
-        except Exception:
-            status = 0
+            trouble = f"the answer is {status or 'no HTTP'}"
+        except Exception as error:
+            status, trouble = 0, f"{type(error).__name__}: {error}"
+        self.say("sent" if 200 <= status < 300 else f"unsent {trouble}")
         # 4xx, but for "too many": the same bytes will not be taken later either.
         if 200 <= status < 300 or (400 <= status < 500 and status not in (408, 429)):
             return True
@@ -104,12 +116,18 @@ class Exporter:
         self.waiting.extendleft(reversed(spans[-room:] if room else []))
         return False
 
+    def say(self, state):
+        """Says whether spans arrive; that the first one did stays true."""
+        if self.said not in ("sent", state):
+            mark.take(self.left)
+            self.said, self.left = state, mark.leave(state)
+
     def flush(self):
         """Sends what waits, and gives up after a while: the program is about to end."""
         if self.ending:
             return
         self.ending = True
-        self.wake.set()
+        self.wake.put(None)
         if self.thread is not None and self.thread.is_alive():
             self.thread.join(FLUSH_SECONDS)
         # Some servers never let threads run, and a new one cannot be started at the end.

@@ -11,7 +11,7 @@ _LONGEST = 200
 
 
 def leave(state, *words):
-    """Leaves a mark; where the kernel has none of these files, nothing."""
+    """Leaves a mark and gives it; where the kernel has none of these files, nothing."""
     text = " ".join(["sonde-agent/1", state, *words])
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     try:
@@ -21,8 +21,17 @@ def leave(state, *words):
         try:
             os.ftruncate(file, mmap.PAGESIZE)
             more = {"trackfd": False} if sys.version_info >= (3, 13) else {}
-            _kept.append(mmap.mmap(file, mmap.PAGESIZE, prot=mmap.PROT_READ, **more))
+            left = mmap.mmap(file, mmap.PAGESIZE, prot=mmap.PROT_READ, **more)
         finally:
             os.close(file)
+        _kept.append(left)
+        return left
     except (ImportError, AttributeError, OSError, ValueError):
-        pass
+        return None
+
+
+def take(left):
+    """Takes a mark away: it does not hold any more, or not of this process."""
+    if left is not None:
+        _kept.remove(left)
+        left.close()

@@ -67,6 +67,11 @@ def tool(arguments):
     return False
 
 
+def beside(environment):
+    """Agents that somebody wants beside ours, in small letters."""
+    return {one.strip().lower() for one in environment.get("SONDE_AGENT_BESIDE", "").split(",")}
+
+
 def reason(environment, modules):
     """Why the agent keeps out: a word and a sentence; nothing where it may come in."""
     if "OTEL_SDK_DISABLED" in environment and environment["OTEL_SDK_DISABLED"].lower() == "true":
@@ -75,7 +80,10 @@ def reason(environment, modules):
     preloaded = environment.get("LD_PRELOAD", "").lower()
     if "oneagent" in preloaded or "libdd" in preloaded or "datadog" in preloaded:
         return "other-agent", f"LD_PRELOAD brings another agent ({preloaded})"
+    wanted = beside(environment)
     for name, places, variables, packages in _AGENTS:
+        if name.lower() in wanted:
+            continue
         found = [one for one in variables if environment.get(one)]
         found += [one for one in packages if one in modules]
         found += [one for one in places if one in paths]
@@ -95,12 +103,17 @@ def no_threads(modules):
     return "no-threads", "uWSGI lets no thread run here; `enable-threads` lets the agent send"
 
 
-def own_openlit(find):
+def own_openlit(find, environment):
     """Why an instrumentation keeps out where the program has the SDK of its own."""
+    if "openlit" in beside(environment):
+        return None
     try:
         there = find("openlit") is not None
     except (ImportError, ValueError):
         there = False
     if there:
-        return "other-agent", "the program has an OpenLIT SDK of its own"
+        return "other-agent", (
+            "the program has an OpenLIT SDK of its own; "
+            "where it is not used, SONDE_AGENT_BESIDE=openlit says so"
+        )
     return None

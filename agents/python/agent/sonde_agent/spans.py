@@ -90,18 +90,28 @@ class Span(trace.Span):
             self.set_status(trace.StatusCode.ERROR)
         super().__exit__(kind, exception, trace_back)
 
+    def __del__(self):
+        # A stream that nobody read to its end, a task that was given up: nobody can end it now.
+        try:
+            if self.end_time is None:
+                self.failed, self.error_type = True, "cancelled"
+                self.end()
+        except Exception:
+            pass
+
 
 class Tracer(trace.Tracer):
     """Makes the spans of one library."""
 
-    def __init__(self, scope, ended):
-        self.scope, self.ended = scope, ended
+    def __init__(self, scope, exporter):
+        self.scope, self.exporter = scope, exporter
 
     def start_span(
         self, name, context=None, kind=trace.SpanKind.INTERNAL, attributes=None, links=None,
         start_time=None, record_exception=True, set_status_on_exception=True,
     ):  # fmt: skip
         """Starts a span below the one that is current."""
+        self.exporter.begun()
         parent = trace.get_current_span(context).get_span_context()
         if not parent.is_valid:
             parent = None
@@ -113,7 +123,15 @@ class Tracer(trace.Tracer):
             trace.TraceFlags(trace.TraceFlags.SAMPLED),
         )
         return Span(
-            name, kind, self.scope, place, parent, self.ended, start_time, attributes, links
+            name,
+            kind,
+            self.scope,
+            place,
+            parent,
+            self.exporter.ended,
+            start_time,
+            attributes,
+            links,
         )
 
     @trace._agnosticcontextmanager
@@ -132,9 +150,9 @@ class Tracer(trace.Tracer):
 class Provider(trace.TracerProvider):
     """Gives each library its tracer."""
 
-    def __init__(self, ended):
-        self.ended = ended
+    def __init__(self, exporter):
+        self.exporter = exporter
 
     def get_tracer(self, name, *_args, **_more):
         """The tracer of a library, under the name that it has outside of the bundle."""
-        return Tracer(name.replace("sonde_agent.vendor.", "", 1), self.ended)
+        return Tracer(name.replace("sonde_agent.vendor.", "", 1), self.exporter)

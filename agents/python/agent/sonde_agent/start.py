@@ -48,7 +48,8 @@ def instrument(library, warn):
 
 def set_up(warn):
     """Makes what records and sends; False where something speaks against it."""
-    reason = others.own_openlit(importlib.util.find_spec) or others.no_threads(sys.modules)
+    own = others.own_openlit(importlib.util.find_spec, os.environ)
+    reason = own or others.no_threads(sys.modules)
     if reason:
         mark.leave("stood-down", *reason)
         warn(f"the agent does not start: {reason[1]}; `network` works with it")
@@ -66,7 +67,7 @@ def set_up(warn):
     logging.getLogger(_HOME).propagate = False
     exporter = export.Exporter(target, everything)
     trace = importlib.import_module(f"{_HOME}.opentelemetry.trace")
-    trace.set_tracer_provider(spans.Provider(exporter.ended))
+    trace.set_tracer_provider(spans.Provider(exporter))
     wrapt = importlib.import_module(f"{_HOME}.wrapt")
     plain = wrapt.wrap_function_wrapper
 

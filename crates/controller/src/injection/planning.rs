@@ -7,7 +7,7 @@ use contract::workload::{Observed, Platform};
 use injector::Target;
 use injector::bundle::Bundle;
 use injector::environment::Injection;
-use injector::plan::{Plan, Refusal};
+use injector::plan::{ByHand, Plan, Refusal};
 use std::path::Path;
 
 impl Running {
@@ -72,10 +72,7 @@ fn target(observed: &Observed) -> Result<Target, Refusal> {
                 "It is a unit of a user's own systemd, which is not changed; put `sonde run --` before its command.",
             )),
         },
-        Platform::Process => Err(Refusal::unsupported(
-            "bare_process",
-            "It is a bare process, which is never restarted; start it with `sonde run -- COMMAND`.",
-        )),
+        Platform::Process => Err(bare_process(observed)),
         Platform::Docker => {
             let first = observed.instances.iter().map(|instance| instance.pid).min();
             let service = "container.label.com.docker.compose.service";
@@ -87,6 +84,36 @@ fn target(observed: &Observed) -> Result<Target, Refusal> {
             "Pods are not changed by this version; put `sonde run --` into their image, or set it to Network.",
         )),
     }
+}
+
+/// A bare process is restarted by whoever started it: this is what they type.
+fn bare_process(observed: &Observed) -> Refusal {
+    let first = observed.instances.iter().min_by_key(|instance| instance.pid);
+    let mut line = "sonde run --".to_owned();
+    match first {
+        Some(first) if !first.arguments.is_empty() => {
+            for word in &first.arguments {
+                line.push(' ');
+                line.push_str(&quoted(word));
+            }
+            if !first.directory.is_empty() {
+                line = format!("cd {} && {line}", quoted(&first.directory));
+            }
+        }
+        _ => line.push_str(" COMMAND"),
+    }
+    let reason = "It is a bare process, which is never restarted; start it yourself with `sonde run --` before its command.";
+    let way = ByHand { tool: "a shell".to_owned(), text: line };
+    Refusal { by_hand: vec![way], ..Refusal::unsupported("bare_process", reason) }
+}
+
+/// A word as a shell reads it (POSIX.1-2024, section 2.2.2 of "Shell Command Language").
+fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "%+,-./:=@_".contains(letter);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// What the agent in a workload is told.
@@ -108,5 +135,38 @@ fn injection(agents: &Agents, bundle: String, observed: &Observed, host_name: &s
         service_name: Some(observed.name.clone()),
         attributes,
         capture_content: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::workload::Instance;
+
+    fn process(instances: Vec<Instance>) -> Observed {
+        let told = serde_json::json!({ "key": "host-1/process:1", "name": "app.py",
+            "platform": "process", "instances": [], "evidence": [], "level": "off",
+            "state": "discovered", "reason": "", "first_seen_unix_nanos": 0,
+            "last_seen_unix_nanos": 0 });
+        Observed { instances, ..serde_json::from_value(told).unwrap() }
+    }
+
+    #[test]
+    fn a_bare_process_is_answered_with_the_line_to_type() {
+        let words = ["/srv/venv/bin/python", "app.py", "--name", "it's $HOME", ""];
+        let instance = Instance {
+            pid: 7,
+            directory: "/srv/my app".to_owned(),
+            arguments: words.map(str::to_owned).to_vec(),
+            ..Instance::default()
+        };
+        let refusal = target(&process(vec![instance])).unwrap_err();
+        assert_eq!(refusal.code, "bare_process");
+        assert_eq!(
+            refusal.by_hand[0].text,
+            r"cd '/srv/my app' && sonde run -- /srv/venv/bin/python app.py --name 'it'\''s $HOME' ''"
+        );
+        let none = target(&process(Vec::new())).unwrap_err();
+        assert_eq!(none.by_hand[0].text, "sonde run -- COMMAND");
     }
 }

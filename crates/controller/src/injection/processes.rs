@@ -18,6 +18,8 @@ pub(super) fn of(root: &Path, observed: &Observed) -> Vec<AgentIn> {
         let (progress, detail) = match report::read(&maps) {
             Some(State::Loaded) => (AgentProgress::Loaded, String::new()),
             Some(State::Started { libraries }) => (AgentProgress::Started, libraries.join(", ")),
+            Some(State::Unsent { reason }) => (AgentProgress::Unsent, reason),
+            Some(State::Sent { libraries }) => (AgentProgress::Sent, libraries.join(", ")),
             Some(State::StoodDown { reason, detail }) => {
                 (AgentProgress::StoodDown, format!("{reason}: {detail}"))
             }

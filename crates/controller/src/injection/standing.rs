@@ -71,9 +71,16 @@ impl Running {
             agent.processes.iter().filter(|process| is(process.progress)).count()
         };
         let all = agent.processes.len();
-        let loaded = count(|it| matches!(it, AgentProgress::Loaded | AgentProgress::Started));
-        let stood_down = agent.processes.iter().find(|it| it.progress == AgentProgress::StoodDown);
-        (agent.state, agent.reason) = match (loaded, stood_down) {
+        let loaded = count(|it| {
+            use AgentProgress::{Loaded, Sent, Started, Unsent};
+            matches!(it, Loaded | Started | Unsent | Sent)
+        });
+        let one = |at: AgentProgress| agent.processes.iter().find(|it| it.progress == at);
+        let place = match loaded {
+            1 => "its process".to_owned(),
+            loaded => format!("{loaded} of its processes"),
+        };
+        (agent.state, agent.reason) = match (loaded, one(AgentProgress::StoodDown)) {
             (0, _) if all == 0 => (State::Stopped, "It starts with the SDK; no process of it runs.".to_owned()),
             (0, Some(process)) => (
                 State::Conflict,
@@ -83,8 +90,14 @@ impl Running {
                 State::Partly,
                 "It was started with the SDK, and no process says that it was loaded; it may start another interpreter, or none of Python.".to_owned(),
             ),
-            (1, _) => (State::Capturing, "The SDK is in its process.".to_owned()),
-            (loaded, _) => (State::Capturing, format!("The SDK is in {loaded} of its processes.")),
+            _ => match (one(AgentProgress::Sent), one(AgentProgress::Unsent)) {
+                (Some(_), _) => (State::Capturing, format!("The SDK is in {place}, and its spans arrive.")),
+                (None, Some(process)) => (
+                    State::Partly,
+                    format!("The SDK is in {place}, and its spans do not arrive: {}.", process.detail),
+                ),
+                (None, None) => (State::Capturing, format!("The SDK is in {place}.")),
+            },
         };
         agent
     }
