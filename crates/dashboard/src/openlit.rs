@@ -19,8 +19,9 @@ use bytes::Bytes;
 use contract::attribute;
 use contract::capture::{Level, State as Standing};
 use contract::poll::{Capability, Instance as Sender, Report};
+use contract::reconcile::Feature;
 use contract::step::{Change, Phase, Progress, Step};
-use contract::workload::{By, Evidence, Instance, Key, Observed, Platform, Runtime};
+use contract::workload::{Agent, By, Evidence, Instance, Key, Observed, Platform, Runtime};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -98,7 +99,8 @@ struct Action {
     id: String,
     action_type: &'static str,
     service_key: String,
-    payload: &'static str,
+    /// JSON within JSON.
+    payload: String,
 }
 
 /// Takes a poll of OpenLIT's controller and answers in its words.
@@ -121,7 +123,10 @@ async fn poll(
     let hash = poll.config_hash.clone();
     let (report, refused) = report(poll, token)?;
     let instance = report.instance.id.clone();
-    let can_instrument = report.instance.capabilities.contains(&Capability::Network);
+    let can = |capability| report.instance.capabilities.contains(&capability);
+    let features = [(Capability::Network, Feature::Network), (Capability::Sdk, Feature::Agent)];
+    let features = features.into_iter().filter(|(needs, _)| can(*needs));
+    let features: Vec<Feature> = features.map(|(_, feature)| feature).collect();
     let now = (state.clock)();
     if token != 0 {
         let id = instance.clone();
@@ -131,9 +136,7 @@ async fn poll(
     let (taken, wish) = state
         .ask(move |store| {
             let taken = store.report(&report, now)?;
-            if can_instrument {
-                store.plan_for(&id, now)?;
-            }
+            store.plan_for(&id, &features, now)?;
             // It never says which wishes it has: it only gets steps.
             Ok((taken, store.wish(&id, &Asked::default(), now)?))
         })
@@ -237,10 +240,21 @@ fn workload(service: Service, instance: &str) -> Option<Observed> {
         by: By::Address,
         last_seen_unix_nanos: 0,
     });
-    let (state, reason) = match (is_stopped, is_on) {
+    let agent = agent(&text);
+    let has_sdk = agent.as_ref().is_some_and(|agent| agent.state == Standing::Capturing);
+    let level = match (is_on, has_sdk) {
+        (true, true) => Level::Full,
+        (true, false) => Level::Network,
+        (false, _) => Level::Off,
+    };
+    let (state, reason) = match (is_stopped, level) {
         (true, _) => (Standing::Stopped, "OpenLIT's controller says that it is stopped."),
-        (false, true) => (Standing::Capturing, "OpenLIT's controller reads its calls."),
-        (false, false) => (Standing::Discovered, "Seen by OpenLIT's controller."),
+        (false, Level::Full) => (
+            Standing::Capturing,
+            "OpenLIT's controller reads its calls, and put its SDK into the program.",
+        ),
+        (false, Level::Network) => (Standing::Capturing, "OpenLIT's controller reads its calls."),
+        (false, Level::Off) => (Standing::Discovered, "Seen by OpenLIT's controller."),
     };
     let namespace = Some(service.namespace).filter(|namespace| !namespace.is_empty());
     let attributes = namespace.map(|name| (attribute::K8S_NAMESPACE_NAME.to_owned(), name));
@@ -252,16 +266,37 @@ fn workload(service: Service, instance: &str) -> Option<Observed> {
         asked: Vec::new(),
         replaces: Vec::new(),
         evidence: evidence.collect(),
-        level: if is_on { Level::Network } else { Level::Off },
+        level,
         state,
         reason: reason.to_owned(),
         first_seen_unix_nanos: 0,
         last_seen_unix_nanos: 0,
         attributes: attributes.into_iter().collect(),
-        agent: None,
+        agent,
     };
     clean_workload(&mut observed);
     Some(observed)
+}
+
+/// What it says of the SDK in a program; nothing where there is none and nothing stands in its way.
+fn agent<'a>(text: &impl Fn(&str) -> Option<&'a str>) -> Option<Agent> {
+    let source = text("openlit.agent_observability.source").unwrap_or_default();
+    let (state, reason) = match text("openlit.agent_observability.status")? {
+        "enabled" if source.starts_with("existing_") => (
+            Standing::Conflict,
+            "The program has an SDK of its own, by OpenLIT's controller; it is left alone.",
+        ),
+        "enabled" => (Standing::Capturing, "OpenLIT's controller put its SDK into the program."),
+        "conflict" => (Standing::Conflict, "OpenLIT's controller found another SDK in it."),
+        "manual" | "unsupported" => {
+            (Standing::Unsupported, "OpenLIT's controller cannot put its SDK into it.")
+        }
+        "error" => (Standing::Failed, "OpenLIT's controller could not put its SDK into it."),
+        _ => return None,
+    };
+    let why = text("openlit.observability.reason").unwrap_or_default();
+    let reason = format!("{reason} {why}").trim().to_owned();
+    Some(Agent { state, reason, processes: Vec::new(), change: String::new() })
 }
 
 /// Its keys, and how we write them.
@@ -302,8 +337,9 @@ fn action(step: &Step, instance: &str) -> Option<Action> {
     let action_type = match step.change {
         Change::Instrument => "instrument",
         Change::Uninstrument => "uninstrument",
-        Change::EnableSdk => "enable_sdk",
-        Change::DisableSdk => "disable_sdk",
+        // Its older versions know these words alone; its newer ones take both.
+        Change::EnableSdk => "enable_python_sdk",
+        Change::DisableSdk => "disable_python_sdk",
         Change::Restart => "restart_workload",
         // It has no word for these.
         Change::Refresh | Change::Retry | Change::Undo | Change::PreviewSdk | Change::Unknown => {
@@ -311,7 +347,19 @@ fn action(step: &Step, instance: &str) -> Option<Action> {
         }
     };
     let service_key = their_key(step.key.as_ref()?, instance)?;
-    Some(Action { id: step.id.clone(), action_type, service_key, payload: "{}" })
+    let payload = match step.change {
+        // Where its spans go is in its own configuration.
+        Change::EnableSdk => json!({
+            "target_runtime": "python",
+            "instrumentation_profile": "controller_managed",
+            "duplicate_policy": "block_if_existing_otel_detected",
+            "observability_scope": "agent",
+            "resource_attributes": { "service.workload.key": service_key },
+        }),
+        _ => json!({}),
+    };
+    let payload = payload.to_string();
+    Some(Action { id: step.id.clone(), action_type, service_key, payload })
 }
 
 /// 16 hexadecimal digits of the hash of the configuration's JSON, as its dashboard makes them.

@@ -4,6 +4,7 @@
 use crate::error::Error;
 use crate::store::{Store, TokenKind};
 use contract::poll::{Enrolled, Enrolment, Refused, Report, Wish};
+use contract::reconcile::Feature;
 use contract::row::{Configurations, History, LayerRow, StepRow, Time};
 use contract::rules::Rules;
 use contract::settings::{Layer, Settings};
@@ -339,13 +340,14 @@ impl Store {
         self.control.ask(|control| control.steps(instance, limit))
     }
 
-    /// Makes the steps that lead to what is wanted of a node that does not plan itself.
+    /// Makes the steps that lead to what is wanted of a node that does not plan itself, as far as it
+    /// can bring these features about.
     ///
     /// # Errors
     ///
     /// The database failed.
-    pub fn plan_for(&self, instance: &str, now: Time) -> Result<(), Error> {
-        self.control.ask(|control| control.plan_for(instance, now))
+    pub fn plan_for(&self, instance: &str, features: &[Feature], now: Time) -> Result<(), Error> {
+        self.control.ask(|control| control.plan_for(instance, features, now))
     }
 
     /// Takes a step back: the node that it is for; `None` when there is no such step under way.

@@ -248,6 +248,65 @@ async fn a_controller_of_openlit_is_understood_and_asked_in_its_words() {
     );
 }
 
+/// A poll of a controller of OpenLIT that says this of the SDK in its service.
+fn openlit_with(agent: &str, source: &str, results: &Value) -> Value {
+    let mut poll = openlit("instrumented", results);
+    poll["services"][0]["resource_attributes"] = json!({
+        "openlit.agent_observability.status": agent,
+        "openlit.agent_observability.source": source,
+        "openlit.observability.reason": "why",
+    });
+    poll
+}
+
+#[tokio::test]
+async fn a_controller_of_openlit_is_asked_for_its_sdk_and_for_its_end() {
+    let bench = Bench::new();
+    let join = bench.token(TokenKind::Join);
+    let none = json!([]);
+    let ask = async |agent: &str, source: &str, results: &Value| {
+        let poll = openlit_with(agent, source, results);
+        post(&bench, "/api/controller/poll", &join, &poll).await.1["actions"].clone()
+    };
+    let row = async || bench.get("/api/v1/services").await.1["services"][0].clone();
+    assert_eq!(ask("disabled", "none", &none).await, none);
+    let key = row().await["sonde.workload.key"].as_str().unwrap().to_owned();
+    let dial = format!("/api/v1/services/{}/capture", key.replace('/', "%2F").replace(':', "%3A"));
+    let set = async |level: &str| {
+        let (status, _) = bench.owner("PUT", &dial, &json!({ "level": level })).await;
+        assert_eq!(status, StatusCode::OK);
+    };
+    set("full").await;
+    // What stands in the way is said, and nothing is asked.
+    assert_eq!(ask("conflict", "existing_otel", &none).await, none);
+    assert_eq!(row().await["sonde.agent"]["state"], "conflict");
+    assert_eq!(ask("unsupported", "none", &none).await, none);
+    assert_eq!(ask("enabled", "existing_openlit", &none).await, none);
+
+    let asked = ask("disabled", "none", &none).await;
+    assert_eq!(asked[0]["action_type"], "enable_python_sdk");
+    assert_eq!(asked[0]["service_key"], "linux:systemd:api.service");
+    let payload: Value = serde_json::from_str(asked[0]["payload"].as_str().unwrap()).unwrap();
+    assert_eq!(payload["instrumentation_profile"], "controller_managed");
+    assert_eq!(asked.as_array().unwrap().len(), 1, "its calls are read already");
+    let done = json!([{ "action_id": asked[0]["id"], "status": "completed" }]);
+    assert_eq!(ask("enabled", "controller_managed", &done).await, none);
+    let shown = row().await;
+    assert_eq!(
+        (&shown["sonde.capture.observed"], &shown["sonde.capture.state"]),
+        (&json!("full"), &json!("capturing"))
+    );
+
+    set("network").await;
+    // An SDK that it did not put in is not ours to take out.
+    assert_eq!(ask("enabled", "existing_openlit", &none).await, none);
+    let asked = ask("enabled", "controller_managed", &none).await;
+    assert_eq!(asked[0]["action_type"], "disable_python_sdk");
+    let done = json!([{ "action_id": asked[0]["id"], "status": "completed" }]);
+    assert_eq!(ask("disabled", "none", &done).await, none);
+    assert_eq!(row().await["sonde.capture.observed"], "network");
+}
+
 #[tokio::test]
 async fn a_failing_action_is_tried_again_with_growing_pauses() {
     use std::sync::atomic::{AtomicU64, Ordering};

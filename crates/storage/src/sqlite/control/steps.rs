@@ -5,7 +5,7 @@ use super::{Control, level, next_generation, signed, unsigned};
 use crate::error::{Doing, Error};
 use crate::fleet::NewStep;
 use crate::secret;
-use contract::capture::Level;
+use contract::capture::{Level, State};
 use contract::poll::{Refused, Report};
 use contract::reconcile::{Case, Feature, Found, Outcome, reconcile};
 use contract::row::{StepRow, Time};
@@ -131,24 +131,26 @@ impl Control {
         }
     }
 
-    pub(crate) fn plan_for(&self, instance: &str, now: Time) -> Result<(), Error> {
+    pub(crate) fn plan_for(
+        &self,
+        instance: &str,
+        features: &[Feature],
+        now: Time,
+    ) -> Result<(), Error> {
         let mut connection = self.lock();
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).doing(DOING)?;
         let wanted = wanted(&transaction, instance)?;
         let mut is_planned = false;
-        for (key, want, generation, observed) in wanted {
-            let is_on = observed.level >= Level::Network;
-            if is_on == want {
-                continue;
-            }
-            let change = Feature::Network.change(want);
+        for (wish, feature) in pairs(&wanted, features) {
+            let (want, found) = wish.about(feature);
+            let change = feature.change(want);
             let (is_under_way, failures, failed_at) =
-                tries(&transaction, (instance, &key), (change, generation))?;
+                tries(&transaction, (instance, &wish.key), (change, wish.generation))?;
             let case = Case {
-                feature: Feature::Network,
+                feature,
                 wanted: Some(want),
-                found: if is_on { Found::Ours } else { Found::Off },
+                found,
                 is_allowed: true,
                 is_under_way,
                 failures,
@@ -157,7 +159,7 @@ impl Control {
             let Outcome::Act { change, reason } = reconcile(&case, now.0) else { continue };
             let new = NewStep {
                 instance: instance.to_owned(),
-                key: Some(key),
+                key: Some(wish.key.clone()),
                 change,
                 reason: reason.to_owned(),
                 actor: "dashboard".into(),
@@ -394,12 +396,43 @@ fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
     })
 }
 
-/// Workloads that run on a node and of which something is wanted: key, wish, its generation, and
-/// what is observed.
-fn wanted(
-    from: &Transaction<'_>,
-    instance: &str,
-) -> Result<Vec<(String, bool, u64, Observed)>, Error> {
+/// A wish for a workload that a node tells of.
+struct Wished {
+    key: String,
+    level: Level,
+    generation: u64,
+    observed: Observed,
+}
+
+impl Wished {
+    /// Whether a feature is wanted, and what is observed of it.
+    fn about(&self, feature: Feature) -> (bool, Found) {
+        let on = |is_on| if is_on { Found::Ours } else { Found::Off };
+        match feature {
+            Feature::Network => {
+                (self.level >= Level::Network, on(self.observed.level >= Level::Network))
+            }
+            Feature::Agent => {
+                let found = match self.observed.agent.as_ref().map(|agent| agent.state) {
+                    Some(State::Conflict) => Found::Conflict,
+                    Some(State::Unsupported) => Found::Unsupported,
+                    state => on(state == Some(State::Capturing)),
+                };
+                (self.level >= Level::Full, found)
+            }
+        }
+    }
+}
+
+fn pairs<'a>(
+    wanted: &'a [Wished],
+    features: &'a [Feature],
+) -> impl Iterator<Item = (&'a Wished, Feature)> {
+    wanted.iter().flat_map(|wish| features.iter().map(move |feature| (wish, *feature)))
+}
+
+/// What is wanted of the workloads of a node, with what it says of them.
+fn wanted(from: &Transaction<'_>, instance: &str) -> Result<Vec<Wished>, Error> {
     let sql = "SELECT desired.key, desired.value, desired.generation, workload.body FROM workload
         JOIN desired ON desired.key = workload.key AND desired.feature = ?2
         WHERE workload.instance = ?1 AND workload.present = 1";
@@ -412,7 +445,7 @@ fn wanted(
     rows.map(|row| {
         let (key, value, generation, body): (String, String, i64, String) = row.doing(DOING)?;
         let observed = serde_json::from_str(&body).doing("a workload")?;
-        Ok((key, level(&value) >= Level::Network, unsigned(generation), observed))
+        Ok(Wished { key, level: level(&value), generation: unsigned(generation), observed })
     })
     .collect()
 }
