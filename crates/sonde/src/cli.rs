@@ -553,9 +553,10 @@ pub(crate) struct ServicesSet {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServicesEnable {
-    /// Name or key of the service
-    pub(crate) name: String,
-    /// With an SDK in the program, for its agents and tools; it is restarted once
+    /// Names or keys of services
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// With an SDK in each program, for its agents and tools; it is restarted once
     #[arg(long)]
     pub(crate) full: bool,
     /// Print exactly what `--full` would change, what was looked at before, and the restart that it

@@ -129,13 +129,17 @@ export interface Evidence {
 export interface Agent {
   state: CaptureState;
   reason: string;
-  processes?: {
-    pid: number;
-    progress: "absent" | "injected" | "loaded" | "started" | "stood_down" | "unknown";
-    detail?: string;
-  }[];
+  processes?: AgentIn[];
   /** What was changed for it, as a difference. */
   change?: string;
+}
+
+/** How far the SDK is in one process. */
+export interface AgentIn {
+  pid: number;
+  progress: "absent" | "injected" | "loaded" | "started" | "unsent" | "sent" | "stood_down" | "unknown";
+  /** Libraries that it watches; or why it stood down, or why its spans do not arrive. */
+  detail?: string;
 }
 
 /** What the level `full` would change. */

@@ -15,6 +15,22 @@ const row = (name: string, more: Record<string, unknown> = {}): Service =>
     ...more,
   }) as Service;
 
+test("Full is for those whose nodes say that it can be had", () => {
+  const rows = [row("a"), row("b"), row("c"), row("d", { "sonde.recorded": true })];
+  const no = { possible: false, reason: "It is a bare process." };
+  const answers = new Map([
+    ["h/process:a", { possible: true, reason: "" }],
+    ["h/process:b", no],
+  ]);
+  const listed = effects(rows, "full", answers);
+  expect(listed.map((one) => [one.acts, one.what, one.rows.length])).toEqual([
+    [true, "are restarted once, with the SDK", 1],
+    [false, "stay as they are: It is a bare process.", 1],
+    [false, "are asked what would be changed …", 1],
+    [false, "stay as they are: they are played from a recording", 1],
+  ]);
+});
+
 test("groups by name, those without one last", () => {
   const rows = [
     row("a"),

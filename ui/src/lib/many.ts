@@ -67,11 +67,18 @@ export interface Effect {
   rows: Service[];
 }
 
+/** What the node of a service says about Full. */
+export interface Answer {
+  possible: boolean;
+  /** Why it cannot be had. */
+  reason: string;
+}
+
 /** What a level means for each of the services, same effects together, those that act first. */
-export function effects(rows: Service[], level: Level): Effect[] {
+export function effects(rows: Service[], level: Level, answers = new Map<string, Answer>()): Effect[] {
   const all = new Map<string, Effect>();
   for (const row of rows) {
-    const { what, acts } = effect(row, level);
+    const { what, acts } = effect(row, level, answers.get(row["sonde.workload.key"]));
     const known = all.get(what);
     if (known === undefined) all.set(what, { what, acts, rows: [row] });
     else known.rows.push(row);
@@ -79,12 +86,18 @@ export function effects(rows: Service[], level: Level): Effect[] {
   return [...all.values()].sort((a, b) => Number(b.acts) - Number(a.acts) || b.rows.length - a.rows.length);
 }
 
-function effect(row: Service, level: Level): { what: string; acts: boolean } {
+function effect(row: Service, level: Level, answer: Answer | undefined): { what: string; acts: boolean } {
   const stand = dial(row);
   if (stand.locked !== undefined)
     return { what: "stay as they are: they are played from a recording", acts: false };
   if (row["sonde.capture.desired"] === level && stand.level === level)
     return { what: `are at ${LEVELS.find((one) => one.level === level)?.name} already`, acts: false };
+  if (level === "full") {
+    if (answer === undefined) return { what: "are asked what would be changed …", acts: false };
+    return answer.possible
+      ? { what: "are restarted once, with the SDK", acts: true }
+      : { what: `stay as they are: ${answer.reason}`, acts: false };
+  }
   const stopped = (row["sonde.instances"] ?? []).length === 0;
   if (level === "off") {
     return stopped

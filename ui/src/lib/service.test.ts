@@ -1,11 +1,13 @@
 import { describe, expect, test } from "vitest";
 import type { Service } from "../api/rows";
 import {
+  byHand,
   coverage,
   dial,
   matches,
   place,
   pollOf,
+  rollout,
   runtime,
   sentence,
   strongest,
@@ -206,4 +208,40 @@ test("evidence stands by tiers, with how sure it is", () => {
   ]);
   expect(sure(evidence[1] as never).word).toBe("certain");
   expect(sure({ ...evidence[0], confidence: "guess" } as never).word).toBe("guess");
+});
+
+describe("the SDK in a program", () => {
+  test("goes three steps, and says why it stops", () => {
+    const at = (progress: "injected" | "loaded" | "unsent" | "sent", detail = "") =>
+      rollout({ pid: 7, progress, detail });
+    expect(at("injected").reached).toBe(1);
+    expect(at("loaded")).toEqual({ reached: 2, tone: "calm", why: "It waits for a library that it knows." });
+    expect(at("unsent", "the answer is 401")).toEqual({
+      reached: 2,
+      tone: "bad",
+      why: "Its spans do not arrive: the answer is 401",
+    });
+    expect(at("sent", "openai=2.54.0").reached).toBe(3);
+  });
+  test("what keeps it out is said where a node says it apart", () => {
+    const kept = row({
+      "sonde.capture.desired": "full",
+      "sonde.capture.observed": "network",
+      "sonde.capture.state": "capturing",
+      "sonde.agent": { state: "conflict", reason: "Another SDK is in it." },
+    });
+    expect(dial(kept)).toEqual({ level: "network", pending: false });
+    expect(sentence(kept).text).toBe("Another SDK is in it.");
+  });
+  test("how to do it by hand is apart from what would be done", () => {
+    const told = "+A=1\n\nRestart: once\n\nBy hand, with kubectl:\nkubectl edit x\n";
+    expect(byHand(told)).toEqual({
+      text: "+A=1\n\nRestart: once",
+      ways: [{ tool: "kubectl", text: "kubectl edit x" }],
+    });
+    expect(byHand("\nBy hand, with a shell:\nsonde run -- a\n")).toEqual({
+      text: "",
+      ways: [{ tool: "a shell", text: "sonde run -- a" }],
+    });
+  });
 });

@@ -1,5 +1,5 @@
 // What a row of the services says in words, and where its dial stands.
-import type { Coverage, Evidence, Level, Node, Service } from "../api/rows";
+import type { AgentIn, Coverage, Evidence, Level, Node, Service } from "../api/rows";
 import { ago } from "./format";
 import type { LeftOut } from "./rules";
 
@@ -8,9 +8,6 @@ export const LEVELS: { level: Level; name: string }[] = [
   { level: "network", name: "Network" },
   { level: "full", name: "Full" },
 ];
-
-/** Levels that restart nothing: those that many services may get at once. */
-export const QUIET = LEVELS.filter((one) => one.level !== "full");
 
 /** A wish of this page that the list does not show yet. */
 export interface Wish {
@@ -38,11 +35,23 @@ const SNAPS: ReadonlySet<string> = new Set([
   "drifted",
 ]);
 
+/** Where it is on the way. Nodes that do not join the two themselves say apart what keeps the SDK out. */
+function standing(row: Service): { state: string; reason: string } {
+  const agent = row["sonde.agent"];
+  const state = row["sonde.capture.state"];
+  const isKeptOut =
+    agent !== undefined &&
+    state === "capturing" &&
+    row["sonde.capture.desired"] === "full" &&
+    row["sonde.capture.observed"] !== "full";
+  return isKeptOut ? agent : { state, reason: row["sonde.capture.reason"] };
+}
+
 /** Where the dial stands. A wish that failed snaps back to what is in effect. */
 export function dial(row: Service, wish?: Wish): Dial {
   const observed = row["sonde.capture.observed"];
   const desired = row["sonde.capture.desired"];
-  const state = row["sonde.capture.state"];
+  const { state } = standing(row);
   if (row["sonde.recorded"] === true || state === "recorded") {
     return { level: observed, pending: false, locked: "Played from a recording: nothing can be switched." };
   }
@@ -55,12 +64,58 @@ export function dial(row: Service, wish?: Wish): Dial {
   return { level: desired, pending: true };
 }
 
-/** How far the SDK is in a process, in order; a process stands at one of them. */
-export const ROLLOUT: { progress: string; name: string }[] = [
-  { progress: "injected", name: "Injected" },
-  { progress: "loaded", name: "Loaded" },
-  { progress: "started", name: "Watching its libraries" },
-];
+/** The way of the SDK into a process. */
+export const ROLLOUT = ["Injected", "Loaded", "First span"] as const;
+
+export interface Rollout {
+  /** How many of the steps are behind it. */
+  reached: number;
+  /** How it is at the next one; empty when there is none. */
+  tone: Tone;
+  /** Why it stands where it does. */
+  why: string;
+}
+
+/** How far the SDK is in a process, and why it stops there. */
+export function rollout({ progress, detail = "" }: AgentIn): Rollout {
+  const at = (reached: number, tone: Tone, why: string) => ({ reached, tone, why });
+  switch (progress) {
+    case "absent":
+      return at(
+        0,
+        "warn",
+        "It was not started with the SDK; it runs since before, or clears its environment.",
+      );
+    case "injected":
+      return at(
+        1,
+        "warn",
+        "The SDK says nothing: no Python, or one that reads no sitecustomize (-I, -E, -S).",
+      );
+    case "stood_down":
+      return at(1, "warn", `It left the program alone: ${detail}`);
+    case "loaded":
+      return at(2, "calm", "It waits for a library that it knows.");
+    case "started":
+      return at(2, "calm", `It waits for the first call of ${detail}`);
+    case "unsent":
+      return at(2, "bad", `Its spans do not arrive: ${detail}`);
+    case "sent":
+      return at(3, "good", detail);
+    default:
+      return at(0, "calm", "The node is newer than this page.");
+  }
+}
+
+/** What a node says of a change, and apart from it how a person makes the same. */
+export function byHand(text: string): { text: string; ways: { tool: string; text: string }[] } {
+  const [told = "", ...rest] = `\n${text}`.split(/\nBy hand, with /);
+  const ways = rest.map((one) => {
+    const colon = one.indexOf(":\n");
+    return { tool: one.slice(0, Math.max(0, colon)), text: one.slice(colon + 2).trim() };
+  });
+  return { text: told.trim(), ways };
+}
 
 export type Tone = "good" | "warn" | "bad" | "calm" | "pending";
 
@@ -126,8 +181,8 @@ export interface Seen {
 
 /** The state column: a dot and a sentence; where something is wrong, with the cause. */
 export function sentence(row: Service, { wish, poll, leftOut }: Seen = {}): Sentence {
-  const state = row["sonde.capture.state"];
-  const reason = row["sonde.capture.reason"].trim();
+  const { state, reason: told } = standing(row);
+  const reason = told.trim();
   if (wish?.refused !== undefined) return { tone: "bad", text: wish.refused, more: wish.refused };
   if (dial(row, wish).pending) {
     const text = waiting(row["host.name"] ?? "the node", poll);

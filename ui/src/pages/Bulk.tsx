@@ -1,11 +1,11 @@
 // One level for several services: what it means for each is said before it is done.
 import { useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
+import { useEffect, useState } from "react";
 import { api } from "../api/client";
 import type { Level, Service } from "../api/rows";
 import { plural } from "../lib/format";
-import { effects } from "../lib/many";
-import { QUIET, type Wish } from "../lib/service";
+import { type Answer, effects } from "../lib/many";
+import { LEVELS, type Wish } from "../lib/service";
 import { Answers, Dialog } from "../parts/Dialog";
 import { Choose } from "../parts/Field";
 
@@ -24,7 +24,9 @@ const NAMES = 6;
 export function Bulk({ rows, onWish, onDone, onClose }: Props) {
   const [level, setLevel] = useState<Level>("network");
   const client = useQueryClient();
-  const listed = effects(rows, level);
+  const answers = useAnswers(rows, level);
+  const listed = effects(rows, level, answers);
+  const isAsking = asked(rows, level).some((row) => !answers.has(row["sonde.workload.key"]));
   const acting = listed.filter((one) => one.acts).flatMap((one) => one.rows);
   const act = async () => {
     onClose();
@@ -48,9 +50,15 @@ export function Bulk({ rows, onWish, onDone, onClose }: Props) {
       <Choose
         label="Capture"
         value={level}
-        choices={QUIET.map((one) => ({ value: one.level, name: one.name }))}
-        onChange={(value) => setLevel(value === "off" ? "off" : "network")}
+        choices={LEVELS.map((one) => ({ value: one.level, name: one.name }))}
+        onChange={(value) => setLevel(LEVELS.find((one) => one.level === value)?.level ?? "network")}
       />
+      {level !== "full" ? null : (
+        <p className="dim">
+          Each of them is restarted once with the SDK, watched, and put back as it was if it does not stay
+          healthy. Full on a row shows exactly what is changed there.
+        </p>
+      )}
       <ul className="effects" data-testid="effects">
         {listed.map((one) => (
           <li key={one.what}>
@@ -75,7 +83,7 @@ export function Bulk({ rows, onWish, onDone, onClose }: Props) {
         <button
           type="button"
           className="control primary"
-          disabled={acting.length === 0}
+          disabled={acting.length === 0 || isAsking}
           onClick={() => void act()}
           data-first
         >
@@ -84,4 +92,34 @@ export function Bulk({ rows, onWish, onDone, onClose }: Props) {
       </Answers>
     </Dialog>
   );
+}
+
+/** Those whose nodes have to say what Full would change. */
+const asked = (rows: Service[], level: Level) =>
+  level !== "full"
+    ? []
+    : rows.filter((row) => row["sonde.recorded"] !== true && row["sonde.capture.observed"] !== "full");
+
+/** What the nodes say, by key, as far as they have: a few are asked at a time. */
+function useAnswers(rows: Service[], level: Level): Map<string, Answer> {
+  const [answers, setAnswers] = useState(new Map<string, Answer>());
+  const keys = JSON.stringify(asked(rows, level).map((row) => row["sonde.workload.key"]));
+  useEffect(() => {
+    let over = false;
+    const left: string[] = JSON.parse(keys);
+    const worker = async () => {
+      for (let key = left.shift(); key !== undefined && !over; key = left.shift()) {
+        const one = key;
+        const answer = await api
+          .preview(one)
+          .catch((error: unknown) => ({ possible: false, reason: String(error) }));
+        if (!over) setAnswers((old) => new Map(old).set(one, answer));
+      }
+    };
+    for (let at = 0; at < AT_ONCE; at += 1) void worker();
+    return () => {
+      over = true;
+    };
+  }, [keys]);
+  return answers;
 }

@@ -1,43 +1,43 @@
-// How far the SDK is in each process of a service, and what was changed for it.
-import type { Agent } from "../api/rows";
-import { ROLLOUT, STATES } from "../lib/service";
+// How far the SDK is in each process of a service, why it stops there, and what was changed for it.
+import type { Agent, AgentIn } from "../api/rows";
+import { ROLLOUT, rollout, STATES } from "../lib/service";
 
 export function Rollout({ of }: { of: Agent }) {
   const state = Object.hasOwn(STATES, of.state) ? STATES[of.state] : undefined;
-  const processes = of.processes ?? [];
   return (
     <div data-testid="rollout">
       <p>
         <span className={`dot ${state?.tone ?? "calm"}`} /> {of.reason}
       </p>
-      {processes.length === 0 ? null : (
-        <ul className="evidence">
-          {processes.map((one) => {
-            const at = ROLLOUT.findIndex((step) => step.progress === one.progress);
-            return (
-              <li key={one.pid}>
-                <span className="mono">{one.pid}</span>
-                <span>
-                  {one.progress === "stood_down"
-                    ? "stood down"
-                    : at < 0
-                      ? "not started with it"
-                      : ROLLOUT.slice(0, at + 1)
-                          .map((step) => step.name)
-                          .join(" → ")}{" "}
-                  <span className="faint">{one.detail ?? ""}</span>
-                </span>
-              </li>
-            );
-          })}
-        </ul>
-      )}
+      <ul className="rollout">
+        {(of.processes ?? []).map((one) => (
+          <Way key={one.pid} of={one} />
+        ))}
+      </ul>
       {of.change === undefined || of.change === "" ? null : (
         <details>
           <summary>What was changed</summary>
-          <pre className="mono">{of.change}</pre>
+          <pre className="command preview">{of.change}</pre>
         </details>
       )}
     </div>
+  );
+}
+
+/** The three steps of one process. */
+function Way({ of }: { of: AgentIn }) {
+  const { reached, tone, why } = rollout(of);
+  return (
+    <li data-testid="way" data-progress={of.progress}>
+      <span className="mono faint">{of.pid}</span>
+      <ol>
+        {ROLLOUT.map((name, at) => (
+          <li key={name} className={at < reached ? "" : "faint"} data-reached={at < reached}>
+            <span className={`dot ${at < reached ? "good" : at === reached ? tone : "calm"}`} /> {name}
+          </li>
+        ))}
+      </ol>
+      {why === "" ? null : <p className={reached === ROLLOUT.length ? "faint" : "dim"}>{why}</p>}
+    </li>
   );
 }

@@ -3,6 +3,8 @@ import { useQuery } from "@tanstack/react-query";
 import { createPortal } from "react-dom";
 import { api } from "../api/client";
 import type { Service } from "../api/rows";
+import { byHand } from "../lib/service";
+import { Command } from "./Command";
 import { Answers, Dialog } from "./Dialog";
 
 interface Props {
@@ -22,6 +24,7 @@ export function Full({ row, onClose, onEnable }: Props) {
     refetchOnWindowFocus: false,
   });
   const preview = asked.data;
+  const shown = byHand(preview?.text ?? "");
   const refused = asked.isError ? asked.error.message : preview?.possible === false ? preview.reason : "";
   // What is pressed here is no business of the row below.
   return createPortal(
@@ -40,11 +43,17 @@ export function Full({ row, onClose, onEnable }: Props) {
             {refused}
           </p>
         )}
-        {preview !== undefined && preview.text !== "" ? (
+        {shown.text === "" ? null : (
           <pre className="command preview" data-testid="preview">
-            {preview.text}
+            {shown.text}
           </pre>
-        ) : null}
+        )}
+        {shown.ways.map((way) => (
+          <div key={way.tool} data-testid="by-hand">
+            <p className="dim">By hand, with {way.tool}:</p>
+            <Command text={way.text} />
+          </div>
+        ))}
         <Answers>
           <button type="button" className="control" onClick={onClose} data-first>
             Cancel

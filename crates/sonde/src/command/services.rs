@@ -91,23 +91,23 @@ pub(crate) fn run(options: &Services) -> Result<(), Failure> {
     let output = options.format.output;
     match &options.action {
         Some(ServicesAction::Set(wanted)) => {
-            return set(&Api::open(&options.target)?, wanted, output);
+            let ServicesSet { name, capture, wait } = wanted;
+            let names = std::slice::from_ref(name);
+            return set(&Api::open(&options.target)?, names, (*capture, *wait), output);
         }
         Some(ServicesAction::Enable(enable)) if enable.dry_run => {
-            return preview(&Api::open(&options.target)?, &enable.name);
+            return preview(&Api::open(&options.target)?, &enable.names);
         }
-        Some(ServicesAction::Enable(ServicesEnable { name, full, .. })) => {
-            let (capture, wait) = match full {
+        Some(ServicesAction::Enable(ServicesEnable { names, full, .. })) => {
+            let wanted = match full {
                 true => (CaptureLevel::Full, LONGEST),
                 false => (CaptureLevel::Network, 10),
             };
-            let wanted = ServicesSet { name: name.clone(), capture, wait };
-            return set(&Api::open(&options.target)?, &wanted, output);
+            return set(&Api::open(&options.target)?, names, wanted, output);
         }
         Some(ServicesAction::Disable { name }) => {
-            let wanted =
-                ServicesSet { name: name.clone(), capture: CaptureLevel::Off, wait: LONGEST };
-            return set(&Api::open(&options.target)?, &wanted, output);
+            let (names, wanted) = (std::slice::from_ref(name), (CaptureLevel::Off, LONGEST));
+            return set(&Api::open(&options.target)?, names, wanted, output);
         }
         Some(ServicesAction::Explain { about }) => {
             return explain(&Api::controller(&options.target)?, about, output);
@@ -204,39 +204,55 @@ fn rows(api: &Api) -> Result<Vec<Value>, Failure> {
     }
 }
 
-fn set(api: &Api, options: &ServicesSet, output: Output) -> Result<(), Failure> {
-    let key = key_of(&rows(api)?, &options.name)?;
-    let level = match options.capture {
+/// Sets services, all before the first is waited for: they come up side by side.
+fn set(
+    api: &Api,
+    names: &[String],
+    (capture, wait): (CaptureLevel, u32),
+    output: Output,
+) -> Result<(), Failure> {
+    let level = match capture {
         CaptureLevel::Off => "off",
         CaptureLevel::Network => "network",
         CaptureLevel::Full => "full",
     };
-    let path = format!("/api/v1/services/{}/capture", percent_encoded(&key));
-    api.send_json(Method::PUT, &path, &json!({ "level": level }))?;
-    let row = in_effect(api, &key, level, Duration::from_secs(u64::from(options.wait)))?;
-    table::print(&mut std::io::stdout().lock(), output, COLUMNS, &[row])?;
+    let keys = keys_of(&rows(api)?, names)?;
+    for key in &keys {
+        let path = format!("/api/v1/services/{}/capture", percent_encoded(key));
+        api.send_json(Method::PUT, &path, &json!({ "level": level }))?;
+    }
+    let rows = in_effect(api, &keys, level, Duration::from_secs(u64::from(wait)))?;
+    table::print(&mut std::io::stdout().lock(), output, COLUMNS, &rows)?;
     Ok(())
 }
 
-/// Prints what the level `full` would change.
-fn preview(api: &Api, name: &str) -> Result<(), Failure> {
-    let key = key_of(&rows(api)?, name)?;
-    let path = format!("/api/v1/services/{}/preview", percent_encoded(&key));
-    let answer = api.send_json(Method::POST, &path, &json!({}))?;
+/// Prints what the level `full` would change, and fails in the end where it cannot be had.
+fn preview(api: &Api, names: &[String]) -> Result<(), Failure> {
+    let keys = keys_of(&rows(api)?, names)?;
     let mut out = std::io::stdout().lock();
-    if answer.get("possible").and_then(Value::as_bool) != Some(true) {
+    let mut refused = Vec::new();
+    for (key, name) in keys.iter().zip(names) {
+        let path = format!("/api/v1/services/{}/preview", percent_encoded(key));
+        let answer = api.send_json(Method::POST, &path, &json!({}))?;
+        if names.len() > 1 {
+            line(&mut out, &format!("{name} ({key}):"))?;
+        }
         for one in text(&answer, "text").lines() {
             line(&mut out, one)?;
         }
-        return Err(Failure::Failed(anyhow::anyhow!(
-            "cannot put an SDK into `{name}`: {}",
-            text(&answer, "reason")
-        )));
+        if answer.get("possible").and_then(Value::as_bool) != Some(true) {
+            refused.push(format!("cannot put an SDK into `{name}`: {}", text(&answer, "reason")));
+        }
     }
-    for one in text(&answer, "text").lines() {
-        line(&mut out, one)?;
+    if refused.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    Err(Failure::Failed(anyhow::anyhow!(refused.join("\n"))))
+}
+
+/// The keys of services, each by its key or name.
+fn keys_of(rows: &[Value], names: &[String]) -> Result<Vec<String>, Failure> {
+    names.iter().map(|name| key_of(rows, name)).collect()
 }
 
 /// The key of the one service with this key or name.
@@ -260,22 +276,31 @@ fn key_of(rows: &[Value], name: &str) -> Result<String, Failure> {
     }
 }
 
-/// Waits until the service has left the state `pending`, and gives its row as it is then.
+/// Waits until services have left the state `pending`, and gives their rows as they are then.
 #[expect(
     clippy::disallowed_methods,
     reason = "this loop waits for a person's wish and reads the clock"
 )]
-fn in_effect(api: &Api, key: &str, level: &str, wait: Duration) -> Result<Value, Failure> {
+fn in_effect(
+    api: &Api,
+    keys: &[String],
+    level: &str,
+    wait: Duration,
+) -> Result<Vec<Value>, Failure> {
     let start = Instant::now();
     loop {
-        let row = rows(api)?
-            .into_iter()
-            .find(|row| text(row, attribute::WORKLOAD_KEY) == key)
-            .context("the service is no longer listed")?;
-        let settled = text(&row, attribute::CAPTURE_DESIRED) == level
-            && text(&row, attribute::CAPTURE_STATE) != "pending";
-        if settled || start.elapsed() >= wait {
-            return Ok(row);
+        let listed = rows(api)?;
+        let row = |key: &String| {
+            let row = listed.iter().find(|row| text(row, attribute::WORKLOAD_KEY) == *key);
+            row.cloned().context("the service is no longer listed")
+        };
+        let found = keys.iter().map(row).collect::<anyhow::Result<Vec<Value>>>()?;
+        let is_settled = |row: &Value| {
+            text(row, attribute::CAPTURE_DESIRED) == level
+                && text(row, attribute::CAPTURE_STATE) != "pending"
+        };
+        if found.iter().all(is_settled) || start.elapsed() >= wait {
+            return Ok(found);
         }
         std::thread::sleep(LOOK_EVERY);
     }
