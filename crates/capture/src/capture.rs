@@ -4,12 +4,14 @@
 //! else: between its calls the kernel keeps what comes in its rings. Dropping the
 //! [`Capture`] detaches everything.
 
+mod attaching;
+mod taking;
+
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -19,15 +21,15 @@ use std::time::Duration;
 use libbpf_rs::PrintLevel;
 
 use crate::error::Error;
-use crate::event::{ConnectionId, Event, Library, ProcessId, Start};
+use crate::event::{ConnectionId, Event, Library, ProcessId};
 use crate::kernel::{self, Fact, Standing};
-use crate::library::{FileKey, Libraries, names};
+use crate::library::Libraries;
 use crate::mapped::Mapped;
 use crate::node::Node;
 use crate::process;
 use crate::programs::{self, Programs};
 use crate::reading::Reading;
-use crate::record::{self, ProcessKind, TlsKind};
+use crate::record;
 use crate::system;
 use crate::watch::{Watch, Watches};
 
@@ -397,210 +399,6 @@ impl Capture {
         }
         woken
     }
-
-    /// Takes what the kernel has, in the order of causes: openings before processes, so that
-    /// who connected is known by then; and what is said of processes before the bytes, to be
-    /// told after those that were there by then.
-    fn read(&mut self) {
-        let mut seen = self.node.take().into_iter().peekable();
-        let processes =
-            self.processes.as_ref().map(|processes| processes.read(usize::MAX)).unwrap_or_default();
-        if processes.iter().any(|process| process.kind != ProcessKind::Exited) {
-            self.tls.warm();
-        }
-        self.held.extend(processes);
-        let more = self.read_tls();
-        for record in std::mem::take(&mut self.held) {
-            while let Some(before) = seen.next_if(|seen| seen.at() < record.at) {
-                self.events.extend(self.node.tell(before));
-            }
-            // The last bytes of a process may be among those that wait in the ring.
-            if more && record.kind != ProcessKind::Forked {
-                self.held.push(record);
-            } else {
-                self.on_process(record);
-            }
-        }
-        for seen in seen {
-            self.events.extend(self.node.tell(seen));
-        }
-        self.read_mapped();
-        if self.processes.is_none() {
-            self.call_the_roll();
-        }
-    }
-
-    /// Takes one batch of bytes; says whether there may be more.
-    fn read_tls(&mut self) -> bool {
-        let Some(tls) = self.tls.programs() else { return false };
-        let records = tls.programs.read(BATCH);
-        let more = records.len() >= BATCH;
-        for record in records {
-            self.on_tls(record);
-        }
-        more
-    }
-
-    fn on_tls(&mut self, record: record::Tls) {
-        let record::Tls { watch, at, object, generation, kind } = record;
-        // A watch that ended a moment ago: nobody wants its bytes.
-        let Some(watch) = self.watches.by_id(watch) else { return };
-        let connection = watch.connection(object, generation);
-        if kind == TlsKind::Closed {
-            if watch.closed(object, generation) {
-                self.events.push_back(Event::Closed { connection, at });
-            }
-            return;
-        }
-        if let Some(before) = watch.seen(object, generation) {
-            self.events.push_back(Event::Closed { connection: before, at });
-        }
-        self.events.push_back(match kind {
-            TlsKind::Data { direction, offset, bytes } => {
-                Event::Data { connection, at, direction, offset, bytes }
-            }
-            TlsKind::Named(server_name) => Event::Named { connection, at, server_name },
-            TlsKind::Closed => return,
-        });
-    }
-
-    fn on_process(&mut self, record: record::Process) {
-        self.node.learn(&record);
-        let record::Process { at, process, parent, .. } = record;
-        let how = match record.kind {
-            ProcessKind::Forked => {
-                if self.watches.of(parent.pid).is_some_and(|watch| watch.process == parent) {
-                    self.inherit(process);
-                }
-                Start::Forked
-            }
-            ProcessKind::Executed => {
-                // A watch that began after the exec is a watch of the new program.
-                if self.watches.of(process.pid).is_some_and(|watch| watch.since < at) {
-                    self.end(process.pid, at);
-                }
-                Start::Executed
-            }
-            ProcessKind::Exited => {
-                if self.watches.of(process.pid).is_some_and(|watch| watch.process == process) {
-                    self.end(process.pid, at);
-                }
-                self.events.push_back(Event::Exited { process, at });
-                return;
-            }
-        };
-        let watched = self.watches.contains(process.pid);
-        self.events.push_back(Event::Started { process, parent, how, at, watched });
-    }
-
-    /// Ends the watches of processes that ended or run another program by now.
-    fn call_the_roll(&mut self) {
-        let now = system::monotonic_nanos();
-        if now.saturating_sub(self.last_roll_call) < ROLL_CALL_NANOS {
-            return;
-        }
-        self.last_roll_call = now;
-        for process in self.watches.processes() {
-            if process::identity(process.pid) != Some(process) {
-                self.end(process.pid, now);
-                self.events.push_back(Event::Exited { process, at: now });
-            }
-        }
-    }
-
-    /// Watches a fork child. One that is gone already has nothing to read.
-    fn inherit(&mut self, process: ProcessId) {
-        if self.watches.contains(process.pid) {
-            return;
-        }
-        self.watches.begin(process, system::monotonic_nanos());
-        if let Err(error) = self.attach_mapped(process.pid) {
-            tracing::debug!(pid = process.pid, %error, "cannot look into a fork child");
-        }
-    }
-
-    fn end(&mut self, pid: u32, at: u64) {
-        let Some(watch) = self.watches.end(pid) else { return };
-        for connection in watch.open() {
-            self.events.push_back(Event::Closed { connection, at });
-        }
-        if let Err(mpsc::SendError(watch)) = self.removals.send(watch) {
-            drop(watch);
-        }
-    }
-
-    fn read_mapped(&mut self) {
-        let Some(mapped) = &mut self.mapped else {
-            let now = system::monotonic_nanos();
-            if now.saturating_sub(self.last_look) >= LOOK_NANOS {
-                self.last_look = now;
-                self.look_again();
-            }
-            return;
-        };
-        let watches = &self.watches;
-        let seen = mapped.read(|pid| watches.contains(pid));
-        for mapping in seen.mappings {
-            let path = PathBuf::new();
-            let mapping =
-                (mapping.pid, process::Mapping { start: mapping.start, end: mapping.end, path });
-            self.attach_one(mapping.0, &mapping.1);
-        }
-        if seen.lost {
-            self.look_again();
-        }
-    }
-
-    fn look_again(&mut self) {
-        for pid in self.watches.pids() {
-            if let Err(error) = self.attach_mapped(pid) {
-                tracing::debug!(pid, %error, "cannot look into a watched process");
-            }
-        }
-    }
-
-    /// Sets probes in everything that a watched process maps now.
-    fn attach_mapped(&mut self, pid: u32) -> io::Result<()> {
-        for mapping in process::mappings(pid)? {
-            self.attach_one(pid, &mapping);
-        }
-        Ok(())
-    }
-
-    /// Sets probes in one mapped file, if it is a TLS library and has none yet.
-    fn attach_one(&mut self, pid: u32, mapping: &process::Mapping) {
-        let Ok(file) = process::open(pid, mapping) else { return };
-        let Ok(key) = FileKey::of(&file) else { return };
-        let Some(watch) = self.watches.of(pid) else { return };
-        if !watch.files.insert(key) {
-            return;
-        }
-        let functions = self.libraries.functions(key, &file);
-        if functions.is_empty() {
-            return;
-        }
-        let path = shown_path(&file, mapping);
-        let process = watch.process;
-        let Some(tls) = self.tls.programs() else { return };
-        self.events.push_back(match tls.attach(pid, watch.id, &file, &functions) {
-            Ok(links) => {
-                Event::Attached { process, library: watch.attached(path, names(&functions), links) }
-            }
-            Err(error) => {
-                let reason = format!("{error:#}");
-                watch.refused.push((path.clone(), reason.clone()));
-                Event::Refused { process, path, reason }
-            }
-        });
-    }
-}
-
-/// The path of a mapped file for people to read.
-fn shown_path(file: &File, mapping: &process::Mapping) -> PathBuf {
-    if mapping.path != Path::new("") {
-        return mapping.path.clone();
-    }
-    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default()
 }
 
 /// Starts the thread that removes the links of ended watches. The kernel waits for every
