@@ -6,6 +6,8 @@ use super::lease::{End, Heard, LEASE_NANOS, Lease, MAX_ATTEMPTS};
 use super::{Change, Phase, Progress, Step};
 use crate::workload::Key;
 use proptest::prelude::*;
+
+const SECOND: u64 = 1_000_000_000;
 use std::collections::BTreeMap;
 
 const DAY: u64 = 86_400_000_000_000;
@@ -273,4 +275,22 @@ fn taking_back_ends_a_step_only_where_nobody_can_have_begun_it() {
     assert_eq!(lease.cancel(), None);
     assert_eq!(lease.lend(LEASE_NANOS), None, "it is not lent again");
     assert_eq!(lease.hear(Phase::Done, 1), Heard::Ended(End::Done), "it was begun, and is done");
+}
+
+#[test]
+fn a_node_that_says_that_it_is_at_it_keeps_the_step() {
+    let mut lease = Lease::new(1_000 * SECOND);
+    assert_eq!(lease.lend(0), Some(1));
+    assert_eq!(lease.hear(Phase::Running, 70 * SECOND), Heard::Extended);
+    assert_eq!(lease.lend(100 * SECOND), None, "it would be taken twice");
+    assert_eq!(lease.lend(70 * SECOND + LEASE_NANOS), Some(2), "nobody hears of it any more");
+}
+
+#[test]
+fn a_step_that_runs_beyond_its_deadline_ends_when_nobody_hears_of_it() {
+    let mut lease = Lease::new(60 * SECOND);
+    assert_eq!(lease.lend(0), Some(1));
+    assert_eq!(lease.hear(Phase::Running, 59 * SECOND), Heard::Extended);
+    assert_eq!(lease.expire(100 * SECOND), None, "it may still be done");
+    assert_eq!(lease.expire(59 * SECOND + LEASE_NANOS), Some(End::Expired));
 }
