@@ -5,6 +5,7 @@ Its processes have two pids: one of the machine, and one inside. Cgroups are ver
 This directory, that of Sonde and `shared` are there under their own paths.
 """
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -12,7 +13,8 @@ import subprocess
 import groups
 from harness import HERE, SONDE, until
 
-NAME = "sonde-systemd"
+# Another name is for a run beside another one on the same machine.
+NAME = os.environ.get("SONDE_SYSTEMD_MACHINE", "sonde-systemd")
 
 
 class SystemdMachine:

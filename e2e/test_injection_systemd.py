@@ -2,16 +2,20 @@
 byte; rolled back where a unit does not stay well; refused where it must not be touched."""
 
 import json
+import os
+import random
 import urllib.request
 
 import pytest
 
 from harness import until
-from test_systemd import Machine, SondeUnit
+from systemd_units import Machine, SondeUnit
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
 
 WINDOW = 4
+# Wishes with a kill in the middle; a hundred of them take twenty minutes.
+CYCLES = int(os.environ.get("SONDE_CYCLES", "6"))
 # Where every unit can read it.
 AGENTS = "/usr/lib/sonde/agents/cpython-"
 
@@ -62,11 +66,13 @@ def known(inside, machine, unit: str) -> str:
     return inside.service(machine.main_pid(unit), 30)["sonde.workload.key"]
 
 
-def set_level(
-    inside, key: str, level: str, state: str, word: str = "", seconds: float = 60
-) -> dict:
-    """Sets the dial, and waits for a state that is said with a word."""
+def wish(inside, key: str, level: str) -> None:
+    """Sets the dial, and waits for nothing."""
     inside.rows("services", "set", key, "--capture", level, "--wait", "0")
+
+
+def reached(inside, key: str, level: str, state: str, word: str = "", seconds: float = 60) -> dict:
+    """The row, once it is in a state at a wished level that is said with a word."""
 
     def there():
         now = row(inside, key)
@@ -77,6 +83,12 @@ def set_level(
         return until(f"{key} is {state} at {level}", there, seconds, 0.5)
     except AssertionError:
         raise AssertionError(f"{row(inside, key)}\n{inside.err.read_text()[-3000:]}") from None
+
+
+def set_level(inside, key: str, level: str, state: str, word: str = "") -> dict:
+    """Sets the dial, and waits for a state that is said with a word."""
+    wish(inside, key, level)
+    return reached(inside, key, level, state, word)
 
 
 def test_a_unit_gets_the_agent_and_is_put_back_to_the_byte(machine, inside):
@@ -190,22 +202,34 @@ def test_what_must_not_be_touched_is_refused(machine, inside, name, lines, state
     set_level(inside, key, "off", "discovered")
 
 
+@pytest.mark.timeout(600 + 30 * CYCLES)
 def test_killed_at_any_moment_it_ends_as_wished(machine, inside):
+    """Controller and dashboard are one process here, which dies at a random step of each wish."""
     machine.unit("killed.service", machine.service())
     before = files(machine, "killed.service")
     key = known(inside, machine, "killed.service")
-    for turn in range(6):
-        level = ("full", "off")[turn % 2]
-        inside.rows("services", "set", key, "--capture", level, "--wait", "0")
-        # A moment later each turn: before, in the middle of, and after the change.
-        machine.call("sleep", f"{0.15 * turn}")
+    moments = random.Random(CYCLES)
+    for turn in range(CYCLES):
+        level, state = (("full", "capturing"), ("off", "discovered"))[turn % 2]
+        wish(inside, key, level)
+        # Before, in the middle of, and after the change, and in its window.
+        moment = moments.uniform(0, 1.2 * WINDOW if turn % 4 == 3 else 1.5)
+        machine.call("sleep", f"{moment:.2f}")
         pid = machine.main_pid("sonde.service")
         machine.call("kill", "-KILL", str(pid))
         # The kernel takes its probes down first; then the unit may start again by itself.
         until("it is dead", lambda p=pid: machine.main_pid("sonde.service") != p, 60)
         machine.run("systemctl", "reset-failed", "sonde.service")
         machine.call("systemctl", "start", "sonde.service")
-        until("it answers again", inside.answers, 30, 0.3)
+        until("it answers again", inside.answers, 60, 0.3)
+        # Two of three wishes are overtaken by the next one.
+        if turn % 3 == 2:
+            now = reached(inside, key, level, state, seconds=120)
+            assert now["sonde.capture.observed"] == level, (turn, moment)
+            has_it = "PYTHONPATH" in effective(machine, "killed.service")
+            assert has_it == (level == "full"), (turn, moment)
+            if level == "off":
+                assert files(machine, "killed.service") == before, (turn, moment)
     set_level(inside, key, "off", "discovered")
     assert files(machine, "killed.service") == before
     assert "PYTHONPATH" not in effective(machine, "killed.service")
