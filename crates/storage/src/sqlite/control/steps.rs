@@ -399,7 +399,8 @@ fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
 /// A wish for a workload that a node tells of.
 struct Wished {
     key: String,
-    level: Level,
+    network: bool,
+    agent: bool,
     generation: u64,
     observed: Observed,
 }
@@ -409,16 +410,14 @@ impl Wished {
     fn about(&self, feature: Feature) -> (bool, Found) {
         let on = |is_on| if is_on { Found::Ours } else { Found::Off };
         match feature {
-            Feature::Network => {
-                (self.level >= Level::Network, on(self.observed.level >= Level::Network))
-            }
+            Feature::Network => (self.network, on(self.observed.level >= Level::Network)),
             Feature::Agent => {
                 let found = match self.observed.agent.as_ref().map(|agent| agent.state) {
                     Some(State::Conflict) => Found::Conflict,
                     Some(State::Unsupported) => Found::Unsupported,
                     state => on(state == Some(State::Capturing)),
                 };
-                (self.level >= Level::Full, found)
+                (self.agent, found)
             }
         }
     }
@@ -433,19 +432,28 @@ fn pairs<'a>(
 
 /// What is wanted of the workloads of a node, with what it says of them.
 fn wanted(from: &Transaction<'_>, instance: &str) -> Result<Vec<Wished>, Error> {
-    let sql = "SELECT desired.key, desired.value, desired.generation, workload.body FROM workload
-        JOIN desired ON desired.key = workload.key AND desired.feature = ?2
+    let sql = "SELECT network.key, network.value, coalesce(agent.value, 'off'),
+            network.generation, workload.body
+        FROM workload
+        JOIN desired AS network ON network.key = workload.key AND network.feature = ?2
+        LEFT JOIN desired AS agent ON agent.key = workload.key AND agent.feature = ?3
         WHERE workload.instance = ?1 AND workload.present = 1";
     let mut statement = from.prepare_cached(sql).doing(DOING)?;
     let rows = statement
-        .query_map([instance, super::NETWORK], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        .query_map([instance, super::NETWORK, super::AGENT], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
         })
         .doing(DOING)?;
     rows.map(|row| {
-        let (key, value, generation, body): (String, String, i64, String) = row.doing(DOING)?;
-        let observed = serde_json::from_str(&body).doing("a workload")?;
-        Ok(Wished { key, level: level(&value), generation: unsigned(generation), observed })
+        let (key, network, agent, generation, body): (String, String, String, i64, String) =
+            row.doing(DOING)?;
+        Ok(Wished {
+            key,
+            network: level(&network) >= Level::Network,
+            agent: agent == "on",
+            generation: unsigned(generation),
+            observed: serde_json::from_str(&body).doing("a workload")?,
+        })
     })
     .collect()
 }
