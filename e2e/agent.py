@@ -35,9 +35,10 @@ def pythons() -> dict[str, str]:
     places = ["/usr/bin/python3.*", str(pathlib.Path.home() / ".pyenv/versions/*/bin/python3.*")]
     places.append(str(CACHE / "pythons/*/python3.*"))
     for path in sorted(path for place in places for path in glob.glob(place)):
-        version = re.fullmatch(r"python(3\.\d+)", os.path.basename(path))
+        # With a `t`, one without its lock.
+        version = re.fullmatch(r"python(3\.\d+)(t?)", os.path.basename(path))
         if version and tuple(map(int, version[1].split("."))) >= (3, 9):
-            found.setdefault(version[1], path)
+            found.setdefault(version[1] + version[2], path)
     return found
 
 

@@ -53,6 +53,13 @@ pub fn check(program: &Program) -> Result<(), Refusal> {
         ));
     }
     runtime(program)?;
+    if is_frozen(&program.maps) {
+        return Err(Refusal::unsupported(
+            "frozen",
+            "It carries a Python of its own within it, as PyInstaller and its kin make them, which \
+             lets nothing in from outside; set it to Network.",
+        ));
+    }
     flags(program)?;
     if let Some(name) = other_agent(program) {
         return Err(Refusal::conflict(
@@ -101,6 +108,27 @@ fn runtime(program: &Program) -> Result<(), Refusal> {
             ),
         )),
         _ => Ok(()),
+    }
+}
+
+/// Whether a program has its interpreter within it, or beside it in its own directory: PyInstaller,
+/// Nuitka, cx_Freeze and the like isolate it from the environment.
+fn is_frozen(maps: &str) -> bool {
+    // Servers that embed one and honour the environment.
+    const OPEN: [&str; 4] = ["python", "pypy", "Python", "uwsgi"];
+    let mut paths = maps.lines().filter_map(|line| Some(&line[line.find('/')?..]));
+    // The kernel lists the executable first.
+    let Some(executable) = paths.next() else { return false };
+    let (directory, name) = executable.rsplit_once('/').unwrap_or_default();
+    if OPEN.iter().any(|open| name.starts_with(open)) {
+        return false;
+    }
+    match paths.find(|path| path.rsplit('/').next().is_some_and(|it| it.starts_with("libpython"))) {
+        Some(library) => {
+            let is_beside = library.strip_prefix(directory).is_some_and(|it| it.starts_with('/'));
+            is_beside || library.contains("/_MEI")
+        }
+        None => true,
     }
 }
 
@@ -249,7 +277,9 @@ mod tests {
     #[test]
     fn other_agents_are_a_conflict_and_look_alikes_are_not() {
         let by_maps = |path: &str| Program {
-            maps: format!("7f1-7f2 r-xp 0 08:01 1  {path}\n"),
+            maps: format!(
+                "5f1-5f2 r-xp 0 08:01 1  /usr/bin/python3.11\n7f1-7f2 r-xp 0 08:01 2  {path}\n"
+            ),
             ..python(&["python3", "app.py"], &[])
         };
         for program in [
@@ -276,6 +306,33 @@ mod tests {
             by_maps("/usr/lib/x86_64-linux-gnu/libc.so.6"),
         ] {
             assert_eq!(check(&program), Ok(()), "{program:?}");
+        }
+    }
+
+    #[test]
+    fn frozen_programs_are_recognised_by_where_their_interpreter_lies() {
+        let with = |paths: &[&str]| {
+            let maps = paths.iter().map(|path| format!("7f1-7f2 r-xp 0 08:01 1  {path}\n"));
+            let maps = format!("7ff-800 rw-p 0 00:00 0  [heap]\n{}", maps.collect::<String>());
+            check(&Program { maps, ..python(&["./app"], &[]) }).map_err(|refusal| refusal.code)
+        };
+        for frozen in [
+            // PyInstaller, as a directory and as one file.
+            &["/srv/app/app", "/srv/app/_internal/libpython3.11.so.1.0"][..],
+            &["/srv/app", "/usr/lib/libc.so.6", "/tmp/_MEI00005a60XSx/libpython3.11.so.1.0"],
+            // Nuitka, with a library and without.
+            &["/srv/app.dist/app.bin", "/srv/app.dist/libpython3.12.so.1.0"],
+            &["/srv/app.bin", "/usr/lib/libc.so.6"],
+        ] {
+            assert_eq!(with(frozen), Err("frozen".to_owned()), "{frozen:?}");
+        }
+        for open in [
+            &["/usr/bin/python3.11", "/usr/lib/libc.so.6"][..],
+            &["/opt/python/bin/python3.13t", "/opt/python/lib/libpython3.13t.so.1.0"],
+            &["/srv/venv/bin/uwsgi", "/usr/lib/libc.so.6"],
+            &["/usr/sbin/apache2", "/usr/lib/x86_64-linux-gnu/libpython3.11.so.1.0"],
+        ] {
+            assert_eq!(with(open), Ok(()), "{open:?}");
         }
     }
 
