@@ -1,7 +1,7 @@
 //! Nodes with credentials, steps that are lent, layers of configuration, names, rules, restores.
 
 use super::control::{report, want};
-use super::{NOON, SECOND, place, store};
+use super::{NOON, SECOND, embedded, place, store};
 use crate::{Asked, Bearer, Denied, Error, NewStep, NewToken, Store, TokenKind};
 use contract::capture::{Level, State};
 use contract::poll::{CREDENTIAL_PREFIX, Capability, Delta, Desired, Enrolment, Report, Secret};
@@ -407,4 +407,61 @@ fn a_wish_from_after_the_restore_is_newer_than_what_the_node_has() {
     let wish = store.wish("n1", &Asked::of(&told), NOW).unwrap();
     assert_eq!(wish.desired[0].level, Level::Off);
     assert!(wish.generation > 900, "and the node hears of it");
+}
+
+/// What a node says that was told more than the copy knows: to capture `a`.
+fn told_before_the_restore(node: &str) -> Report {
+    let key = Key("a".into());
+    let mut told = report(node, &["a"]);
+    (told.generation, told.has_wishes) = (900, true);
+    told.held = Some(vec![Desired { key, level: Level::Network, agent: None, generation: 900 }]);
+    told
+}
+
+fn level_of(store: &Store, node: &str) -> Level {
+    store.wish(node, &Asked::default(), NOW).unwrap().desired[0].level
+}
+
+#[test]
+fn a_wish_from_after_the_restore_is_newer_until_all_nodes_have_it_whatever_starts_again() {
+    let (dir, store) = store();
+    let again = |store: Store| {
+        drop(store);
+        Store::open_with(&place(&dir.path().join("data"))).unwrap()
+    };
+    for node in ["n1", "n2"] {
+        store.report(&report(node, &["a"]), NOW).unwrap();
+    }
+    want(&store, "a", Level::Off).unwrap();
+    let store = again(store);
+    store.report(&told_before_the_restore("n1"), NOW).unwrap();
+    assert_eq!(level_of(&store, "n1"), Level::Off);
+    let takes = |store: &Store, node: &str| {
+        let mut has_it = report(node, &["a"]);
+        has_it.generation = store.wish(node, &Asked::default(), NOW).unwrap().generation;
+        has_it.has_wishes = true;
+        assert!(!store.report(&has_it, NOW).unwrap().ask_held);
+    };
+    takes(&store, "n1");
+    let store = again(store);
+    store.report(&told_before_the_restore("n2"), NOW).unwrap();
+    assert_eq!(level_of(&store, "n2"), Level::Off, "the other node was away until now");
+    takes(&store, "n2");
+    // All have it: in a copy of this state it is as old as everything else.
+    let store = again(store);
+    store.report(&told_before_the_restore("n1"), NOW).unwrap();
+    assert_eq!(level_of(&store, "n1"), Level::Network);
+}
+
+#[test]
+fn a_wish_that_no_node_had_heard_when_a_copy_was_made_is_older_than_what_they_heard_since() {
+    let (dir, store) = embedded();
+    store.report(&report("n1", &["a"]), NOW).unwrap();
+    want(&store, "a", Level::Off).unwrap();
+    let (copy, data) = (dir.path().join("copy"), dir.path().join("again"));
+    store.backup(&copy, NOW).unwrap();
+    Store::restore(&copy, &data).unwrap();
+    let restored = Store::open(&data).unwrap();
+    restored.report(&told_before_the_restore("n1"), NOW).unwrap();
+    assert_eq!(level_of(&restored, "n1"), Level::Network);
 }

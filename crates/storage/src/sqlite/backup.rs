@@ -17,6 +17,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 const MANIFEST: &str = "backup.json";
+const CONTROL: &str = "control.db";
 /// Largest manifest that is read: a few hundred bytes for each of 400 days.
 const MAX_MANIFEST: u64 = 1 << 20;
 /// Files beside the databases, where they are there.
@@ -44,7 +45,7 @@ pub(crate) fn backup(
     make_empty(to)?;
     let mut copied = Copied { time: now, files: BTreeMap::new(), bytes: 0 };
     let days = days.iter().map(|day| format!("calls-{day}.db"));
-    for name in days.chain(["history.db".to_owned(), "control.db".to_owned()]) {
+    for name in days.chain(["history.db".to_owned(), CONTROL.to_owned()]) {
         if copy_database(&data_dir.join(&name), &to.join(&name))? {
             note(&mut copied, to, name)?;
         }
@@ -99,10 +100,10 @@ fn manifest(from: &Path) -> Result<Copied, Error> {
     let ours = |name: &String| {
         let day = name.strip_prefix("calls-").and_then(|name| name.strip_suffix(".db"));
         PLAIN.contains(&name.as_str())
-            || ["history.db", "control.db"].contains(&name.as_str())
+            || ["history.db", CONTROL].contains(&name.as_str())
             || day.is_some_and(|day| day.bytes().all(|b| b.is_ascii_digit() || b == b'-'))
     };
-    if !copied.files.keys().all(ours) || !copied.files.contains_key("control.db") {
+    if !copied.files.keys().all(ours) || !copied.files.contains_key(CONTROL) {
         return Err(unusable(from, "its backup.json names other files than a copy has"));
     }
     Ok(copied)
@@ -123,6 +124,10 @@ fn copy_database(from: &Path, to: &Path) -> Result<bool, Error> {
     drop(backup);
     if !matches!(step, StepResult::Done) {
         return Err(Error::Busy);
+    }
+    if from.ends_with(CONTROL) {
+        // When the copy is used, what nodes heard since it was made is newer than all that is in it.
+        copy.execute("UPDATE desired SET untold = 0 WHERE untold = 1", []).doing(DOING)?;
     }
     let sql = "PRAGMA quick_check(1)";
     let sound: String = copy.query_row(sql, [], |row| row.get(0)).doing("check a copy")?;

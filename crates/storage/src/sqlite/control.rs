@@ -27,9 +27,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-const MIGRATIONS: [Migration; 2] = [
+const MIGRATIONS: [Migration; 3] = [
     Migration { name: "control", sql: include_str!("control_1.sql") },
     Migration { name: "fleet", sql: include_str!("control_2.sql") },
+    Migration { name: "untold", sql: include_str!("control_3.sql") },
 ];
 
 /// The feature that a capture level is about.
@@ -180,7 +181,7 @@ impl Control {
                 (node.said, node.sequence) = (before.said, before.sequence);
             }
         }
-        fresh.wished = std::mem::take(&mut known.wished);
+        fresh.wished.append(&mut known.wished);
         *known = fresh;
         Ok(())
     }
@@ -243,6 +244,7 @@ fn live(from: &Connection) -> Result<Live, Error> {
     }
     live.tokens = access::all(from)?;
     live.layers = settings::all(from)?;
+    live.wished = wishes::untold(from)?;
     Ok(live)
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Live {
     pub(super) layers: BTreeMap<(Layer, String), Settings>,
     /// Highest generation that was ever given here.
     pub(super) newest: u64,
-    /// Workloads of which something was wished since the start.
+    /// Workloads of which something was wished since the start, or that a node did not hear of.
     pub(super) wished: BTreeSet<String>,
 }
 

@@ -1,6 +1,6 @@
 //! Reports of nodes.
 
-use super::{Control, identity::Kept, live, next_generation, note, signed, steps};
+use super::{Control, identity::Kept, live, next_generation, note, signed, steps, wishes};
 use crate::error::{Doing, Error};
 use crate::fleet::Taken;
 use contract::capture::Level;
@@ -71,6 +71,9 @@ impl Control {
         };
         taken.credential_kept = kept.is_kept();
         let told = generations(&transaction, id)?;
+        if report.has_wishes && report.generation == told.1 {
+            wishes::heard(&transaction, id)?;
+        }
         transaction.commit().doing(DOING)?;
         let mut live = self.live();
         kept.apply(id, &mut live);
@@ -341,8 +344,8 @@ fn tell_old_wish(to: &Transaction<'_>, instance: &str, key: &str) -> Result<(), 
 }
 
 /// Takes wishes over that a node was told and that are not known here: the store was restored from
-/// a copy that is older than they are. What was wished since this dashboard started is newer than
-/// all of them, whatever its generation.
+/// a copy that is older than they are. What was wished since this dashboard started, or was never
+/// heard by the nodes, is newer than all of them, whatever its generation.
 fn adopt(
     to: &Transaction<'_>,
     report: &Report,

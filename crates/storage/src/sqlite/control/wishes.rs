@@ -10,7 +10,7 @@ use contract::row::{Happened, History, Time};
 use contract::rules::Rules;
 use contract::workload::Key;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Control {
     /// What a node does not have yet.
@@ -49,10 +49,11 @@ impl Control {
             connection.transaction_with_behavior(TransactionBehavior::Immediate).doing(DOING)?;
         let instances = changeable(&transaction, key)?;
         let generation = next_generation(&transaction)?;
-        let sql = "INSERT INTO desired (key, feature, value, generation, changed, actor, reason)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (key, feature) DO UPDATE SET
-             value = excluded.value, generation = excluded.generation,
-             changed = excluded.changed, actor = excluded.actor, reason = excluded.reason";
+        let sql =
+            "INSERT INTO desired (key, feature, value, generation, changed, actor, reason, untold)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1) ON CONFLICT (key, feature) DO UPDATE SET
+             value = excluded.value, generation = excluded.generation, changed = excluded.changed,
+             actor = excluded.actor, reason = excluded.reason, untold = 1";
         let agent = if level == Level::Full { "on" } else { "off" };
         for (feature, value) in [(NETWORK, level.min(Level::Network).word()), (AGENT, agent)] {
             let values = params![key, feature, value, generation, signed(now.0), actor, reason];
@@ -181,6 +182,26 @@ impl Control {
         });
         Ok(History { entries: rows.and_then(Iterator::collect).doing(DOING)? })
     }
+}
+
+/// Workloads of which something was wished that a node with them is not known to have heard.
+pub(super) fn untold(from: &Connection) -> Result<BTreeSet<String>, Error> {
+    const DOING: &str = "read wishes";
+    let mut statement = from.prepare("SELECT key FROM desired WHERE untold = 1").doing(DOING)?;
+    let rows = statement.query_map([], |row| row.get(0)).doing(DOING)?;
+    rows.collect::<Result<_, _>>().doing(DOING)
+}
+
+/// A node has all that it was told. Where every node with one of its workloads has, none of them
+/// can bring an older wish of it back.
+pub(super) fn heard(to: &Transaction<'_>, instance: &str) -> Result<(), Error> {
+    let sql = "UPDATE desired SET untold = 0 WHERE untold = 1
+        AND EXISTS (SELECT 1 FROM workload WHERE key = desired.key AND instance = ?1)
+        AND NOT EXISTS (SELECT 1 FROM workload JOIN instance ON instance.id = workload.instance
+            WHERE workload.key = desired.key
+                AND instance.generation <> instance.desired_generation)";
+    let mut statement = to.prepare_cached(sql).doing("note what nodes heard")?;
+    statement.execute([instance]).map(|_rows| ()).doing("note what nodes heard")
 }
 
 /// All wishes for the workloads of a node.
