@@ -1,4 +1,4 @@
-"""What the agent keeps out of: programs that other agents are in, and those that nothing gets into."""
+"""What the agent keeps out of: programs with another agent, and those that nothing gets into."""
 
 import json
 import os
@@ -20,7 +20,7 @@ print(json.dumps({
 }))
 """
 BOOTSTRAP = str(BUNDLE / "bootstrap")
-# Agents by what they leave in the environment; the real ones that can be had are in `test_agent.py`.
+# Agents by what they leave in the environment; real ones are in `test_agent.py`.
 AGENTS = [
     ("OpenTelemetry", {"OTEL_PYTHON_CONFIGURATOR": "aws_configurator"}),
     ("OpenTelemetry", {"PYTHONPATH": "/otel-auto-instrumentation-python"}),

@@ -120,8 +120,9 @@ def test_every_example_of_the_configuration_file_is_read(tmp_path):
         assert done.returncode == 0, done.stderr
 
 
-def test_every_test_that_discovery_names_exists():
-    text = (ROOT / "docs" / "discovery.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["discovery", "full"])
+def test_every_test_that_a_document_names_exists(name):
+    text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+){2,})`", text))
     assert len(named) > 40
     files = [*(ROOT / "crates").rglob("*.rs"), *(ROOT / "e2e").rglob("*.py")]
