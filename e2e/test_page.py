@@ -179,7 +179,16 @@ def test_full_says_first_what_it_would_change(kernel, up, client, page):
     # A bare process is never restarted: what a person can do instead is said.
     refused = page.get_by_test_id("preview-refused")
     expect(refused).to_contain_text("sonde run --")
+    expect(page.get_by_test_id("by-hand")).to_contain_text("&& sonde run -- ")
     expect(page.get_by_test_id("enable-full")).to_be_disabled()
     page.get_by_role("button", name="Cancel").click()
+    # For several at once, the node is asked about each before anything can be set.
+    page.get_by_role("checkbox", name=f"Select {row['service.name']}").check()
+    page.get_by_role("button", name="Set capture for 1 selected").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("Full", exact=True).click()
+    expect(page.get_by_test_id("effects")).to_contain_text("stay as they are: It is a bare process")
+    expect(dialog.get_by_role("button", name="Nothing to change")).to_be_disabled()
+    dialog.get_by_role("button", name="Cancel").click()
     expect(dial(page, row["service.name"], "Off")).to_be_checked()
     assert program.process.poll() is None
