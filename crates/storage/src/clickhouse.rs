@@ -4,11 +4,12 @@
 //! `link.rs` is the way to the server, `schema.rs` and the SQL files the tables, `row.rs` and
 //! `parts.rs` how calls and sums lie in them, `writer.rs` the one thread that writes calls,
 //! `summing.rs` adds
-//! them up, `filter.rs` and `sums.rs` compile questions, `keep.rs` forgets days, `control.rs` orders what
+//! them up, `joining.rs` makes one call of its sightings, `filter.rs` and `sums.rs` compile questions, `keep.rs` forgets days, `control.rs` orders what
 //! dashboards want.
 
 pub(crate) mod control;
 mod filter;
+mod joining;
 mod keep;
 mod link;
 mod parts;
@@ -33,7 +34,7 @@ use crate::units::{DAY_NANOS, day_name, read_id, trace_id};
 use contract::row::{Call, Calls, Run, Time};
 use keep::Gone;
 use link::{Ask, Link, is_over_time};
-use row::{COLUMNS, CallRow, moment};
+use row::{COLUMNS, CallRow, FIRST, moment, within};
 use schema::{Layout, quoted};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -108,11 +109,18 @@ impl Shared {
         keep::gone(&self.link, &self.layout)
     }
 
-    /// Calls of a question; its SQL goes on behind the name of the table.
-    fn calls(&self, doing: &'static str, mut ask: Ask, which: &str) -> Result<Vec<Call>, Error> {
+    /// Rows of a question; its SQL goes on behind the name of the table.
+    fn rows(&self, doing: &'static str, mut ask: Ask, which: &str) -> Result<Vec<CallRow>, Error> {
         ask.sql = format!("SELECT {COLUMNS} FROM {} {which}", self.layout.name("call"));
-        let rows: Vec<CallRow> = self.link.rows(doing, ask)?;
-        Ok(rows.into_iter().map(CallRow::into_call).collect())
+        self.link.rows(doing, ask)
+    }
+
+    /// The newest calls as they were first seen, oldest first.
+    fn newest(&self, len: usize) -> Result<Vec<Call>, Error> {
+        let begin = moment(self.gone()?.calls_end());
+        let which = format!("WHERE time >= {begin} AND {FIRST} ORDER BY time DESC LIMIT {len}");
+        let rows = self.rows("look at the newest calls", Ask::default(), &which)?;
+        Ok(rows.into_iter().rev().map(CallRow::into_call).collect())
     }
 
     /// The days that are kept, oldest first.
@@ -124,7 +132,7 @@ impl Shared {
 
     fn list(&self, query: &CallsQuery) -> Result<Calls, Error> {
         let limit = query.limit.max(1);
-        let mut calls: Vec<Call> = Vec::new();
+        let mut rows: Vec<CallRow> = Vec::new();
         let mut stopped = None;
         let last = query.before.map_or(u64::MAX, |before| before.time.0 / DAY_NANOS);
         let last = last.min(query.to.map_or(u64::MAX, |to| to.0 / DAY_NANOS));
@@ -137,26 +145,28 @@ impl Shared {
                 break;
             }
             // One more than asked for tells whether there is a next page.
-            match self.list_day(query, day, limit + 1 - calls.len()) {
-                Ok(found) => calls.extend(found),
+            match self.list_day(query, day, limit + 1 - rows.len()) {
+                Ok(found) => rows.extend(found),
                 Err(error) if is_over_time(&error) => {
                     stopped = Some(stop);
                     break;
                 }
                 Err(error) => return Err(error),
             }
-            if calls.len() > limit {
+            if rows.len() > limit {
                 break;
             }
         }
-        let more = calls.len() > limit;
-        calls.truncate(limit);
-        let next = calls.last().filter(|_| more).map(Cursor::of).or(stopped);
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        // Of the row, whose ids the call need not have.
+        let next = rows.last().filter(|_| more).map(CallRow::cursor).or(stopped);
         let next = next.map(|cursor| cursor.to_string());
+        let calls = joining::joined(self, rows)?;
         Ok(Calls { calls, next, partial: !more && stopped.is_some() })
     }
 
-    fn list_day(&self, query: &CallsQuery, day: u64, limit: usize) -> Result<Vec<Call>, Error> {
+    fn list_day(&self, query: &CallsQuery, day: u64, limit: usize) -> Result<Vec<CallRow>, Error> {
         let mut ask = limited(Ask::default(), query.budget.left());
         let condition = filter::condition(&query.filter, &mut ask);
         let from = query.from.map_or(0, |from| from.0).max(day.saturating_mul(DAY_NANOS));
@@ -170,12 +180,12 @@ impl Shared {
             )
         });
         let which = format!(
-            "WHERE time >= {} AND time < {} {before} AND ({condition})
+            "WHERE time >= {} AND time < {} {before} AND {FIRST} AND ({condition})
              ORDER BY time DESC, trace_id DESC, span_id DESC LIMIT {limit}",
             moment(from),
             moment(to),
         );
-        self.calls("list calls", ask, &which)
+        self.rows("list calls", ask, &which)
     }
 }
 
@@ -225,14 +235,14 @@ impl Engine for Remote {
         if self.shared.gone()?.horizon().is_some_and(|horizon| day <= horizon) {
             return Ok(None);
         }
-        let (from, to) = (day.saturating_mul(DAY_NANOS), (day + 1).saturating_mul(DAY_NANOS));
+        // The day is that of the first sighting, the ids may be those of another.
         let which = format!(
-            "WHERE time >= {} AND time < {} AND trace_id = toUInt128('{trace}')
-             AND span_id = {span} LIMIT 1",
-            moment(from),
-            moment(to)
+            "WHERE {} AND trace_id = toUInt128('{trace}') AND span_id = {span} LIMIT 1",
+            within(day.saturating_sub(1), day + 1),
         );
-        Ok(self.shared.calls("read a call", Ask::default(), &which)?.pop())
+        let rows = self.shared.rows("read a call", Ask::default(), &which)?;
+        let calls = joining::joined(&self.shared, joining::firsts(&self.shared, rows)?)?;
+        Ok(calls.into_iter().find(|call| call.id == id))
     }
 
     fn trace(&self, trace: &str) -> Result<Vec<Call>, Error> {
@@ -242,7 +252,11 @@ impl Engine for Remote {
             "WHERE trace_id = toUInt128('{id}') AND time >= {begin}
              ORDER BY time DESC, span_id DESC LIMIT {MAX_TRACE}"
         );
-        let mut calls = self.shared.calls("read a trace", Ask::default(), &which)?;
+        let rows = self.shared.rows("read a trace", Ask::default(), &which)?;
+        let mut calls = joining::joined(&self.shared, joining::firsts(&self.shared, rows)?)?;
+        // A call is in the trace that its sightings agree on.
+        calls.retain(|call| call.trace_id == trace);
+        calls.sort_by(|a, b| (b.time, &b.span_id).cmp(&(a.time, &a.span_id)));
         // Beyond the day beside the newest that has it, nobody looks.
         if let Some(newest) = calls.first().map(|call| call.time.0 / DAY_NANOS) {
             let mut last = newest;

@@ -12,6 +12,7 @@ mod overview;
 mod power;
 mod retention;
 mod runs;
+mod sightings;
 
 use crate::{CallsIn, ClickHouse, Place, Store};
 use contract::row::{Call, Money, Time};

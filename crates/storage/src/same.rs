@@ -23,6 +23,9 @@ const MAX_COMPARED: usize = 32;
 /// Observers that are told apart when calls are looked for by place; all others are one. A program
 /// has a few instrumented libraries.
 const MAX_OBSERVERS: usize = 16;
+/// Calls that are looked at when a store is opened, so that a second sighting of one of them is
+/// recognised.
+pub(crate) const RECALLED: usize = 5_000;
 /// How far the ends of two sightings of one call may lie apart: an SDK also counts the time that
 /// the program takes to read.
 const SLACK_NANOS: u64 = 2_000_000_000;
@@ -179,6 +182,16 @@ impl Sightings {
             seen.trace = trace;
             let number = self.first + u64::try_from(at).unwrap_or(0);
             self.note(trace, number);
+        }
+    }
+
+    /// Notes that a sighting belongs to a call that keeps its ids.
+    pub(crate) fn note_further(&mut self, sighting: Ids, call: Ids) {
+        if self.moved.len() > MAX_SEEN {
+            self.moved.clear();
+        }
+        if sighting != call {
+            self.moved.insert(sighting, call);
         }
     }
 

@@ -4,6 +4,8 @@
 //! Masson, Rim, Lee: "`DDSketch`: a fast and fully-mergeable quantile sketch with relative-error
 //! guarantees" (VLDB 2019).
 
+use std::collections::BTreeMap;
+
 /// Largest relative error of a percentile.
 const ALPHA: f64 = 0.01;
 /// Ratio of the ends of a bin.
@@ -11,13 +13,33 @@ const GAMMA: f64 = (1.0 + ALPHA) / (1.0 - ALPHA);
 /// No value has a bin beyond: the logarithm of the largest `u64`.
 const MAX_BIN: usize = 2218;
 
+/// Slots of a sketch above which all slots between the first and the last are held.
+const FEW: usize = 48;
+
 /// Percentiles of non-negative whole numbers. Every `u64` has one of about 2,200 slots, which
-/// bounds the memory; only slots that are used are held, because most sums are of a few calls.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Sketch {
-    /// Slot and count, in order of slots; no count is zero. Slot 0 is the zeros, slot `n + 1` is
-    /// bin `n`.
-    slots: Vec<(u16, u64)>,
+/// bounds the memory. Slot 0 is the zeros, slot `n + 1` is bin `n`.
+#[derive(Debug, Clone)]
+pub(crate) struct Sketch(Slots);
+
+/// Most sums are of a few calls, and hold little; a sum of many is added to in its place.
+#[derive(Debug, Clone)]
+enum Slots {
+    /// Slot and count, in order of slots; no count is zero.
+    Few(Vec<(u16, u64)>),
+    /// The first slot, and the counts from it on.
+    Many(usize, Vec<u64>),
+}
+
+impl Default for Sketch {
+    fn default() -> Self {
+        Self(Slots::Few(Vec::new()))
+    }
+}
+
+impl PartialEq for Sketch {
+    fn eq(&self, other: &Self) -> bool {
+        self.slots().eq(other.slots())
+    }
 }
 
 impl Sketch {
@@ -27,89 +49,92 @@ impl Sketch {
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
-        if self.slots.is_empty() {
-            self.slots.clone_from(&other.slots);
-        } else if other.slots.len() <= 4 {
-            for (slot, count) in &other.slots {
-                let _is_a_slot = self.add_slot(usize::from(*slot), *count);
-            }
-        } else {
-            let mut mine = std::mem::take(&mut self.slots).into_iter().peekable();
-            for (slot, count) in &other.slots {
-                while let Some(before) = mine.next_if(|(own, _)| own < slot) {
-                    self.slots.push(before);
-                }
-                let same = mine.next_if(|(own, _)| own == slot).map_or(0, |(_, count)| count);
-                self.slots.push((*slot, count.saturating_add(same)));
-            }
-            self.slots.extend(mine);
+        if matches!(&self.0, Slots::Few(slots) if slots.is_empty()) {
+            self.0.clone_from(&other.0);
+            return;
+        }
+        let mut near = 0;
+        for (slot, count) in other.slots() {
+            let _is_a_slot = self.add_slot_after(&mut near, slot, count);
         }
     }
 
     /// Takes away what was added before.
     pub(crate) fn subtract(&mut self, other: &Self) {
-        for (slot, count) in &other.slots {
-            if let Ok(at) = self.slots.binary_search_by_key(slot, |(slot, _)| *slot) {
-                self.slots[at].1 = self.slots[at].1.saturating_sub(*count);
-            }
+        let mut left: BTreeMap<usize, u64> = self.slots().collect();
+        for (slot, count) in other.slots() {
+            left.entry(slot).and_modify(|sum| *sum = sum.saturating_sub(count));
         }
-        self.slots.retain(|(_, count)| *count > 0);
+        *self = Self::default();
+        for (slot, count) in left {
+            let _is_a_slot = self.add_slot(slot, count);
+        }
     }
 
     pub(crate) fn count(&self) -> u64 {
-        self.slots.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
+        self.slots().fold(0, |sum, (_, count)| sum.saturating_add(count))
     }
 
     /// What is needed to make the sketch anew: slot and count, in order of slots.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (usize, u64)> {
-        self.slots.iter().map(|(slot, count)| (usize::from(*slot), *count))
+        let (few, first, many) = match &self.0 {
+            Slots::Few(slots) => (slots.as_slice(), 0, &[][..]),
+            Slots::Many(first, counts) => (&[][..], *first, counts.as_slice()),
+        };
+        let few = few.iter().map(|(slot, count)| (usize::from(*slot), *count));
+        few.chain((first..).zip(many.iter().copied()).filter(|(_, count)| *count > 0))
     }
 
     /// Adds to a slot; false, and nothing added, when there is no such slot.
     #[must_use]
     pub(crate) fn add_slot(&mut self, slot: usize, count: u64) -> bool {
-        let Some(slot) = u16::try_from(slot).ok().filter(|slot| usize::from(*slot) <= MAX_BIN + 1)
-        else {
-            return false;
+        let mut near = match &self.0 {
+            Slots::Few(slots) => slots.partition_point(|(before, _)| usize::from(*before) < slot),
+            Slots::Many(..) => 0,
         };
-        if count == 0 {
-            return false;
-        }
-        match self.slots.last_mut() {
-            // A sketch that is read comes in order.
-            None => self.slots.push((slot, count)),
-            Some((last, _)) if *last < slot => self.slots.push((slot, count)),
-            Some(_) => match self.slots.binary_search_by_key(&slot, |(slot, _)| *slot) {
-                Ok(at) => self.slots[at].1 = self.slots[at].1.saturating_add(count),
-                Err(at) => self.slots.insert(at, (slot, count)),
-            },
-        }
-        true
+        self.add_slot_after(&mut near, slot, count)
     }
 
     /// As [`add_slot`](Self::add_slot), for slots that come in order: `near` is where the one before
     /// is, at first 0.
     #[must_use]
     pub(crate) fn add_slot_after(&mut self, near: &mut usize, slot: usize, count: u64) -> bool {
-        let Some(slot) = u16::try_from(slot).ok().filter(|slot| usize::from(*slot) <= MAX_BIN + 1)
-        else {
+        let Some(key) = u16::try_from(slot).ok().filter(|_| slot <= MAX_BIN + 1) else {
             return false;
         };
         if count == 0 {
             return false;
         }
-        // Slots of two sums of one kind lie close together: the next few first.
-        let few = self.slots.len().min(*near + 4);
-        while *near < few && self.slots[*near].0 < slot {
-            *near += 1;
-        }
-        if *near == few {
-            let behind = self.slots.get(few..).unwrap_or_default();
-            *near += behind.partition_point(|(before, _)| *before < slot);
-        }
-        match self.slots.get_mut(*near) {
-            Some((same, sum)) if *same == slot => *sum = sum.saturating_add(count),
-            _ => self.slots.insert(*near, (slot, count)),
+        match &mut self.0 {
+            Slots::Few(slots) => {
+                // Slots of two sums of one kind lie close together: the next few first.
+                let few = slots.len().min(*near + 4);
+                while *near < few && slots[*near].0 < key {
+                    *near += 1;
+                }
+                if *near == few {
+                    let behind = slots.get(few..).unwrap_or_default();
+                    *near += behind.partition_point(|(before, _)| *before < key);
+                }
+                match slots.get_mut(*near) {
+                    Some((same, sum)) if *same == key => *sum = sum.saturating_add(count),
+                    _ => slots.insert(*near, (key, count)),
+                }
+                if slots.len() > FEW {
+                    self.0 = many(slots);
+                }
+            }
+            Slots::Many(first, counts) => {
+                if slot < *first {
+                    counts.splice(..0, std::iter::repeat_n(0, *first - slot));
+                    *first = slot;
+                }
+                let at = slot - *first;
+                if at >= counts.len() {
+                    counts.resize(at + 1, 0);
+                }
+                counts[at] = counts[at].saturating_add(count);
+            }
         }
         true
     }
@@ -142,6 +167,17 @@ impl Sketch {
         }
         None
     }
+}
+
+/// The same counts, with all slots between.
+fn many(slots: &[(u16, u64)]) -> Slots {
+    let first = slots.first().map_or(0, |(slot, _)| usize::from(*slot));
+    let last = slots.last().map_or(0, |(slot, _)| usize::from(*slot));
+    let mut counts = vec![0; last - first + 1];
+    for (slot, count) in slots {
+        counts[usize::from(*slot) - first] = *count;
+    }
+    Slots::Many(first, counts)
 }
 
 /// The bin of a value above zero: bin `i` holds what is above `GAMMA^(i-1)`, up to `GAMMA^i`.
@@ -187,13 +223,18 @@ mod tests {
 
         #[test]
         fn adding_sketches_is_adding_their_values(
-            a in proptest::collection::vec(any::<u64>(), 0..50),
-            b in proptest::collection::vec(any::<u64>(), 0..50),
+            a in proptest::collection::vec(any::<u64>(), 0..150),
+            b in proptest::collection::vec(0..9_000_u64, 0..200),
         ) {
             let mut sum = sketch_of(&a);
             sum.merge(&sketch_of(&b));
             let both: Vec<u64> = a.into_iter().chain(b).collect();
-            prop_assert_eq!(sum, sketch_of(&both));
+            prop_assert_eq!(&sum, &sketch_of(&both));
+            let mut again = Sketch::default();
+            prop_assert!(sum.slots().all(|(slot, count)| again.add_slot(slot, count)));
+            prop_assert_eq!(&again, &sum);
+            sum.subtract(&sketch_of(&both));
+            prop_assert_eq!(sum, Sketch::default());
         }
     }
 

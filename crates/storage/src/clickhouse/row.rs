@@ -2,7 +2,9 @@
 
 use super::parts;
 use crate::outcome::outcome;
+use crate::query::Cursor;
 use crate::rest::Rest;
+use crate::same::Ids;
 use crate::tally::{Counted, Tally};
 use crate::units::{DAY_NANOS, id_of, seconds, span_id, trace_id};
 use clickhouse::Row;
@@ -43,13 +45,19 @@ pub(super) struct CallRow {
     rest: String,
     batch: u64,
     writer: u64,
+    /// The ids of the call that this is a further sighting of; zeros of the first.
+    of_trace: u128,
+    of_span: u64,
 }
+
+/// The condition that a row is the first sighting of a call: the one that counts.
+pub(super) const FIRST: &str = "of_trace = 0 AND of_span = 0";
 
 /// The columns of [`CallRow`].
 pub(super) const COLUMNS: &str = "time, ended, trace_id, span_id, duration, first_chunk,
     first_token, outcome, class, stream, error_type, http_status, service, workload, host, pid,
     provider, operation, request_model, response_model, input_tokens, output_tokens, cache_read,
-    cache_write, reasoning, cost, wasted, counts, rest, batch, writer";
+    cache_write, reasoning, cost, wasted, counts, rest, batch, writer, of_trace, of_span";
 
 impl CallRow {
     /// The row of a call; `None` without valid ids, or when it starts after the year 2262, which
@@ -94,6 +102,8 @@ impl CallRow {
             rest: serde_json::to_string(&Rest::of(call)).unwrap_or_default(),
             batch: 0,
             writer: 0,
+            of_trace: 0,
+            of_span: 0,
         })
     }
 
@@ -129,6 +139,32 @@ impl CallRow {
         serde_json::from_str::<Rest>(&self.rest).unwrap_or_default().give(&mut call);
         call.id = id_of(&call);
         call
+    }
+
+    /// What the row is known by.
+    pub(super) fn ids(&self) -> Ids {
+        (self.trace_id, self.span_id)
+    }
+
+    /// The call that it is a further sighting of.
+    pub(super) fn first(&self) -> Option<Ids> {
+        Some((self.of_trace, self.of_span)).filter(|ids| *ids != (0, 0))
+    }
+
+    /// As a further sighting of a call, or as the first of one.
+    pub(super) fn of_call(self, first: Option<Ids>) -> Self {
+        let (of_trace, of_span) = first.unwrap_or_default();
+        Self { of_trace, of_span, ..self }
+    }
+
+    /// Its place in a list.
+    pub(super) fn cursor(&self) -> Cursor {
+        Cursor { time: Time(self.start()), trace: self.trace_id, span: self.span_id }
+    }
+
+    /// When it started, in nanoseconds.
+    pub(super) fn start(&self) -> u64 {
+        u64::try_from(self.time).unwrap_or(0)
     }
 
     /// Of which insertion it is.

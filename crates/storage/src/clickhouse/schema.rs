@@ -19,12 +19,13 @@ struct Step {
     by_level: bool,
 }
 
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step { name: "call", sql: include_str!("call_1.sql"), by_level: false },
     Step { name: "sum", sql: include_str!("sum_1.sql"), by_level: true },
     Step { name: "gone", sql: include_str!("gone_1.sql"), by_level: false },
     Step { name: "control", sql: include_str!("control_1.sql"), by_level: false },
     Step { name: "run", sql: include_str!("run_1.sql"), by_level: false },
+    Step { name: "again", sql: include_str!("again_1.sql"), by_level: false },
 ];
 
 /// Tokens of insertions that ClickHouse remembers, so that a number is given once.

@@ -106,8 +106,9 @@ fn of_piece(piece: &Piece, query: &SumsQuery<'_>, layout: &Layout, ask: &mut Ask
         let (names, at) = (names(&mut |by| of_call(by, ask)), at("toUnixTimestamp64Nano(ended)"));
         let inner = format!(
             "SELECT *, {at} AS at, {names} AS names FROM {}
-             WHERE ended >= {from} AND ended < {to} AND ({condition})",
-            layout.name("call")
+             WHERE ended >= {from} AND ended < {to} AND {FIRST} AND ({condition})",
+            layout.name("call"),
+            FIRST = row::FIRST,
         );
         return format!("SELECT at, names, {SUMS} FROM ({inner}) AS c GROUP BY at, names");
     };

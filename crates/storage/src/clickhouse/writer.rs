@@ -12,16 +12,16 @@
 
 use super::link::Ask;
 use super::row::{CallRow, within};
-use super::{Shared, runs, summing};
+use super::{Shared, joining, runs, summing};
 use crate::engine::Done;
 use crate::error::Error;
+use crate::same::{self, Ids, Sightings};
 use crate::store::{Kept, Telemetry};
 use crate::units::{DAY_NANOS, id_of};
 use clickhouse::Row;
 use contract::row::{Call, Run};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -60,6 +60,8 @@ struct Hand {
     numbers: BTreeMap<u64, u64>,
     /// Which insertion was the last: a random number, and one more for each.
     attempt: u64,
+    /// What came by way of this dashboard: sightings of one call by two dashboards stay apart.
+    sightings: Sightings,
 }
 
 /// A call that is to be written, with the submission that it came in.
@@ -67,6 +69,8 @@ struct New<'a> {
     job: usize,
     call: &'a Call,
     row: CallRow,
+    /// The call that it is a further sighting of.
+    first: Option<Ids>,
 }
 
 #[derive(Debug, Row, Deserialize)]
@@ -85,8 +89,13 @@ impl Writer {
     pub(super) fn start(shared: Arc<Shared>, attempt: u64) -> Result<Self, std::io::Error> {
         let (queue, jobs) = sync_channel(MAX_JOBS);
         let waiting = Arc::new(AtomicUsize::new(0));
-        let mut hand =
-            Hand { shared, waiting: Arc::clone(&waiting), numbers: BTreeMap::new(), attempt };
+        let mut hand = Hand {
+            shared,
+            waiting: Arc::clone(&waiting),
+            numbers: BTreeMap::new(),
+            attempt,
+            sightings: Sightings::default(),
+        };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || hand.run(&jobs))?;
@@ -136,6 +145,11 @@ impl Drop for Writer {
 
 impl Hand {
     fn run(&mut self, jobs: &Receiver<Job>) {
+        match self.shared.newest(same::RECALLED) {
+            Ok(newest) => self.sightings.recall(&newest),
+            // The first insertion says so itself.
+            Err(error) => tracing::debug!(%error, "cannot look at the newest calls"),
+        }
         while let Ok(first) = jobs.recv() {
             let mut calls = first.calls.len() + first.runs.len();
             let mut together = vec![first];
@@ -186,7 +200,11 @@ impl Hand {
                 if horizon.is_some_and(|horizon| day <= horizon) {
                     kept[job].too_old += 1;
                 } else if let Some(row) = CallRow::of(call) {
-                    by_day.entry(day).or_default().push(New { job, call, row });
+                    let first = self.sightings.see(row.ids(), call);
+                    if let Some(first) = first {
+                        self.sightings.note_further(row.ids(), first);
+                    }
+                    by_day.entry(day).or_default().push(New { job, call, row, first });
                 } else {
                     kept[job].refused += 1;
                 }
@@ -195,14 +213,14 @@ impl Hand {
         let mut seen = HashSet::new();
         for (day, mut new) in by_day {
             new.retain(|new| {
-                let is_new = seen.insert((new.row.trace_id, new.row.span_id));
+                let is_new = seen.insert(new.row.ids());
                 kept[new.job].duplicates += u64::from(!is_new);
                 is_new
             });
             if new.is_empty() {
                 continue;
             }
-            self.write_day(day, new, &mut kept)?;
+            self.write_day(day, new, &seen, &mut kept)?;
         }
         Ok(kept)
     }
@@ -222,6 +240,7 @@ impl Hand {
         &mut self,
         day: u64,
         mut new: Vec<New<'_>>,
+        written: &HashSet<Ids>,
         kept: &mut [Kept],
     ) -> Result<(), Error> {
         for _ in 0..MAX_LOST {
@@ -230,16 +249,23 @@ impl Hand {
             let last = self.last_number(day)?;
             let known = self.known(day, &new)?;
             new.retain(|new| {
-                let is_known = known.contains(&(new.row.trace_id, new.row.span_id));
+                let is_known = known.contains(&new.row.ids());
                 kept[new.job].duplicates += u64::from(is_known);
                 !is_known
             });
             if new.is_empty() {
                 return Ok(());
             }
+            for new in &mut new {
+                // One whose first sighting was never written, or went, is a call of its own.
+                new.first = new.first.filter(|ids| known.contains(ids) || written.contains(ids));
+            }
             if self.insert(day, last + 1, &new)? {
-                for New { job, call, .. } in new {
-                    kept[job].new.push(Call { id: id_of(call), ..call.clone() });
+                for New { job, call, first, .. } in new {
+                    match first {
+                        Some(_) => kept[job].joined += 1,
+                        None => kept[job].new.push(Call { id: id_of(call), ..call.clone() }),
+                    }
                 }
                 return Ok(());
             }
@@ -254,7 +280,8 @@ impl Hand {
         // under way, with other calls.
         self.attempt = self.attempt.wrapping_add(1);
         let attempt = self.attempt;
-        let rows = new.iter().map(|new| new.row.of_batch(number, attempt));
+        let row = |new: &New<'_>| new.row.of_batch(number, attempt).of_call(new.first);
+        let rows = new.iter().map(row);
         let Shared { link, layout, .. } = &*self.shared;
         // Until it is known who has the number.
         self.numbers.remove(&day);
@@ -264,23 +291,19 @@ impl Hand {
         Ok(is_ours)
     }
 
-    /// Which of the calls are known, by their ids, on the day or one beside it: a sender whose
+    /// Which of the calls, and of those that they are further sightings of, are known, by their
+    /// ids, on the day or one beside it: a sender whose
     /// clock was set anew, or that reckons the start anew at each try, may name another day.
     fn known(&self, day: u64, new: &[New<'_>]) -> Result<HashSet<(u128, u64)>, Error> {
         let Shared { link, layout, .. } = &*self.shared;
-        let mut spans = String::with_capacity(new.len() * 21);
-        for (place, new) in new.iter().enumerate() {
-            let comma = if place > 0 { "," } else { "" };
-            // Writing to a text cannot fail.
-            let _done = write!(spans, "{comma}{}", new.row.span_id);
-        }
+        let wanted: HashSet<Ids> =
+            new.iter().flat_map(|new| [Some(new.row.ids()), new.first]).flatten().collect();
+        let spans = joining::spans(&wanted);
         let ask = Ask::of(format!(
             "SELECT trace_id, span_id FROM {} WHERE {} AND span_id IN ({spans})",
             layout.name("call"),
             within(day.saturating_sub(1), day + 1),
         ));
-        let wanted: HashSet<_> =
-            new.iter().map(|new| (new.row.trace_id, new.row.span_id)).collect();
         let rows: Vec<KnownRow> = link.rows("look for calls", ask)?;
         let ids = rows.into_iter().map(|row| (row.trace_id, row.span_id));
         Ok(ids.filter(|id| wanted.contains(id)).collect())
