@@ -111,8 +111,8 @@ fn runtime(program: &Program) -> Result<(), Refusal> {
     }
 }
 
-/// Whether a program has its interpreter within it, or beside it in its own directory: PyInstaller,
-/// Nuitka, cx_Freeze and the like isolate it from the environment.
+/// Whether a program has its interpreter within it, or beside it in its own directory: `PyInstaller`,
+/// Nuitka, `cx_Freeze` and the like isolate it from the environment.
 fn is_frozen(maps: &str) -> bool {
     // Servers that embed one and honour the environment.
     const OPEN: [&str; 4] = ["python", "pypy", "Python", "uwsgi"];
