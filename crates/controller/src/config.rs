@@ -20,6 +20,10 @@ pub struct Config {
     /// before.
     #[serde(default)]
     pub token: Option<Token>,
+    /// File that the token was read from, where it stands in one; it is read again when the token is
+    /// refused.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
     /// Certificates for the way to the dashboard.
     #[serde(default)]
     pub trust: Trust,
@@ -164,6 +168,7 @@ impl Config {
             data_dir: data_dir.into(),
             dashboard: dashboard.into(),
             token: None,
+            token_file: None,
             socket: None,
             trust: Trust::default(),
             otlp: None,

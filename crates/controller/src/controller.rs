@@ -372,7 +372,8 @@ fn credential(config: &Config, host: &Host) -> anyhow::Result<Option<Arc<Mutex<C
     if config.dashboard.is_empty() || config.dashboard.starts_with("unix:") {
         return Ok(None);
     }
-    let credential = Credential::open(&config.data_dir, &host.scope(), config.token.clone())?;
+    let credential = Credential::open(&config.data_dir, &host.scope(), config.token.clone())?
+        .joining_with(config.token_file.clone());
     Ok(Some(Arc::new(Mutex::new(credential))))
 }
 

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// Version of the file.
 const VERSION: u32 = 1;
+/// A token of Kubernetes has about a kilobyte.
+const MAX_TOKEN: u64 = 4096;
 /// The file holds three secrets and two names.
 const MAX_FILE: u64 = 64 << 10;
 
@@ -38,6 +40,9 @@ pub(crate) struct Credential {
     file: PathBuf,
     kept: Kept,
     join: Option<Token>,
+    /// Where the join token stands, and may be another one by now: the kubelet writes a pod's anew
+    /// before it expires.
+    join_file: Option<PathBuf>,
     /// True where the dashboard is too old to enrol with: it takes the join token in every poll.
     by_token: bool,
     /// True where the dashboard does not know the credential any more, and may take it anew.
@@ -71,7 +76,7 @@ impl Credential {
         // One that was copied with its disk speaks for the node that it was copied from.
         let kept = file::load(&file, MAX_FILE, check).filter(|kept| kept.id == id);
         if let Some(kept) = kept {
-            return Ok(Self { file, kept, join, by_token: false, asks_anew: false });
+            return Ok(Self { file, kept, join, join_file: None, by_token: false, asks_anew: false });
         }
         let kept = Kept {
             version: VERSION,
@@ -81,7 +86,7 @@ impl Credential {
             next: None,
             before: None,
         };
-        let made = Self { file, kept, join, by_token: false, asks_anew: false };
+        let made = Self { file, kept, join, join_file: None, by_token: false, asks_anew: false };
         made.save()?;
         Ok(made)
     }
@@ -148,8 +153,20 @@ impl Credential {
     }
 
     /// The dashboard does not let this node in; the credential is tried again before the token is.
+    ///
+    /// Where the token stands in a file, it is read again for the next time.
     pub(crate) fn not_enrolled(&mut self) {
         self.asks_anew = false;
+        let Some(file) = &self.join_file else { return };
+        match file::first_line(file, MAX_TOKEN) {
+            Ok(token) => self.join = Some(Token(token)),
+            Err(error) => tracing::warn!(%error, "cannot read the token file again"),
+        }
+    }
+
+    /// The join token stands in this file.
+    pub(crate) fn joining_with(self, join_file: Option<PathBuf>) -> Self {
+        Self { join_file, ..self }
     }
 
     /// The dashboard accepted what was shown: the credential before it is not needed any more.
@@ -277,6 +294,20 @@ mod tests {
         assert!(matches!(three.next(), Next::Enrol { .. }));
         three.not_enrolled();
         assert_eq!(three.next(), Next::Poll(old), "it may be let in again as it was");
+    }
+
+    #[test]
+    fn a_token_that_stands_in_a_file_is_read_again_when_it_was_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("token");
+        let mut credential = open(directory.path()).joining_with(Some(file.clone()));
+        fs::write(&file, "sonde_join_y\n").unwrap();
+        assert_eq!(shown(&credential), join().unwrap(), "as it was given");
+        credential.not_enrolled();
+        assert_eq!(shown(&credential), Token("sonde_join_y".into()));
+        fs::remove_file(&file).unwrap();
+        credential.not_enrolled();
+        assert_eq!(shown(&credential), Token("sonde_join_y".into()), "the last that there was");
     }
 
     #[test]

@@ -40,6 +40,20 @@ pub(crate) fn load<T: DeserializeOwned>(
     None
 }
 
+/// The first line of a file that a person or the kubelet writes.
+///
+/// # Errors
+///
+/// When it cannot be read, is longer than `limit` bytes, or begins with nothing.
+pub(crate) fn first_line(file: &Path, limit: u64) -> std::io::Result<String> {
+    if fs::metadata(file)?.len() > limit {
+        return Err(ErrorKind::FileTooLarge.into());
+    }
+    let text = fs::read_to_string(file)?;
+    let line = text.lines().next().map(str::trim).filter(|line| !line.is_empty());
+    line.map(str::to_owned).ok_or_else(|| ErrorKind::UnexpectedEof.into())
+}
+
 /// Replaces a file as a whole: after a crash, or when the disk is full, it is either the old one or
 /// the new one.
 ///

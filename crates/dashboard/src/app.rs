@@ -7,6 +7,7 @@ use crate::guard::{self, Door, Hosts};
 use crate::hub::Hub;
 use crate::otlp::Crowds;
 use crate::prometheus::{self, Numbers};
+use crate::service_account::ServiceAccounts;
 use crate::{api, openlit, otlp, page, poll};
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, StatusCode};
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) numbers: Numbers,
     /// The names that senders brought.
     pub(crate) crowds: Crowds,
+    /// Who may join without a token that a person made.
+    pub(crate) service_accounts: Option<ServiceAccounts>,
     /// Where calls are passed on to.
     pub(crate) forward: Option<Forward>,
     /// Requests refused since the log last said so, and the second in which it did.
@@ -100,6 +103,7 @@ impl Shared {
             received: Received::default(),
             numbers: Numbers::default(),
             crowds: Crowds::default(),
+            service_accounts: None,
             forward: None,
             refused: AtomicU64::new(0),
             refused_logged: AtomicU64::new(0),

@@ -16,6 +16,9 @@ pub struct Config {
     /// When it listens on a loopback address, only loopback addresses and these are answered; on
     /// another address, an empty list means any name.
     pub allowed_hosts: Vec<String>,
+    /// Service accounts of this cluster, each as `namespace/name`, whose pods may join with the token
+    /// that the kubelet gives them; none where the dashboard stands outside of a cluster.
+    pub service_accounts: Vec<String>,
     /// How long calls are kept, and what happens before the disk is full.
     pub limits: storage::Limits,
     /// Port of OTLP over gRPC; `None` listens on none. A token is needed there as everywhere.
@@ -66,6 +69,7 @@ impl Config {
             calls: storage::CallsIn::DataDir,
             listen,
             allowed_hosts: Vec::new(),
+            service_accounts: Vec::new(),
             limits: storage::Limits::default(),
             otlp_grpc: None,
             otlp_http: None,

@@ -7,6 +7,7 @@ use crate::forward::{self, Forward};
 use crate::guard::{Door, Hosts};
 use crate::otlp;
 use crate::serve::{Protocol, raise_open_files, serve};
+use crate::service_account::ServiceAccounts;
 use crate::socket::{self, SocketFile};
 use crate::upkeep;
 use contract::row::Time;
@@ -109,6 +110,7 @@ impl Dashboard {
         let http = listen_otlp(config.otlp_http, "--otlp-http")?;
         let ports = [&grpc, &http]
             .map(|port| port.as_ref().and_then(|listener| listener.local_addr().ok()));
+        let service_accounts = ServiceAccounts::of(config.service_accounts.clone());
         let (forward, sending) = match &config.forward {
             Some(to) => {
                 let (forward, sending) = Forward::new(to).map_err(cannot_forward)?;
@@ -134,7 +136,7 @@ impl Dashboard {
         // Cookies of a host are shared by all its ports; the name keeps two dashboards apart.
         let cookie = format!("sonde_session_{}", address.port());
         let shared = Shared::new(store, hosts, url(address), cookie, stopped.clone());
-        let state = Arc::new(Shared { forward, ..shared });
+        let state = Arc::new(Shared { forward, service_accounts, ..shared });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("dashboard")

@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::error::{ApiError, Cause};
+use crate::service_account::{self, ServiceAccounts, Unjoined};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -178,9 +179,46 @@ async fn caller(state: &App, pass: Pass, request: &mut Request) -> Result<Caller
     Err(ApiError::new(StatusCode::UNAUTHORIZED, message))
 }
 
+/// A pod of the cluster that shows what the kubelet gave it.
+async fn by_service_account(
+    state: &App,
+    accounts: &ServiceAccounts,
+    token: &str,
+) -> Result<Caller, ApiError> {
+    let refuse = |status: StatusCode, why: &str, next: &str| {
+        refused(state, "a token of a service account", why);
+        ApiError::new(status, format!("cannot let this node join: {why}; {next}"))
+    };
+    let account = accounts.review(token).await.map_err(|unjoined| match unjoined {
+        Unjoined::Unknown(why) => {
+            let next = "give the pod a projected token for the audience `sonde`";
+            refuse(StatusCode::UNAUTHORIZED, &why, next)
+        }
+        Unjoined::Forbidden(why) => {
+            let next = "start the dashboard with --join-service-account NAMESPACE/NAME";
+            refuse(StatusCode::FORBIDDEN, &why, next)
+        }
+        Unjoined::Unanswered(why) => {
+            let why = format!("the API server was asked whose token it is, and {why}");
+            let next = "let the dashboard's own service account create tokenreviews";
+            refuse(StatusCode::SERVICE_UNAVAILABLE, &why, next)
+        }
+    })?;
+    let now = (state.clock)();
+    let id = state.ask(move |store| service_account::token_of(store, &account, now)).await?;
+    Ok(Caller::Token { id, kind: TokenKind::Join })
+}
+
 async fn by_token(state: &App, pass: Pass, secret: &str) -> Result<Caller, ApiError> {
     let now = (state.clock)();
-    let bearer = state.store.bearer(secret, now).map_err(|denied| {
+    let known = state.store.bearer(secret, now);
+    if let (Err(Denied::Unknown), Pass::Join, Some(accounts)) =
+        (&known, pass, &state.service_accounts)
+        && ServiceAccounts::is_token(secret)
+    {
+        return by_service_account(state, accounts, secret).await;
+    }
+    let bearer = known.map_err(|denied| {
         refused(state, "a token", denied_word(denied));
         let message = match denied {
             Denied::Unknown => {

@@ -27,6 +27,7 @@ mod forward;
 mod hub;
 mod prometheus;
 mod serve;
+mod service_account;
 mod socket;
 mod upkeep;
 

@@ -278,6 +278,11 @@ pub(crate) struct Listen {
     /// on; all others are refused (DNS rebinding)
     #[arg(long, env = "SONDE_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
     pub(crate) allowed_host: Vec<String>,
+    /// Service accounts of this cluster whose pods may join with a projected token for the audience
+    /// `sonde`; the dashboard's own has to be allowed to create tokenreviews
+    #[arg(long, env = "SONDE_JOIN_SERVICE_ACCOUNT", value_name = "NAMESPACE/NAME",
+          value_delimiter = ',', value_parser = service_account)]
+    pub(crate) join_service_account: Vec<String>,
 }
 
 /// Further ways in and out for telemetry.
@@ -722,6 +727,19 @@ fn duration(text: &str) -> Result<u64, String> {
     match seconds {
         Some(seconds) if seconds > 0 => Ok(seconds),
         _ => Err("must be a number and a unit of s, m, h, d or w, such as 30d".to_owned()),
+    }
+}
+
+fn service_account(text: &str) -> Result<String, String> {
+    let is_name = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|byte| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte)
+            })
+    };
+    match text.split_once('/') {
+        Some((namespace, name)) if is_name(namespace) && is_name(name) => Ok(text.to_owned()),
+        _ => Err("must be a namespace and a name, such as sonde/sonde-controller".to_owned()),
     }
 }
 

@@ -66,6 +66,7 @@ pub(crate) fn controller(options: ControllerOptions) -> Result<(), Failure> {
     let mut config = controller::Config::new(controller_dir(&data_dir)?, url);
     // One that joined before has a credential of its own, and needs no token any more.
     config.token = api::token(&options.remote)?.map(controller::Token);
+    config.token_file = options.remote.token_file.clone();
     config.socket = Some(data_dir.join(SOCKET));
     config.rules = options.rules.rules();
     config.platforms = options.platforms.platforms();
@@ -124,6 +125,7 @@ fn start_dashboard(
     let mut config = dashboard::Config::new(data_dir, listen.listen);
     config.calls = calls;
     config.allowed_hosts = listen.allowed_host;
+    config.service_accounts = listen.join_service_account;
     config.otlp_grpc = otlp_port(telemetry.otlp_grpc, 4317);
     config.otlp_http = otlp_port(telemetry.otlp_http, 4318);
     config.forward = telemetry.forward.map(|endpoint| PassOn {
