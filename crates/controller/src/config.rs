@@ -107,6 +107,9 @@ pub struct Agents {
     pub environment: Option<String>,
     /// How long a program is watched after it was restarted, in seconds.
     pub window_seconds: u32,
+    /// Image that the SDK of pods comes from; without it that of our own pod.
+    #[serde(default)]
+    pub image: Option<String>,
 }
 
 /// Whom to ask about containers and pods, where that is not found in its usual places.

@@ -233,6 +233,7 @@ impl Controller {
         let can_inject = config.agents.is_some() && ceilings.forbids_injection().is_none();
         let no_agents = "This node does not know where agents are to send: name it with --agent-endpoint and --agent-token-file.";
         let hands = Hands::new(&config.root).context("cannot start what speaks to platforms")?;
+        let hands = hands.with_cluster(cluster(&config, &host.name));
         let injections = Injections {
             standings: standings.clone(),
             notices: notices.clone(),
@@ -443,6 +444,22 @@ fn clients(config: &Config, host: &str) -> Clients {
         cluster.node = Some(name.clone());
     }
     clients
+}
+
+/// The cluster whose workloads may be changed.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what the kubelet says by variables is no setting of ours"
+)]
+fn cluster(config: &Config, host: &str) -> injector::Cluster {
+    let said = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let node = config.platforms.node_name.clone().or_else(|| said("NODE_NAME"));
+    injector::Cluster {
+        kubeconfig: config.platforms.kubeconfig.clone(),
+        image: config.agents.as_ref().and_then(|agents| agents.image.clone()),
+        pod: said("POD_NAME"),
+        node: node.unwrap_or_else(|| host.to_owned()),
+    }
 }
 
 /// An id for nodes that have none; made once, and kept.

@@ -74,6 +74,8 @@ struct Tries {
 struct Running {
     parts: Injections,
     tries: HashMap<Key, Tries>,
+    /// How far those are that come up one part after the other.
+    rolling: HashMap<Key, String>,
     told: BTreeMap<Key, Agent>,
     /// Wishes that were looked at last.
     wanted: BTreeMap<Key, u64>,
@@ -88,6 +90,7 @@ impl Injections {
         let mut running = Running {
             parts: self,
             tries: HashMap::new(),
+            rolling: HashMap::new(),
             told: BTreeMap::new(),
             wanted: BTreeMap::new(),
             looked_at: 0,
@@ -346,6 +349,9 @@ impl Running {
     }
 
     fn advance(&mut self, key: &Key, phase: Phase) {
+        if !matches!(phase, Phase::Watched { .. }) {
+            self.rolling.remove(key);
+        }
         // What cannot be noted is noted with the next step; each of them may be taken twice.
         if let Err(error) = self.parts.records.advance(key, phase) {
             tracing::error!(%error, "cannot write to the data directory");

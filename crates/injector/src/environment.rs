@@ -128,6 +128,11 @@ fn merged(existing: &str, injection: &Injection) -> String {
     all.join(",")
 }
 
+/// The value of the variable with the headers.
+pub(crate) fn headers(injection: &Injection) -> String {
+    pairs(&injection.headers)
+}
+
 fn has(attributes: &str, name: &str) -> bool {
     attributes.split(',').any(|pair| pair.split('=').next().is_some_and(|it| it.trim() == name))
 }

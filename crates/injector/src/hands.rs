@@ -4,6 +4,8 @@
 
 use crate::container::{self, Container};
 use crate::environment::Injection;
+use crate::kubernetes::Workload;
+use crate::kubernetes::cluster::Cluster;
 use crate::plan::{Change, Plan, Refusal};
 use crate::program::Program;
 use crate::systemd::{self, bus::Bus};
@@ -29,6 +31,15 @@ pub enum Target {
         /// The service.
         service: Option<String>,
     },
+    /// What the pods of a workload are made from.
+    Pods {
+        /// The workload.
+        workload: Workload,
+        /// The container that the program is in.
+        container: String,
+        /// The program on this node.
+        pid: u32,
+    },
 }
 
 /// How an object is doing.
@@ -36,6 +47,13 @@ pub enum Target {
 pub enum Health {
     /// It comes up.
     Starting,
+    /// It comes up, one part after the other.
+    Rolling {
+        /// How far it is.
+        progress: String,
+        /// How long it may stand still there.
+        patience_seconds: u64,
+    },
     /// It runs, with the change in effect.
     Good,
     /// It does not run as it should; why.
@@ -61,6 +79,7 @@ pub struct Hands {
     runtime: Runtime,
     /// Root directory of the node.
     root: PathBuf,
+    cluster: Cluster,
 }
 
 impl Hands {
@@ -71,7 +90,13 @@ impl Hands {
     /// When the kernel gives no descriptors for a runtime.
     pub fn new(root: &Path) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime, root: root.to_owned() })
+        Ok(Self { runtime, root: root.to_owned(), cluster: Cluster::default() })
+    }
+
+    /// With what is known of the cluster that the node belongs to.
+    #[must_use]
+    pub fn with_cluster(self, cluster: Cluster) -> Self {
+        Self { cluster, ..self }
     }
 
     /// Thinks a change through; nothing is touched.
@@ -103,6 +128,13 @@ impl Hands {
                 let around = self.around(&unit, runtime, injection)?;
                 systemd::plan(&unit, &around, injection)
             }
+            Target::Pods { workload, container, pid } => {
+                let program = self.program(*pid, runtime);
+                let effective = self.environment(self.first(*pid)).unwrap_or_default();
+                let around = (program, effective);
+                let plan = self.cluster.plan((workload, container), around, injection);
+                self.runtime.block_on(plan)
+            }
         }
     }
 
@@ -122,6 +154,7 @@ impl Hands {
                     bus.restart(&change.unit).await
                 })
             }
+            Change::Kubernetes(change) => self.runtime.block_on(self.cluster.make(change)),
         }
     }
 
@@ -133,6 +166,7 @@ impl Hands {
     pub fn health(&self, change: &Change) -> Result<Health, String> {
         match change {
             Change::Systemd(change) => Ok(self.unit_health(change, &self.unit(&change.unit)?)),
+            Change::Kubernetes(change) => self.runtime.block_on(self.cluster.health(change)),
         }
     }
 
@@ -164,6 +198,7 @@ impl Hands {
                     false => Undone::Ours(format!("kept what others wrote to {}", kept.join(", "))),
                 })
             }
+            Change::Kubernetes(change) => self.runtime.block_on(self.cluster.undo(change)),
         }
     }
 
@@ -272,6 +307,23 @@ impl Hands {
 
     fn process(&self, pid: u32) -> PathBuf {
         self.root.join("proc").join(pid.to_string())
+    }
+
+    /// The first process of the container that a process is in: what was started with the container's
+    /// own environment.
+    fn first(&self, pid: u32) -> u32 {
+        let read = |pid: u32, file: &str| fs::read_to_string(self.process(pid).join(file)).ok();
+        let mut first = pid;
+        while let Some(status) = read(first, "status") {
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+            let parent = parent.and_then(|parent| parent.trim().parse().ok()).unwrap_or(0);
+            let group = read(parent, "cgroup");
+            if parent == 0 || group.is_none() || group != read(first, "cgroup") {
+                break;
+            }
+            first = parent;
+        }
+        first
     }
 
     /// The environment that a process was started with; nothing when it is gone.

@@ -14,6 +14,7 @@ mod container;
 mod difference;
 pub mod environment;
 mod hands;
+mod kubernetes;
 pub mod plan;
 pub mod program;
 pub mod report;
@@ -21,3 +22,5 @@ mod systemd;
 
 pub use container::Container;
 pub use hands::{Hands, Health, Target, Undone};
+pub use kubernetes::Workload;
+pub use kubernetes::cluster::Cluster;

@@ -1,5 +1,6 @@
 //! What would be changed, and whether it may be: values that can be shown, kept, made and undone.
 
+use crate::kubernetes;
 use crate::systemd;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ pub struct Plan {
 pub enum Change {
     /// Two files beside a unit.
     Systemd(systemd::Change),
+    /// The template that pods are made from.
+    Kubernetes(Box<kubernetes::Change>),
 }
 
 /// One thing that was looked at.
@@ -128,6 +131,7 @@ impl Plan {
     pub fn difference(&self) -> String {
         match &self.change {
             Change::Systemd(change) => change.difference(),
+            Change::Kubernetes(change) => change.difference(),
         }
     }
 

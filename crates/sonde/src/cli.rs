@@ -452,6 +452,10 @@ pub(crate) struct AgentOptions {
     /// is put back as it was
     #[arg(long, env = "SONDE_AGENT_WINDOW", value_name = "SECONDS", default_value_t = 60)]
     pub(crate) agent_window: u32,
+    /// Image that pods get the SDK from: one of Sonde, that every node can pull [default: that of the
+    /// controller's own pod]
+    #[arg(long, env = "SONDE_AGENT_IMAGE", value_name = "IMAGE")]
+    pub(crate) agent_image: Option<String>,
 }
 
 /// A dashboard on another machine.

@@ -4,10 +4,10 @@ use super::Running;
 use crate::config::{Agents, Token};
 use contract::attribute;
 use contract::workload::{Observed, Platform};
-use injector::Target;
 use injector::bundle::Bundle;
 use injector::environment::Injection;
 use injector::plan::{ByHand, Plan, Refusal};
+use injector::{Target, Workload};
 use std::path::Path;
 
 impl Running {
@@ -16,7 +16,7 @@ impl Running {
         // Nothing is laid down for what cannot be changed anyway.
         let target = target(observed)?;
         let bundle = match (&target, &self.parts.agents) {
-            (Target::Container { .. }, Ok(agents)) => agents.bundle.clone(),
+            (Target::Container { .. } | Target::Pods { .. }, Ok(agents)) => agents.bundle.clone(),
             _ => self.bundle()?,
         };
         let agents = self.parts.agents.as_ref();
@@ -79,10 +79,11 @@ fn target(observed: &Observed) -> Result<Target, Refusal> {
             let service = observed.attributes.get(service).cloned();
             Ok(Target::Container { pid: first.unwrap_or_default(), service })
         }
-        Platform::Kubernetes => Err(Refusal::unsupported(
-            "platform",
-            "Pods are not changed by this version; put `sonde run --` into their image, or set it to Network.",
-        )),
+        Platform::Kubernetes => {
+            let (workload, container) = Workload::of_place(place)?;
+            let first = observed.instances.iter().map(|instance| instance.pid).min();
+            Ok(Target::Pods { workload, container, pid: first.unwrap_or_default() })
+        }
     }
 }
 

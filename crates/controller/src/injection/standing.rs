@@ -32,6 +32,10 @@ impl Running {
         };
         let (state, reason) = match &record.phase {
             Phase::Making => (State::Pending, "It is being restarted with the SDK.".to_owned()),
+            Phase::Watched { .. } if self.rolling.contains_key(key) => {
+                let progress = self.rolling.get(key).map_or("", String::as_str);
+                (State::Pending, format!("It rolls out with the SDK: {progress}."))
+            }
             Phase::Watched { since_unix_nanos } => {
                 let over = since_unix_nanos.saturating_add(self.window());
                 let left = over.saturating_sub(Now::read().unix_nanos) / SECOND;

@@ -35,6 +35,10 @@ impl Running {
             }
         };
         let age = now.saturating_sub(since);
+        // The window begins when the last part is up.
+        if health == Health::Good && self.rolling.remove(key).is_some() && since > 0 {
+            return self.advance(key, Phase::Watched { since_unix_nanos: now });
+        }
         match health {
             Health::Good if since > 0 && age >= window => self.advance(key, Phase::InEffect),
             Health::Starting if since > 0 && age >= window + SLOW_START_NANOS => {
@@ -48,7 +52,20 @@ impl Running {
             Health::Reverted(reason) => {
                 self.advance(key, Phase::Undoing(Why::Reverted { reason }));
             }
-            Health::Good | Health::Starting | Health::Bad(_) | Health::Stopped => {}
+            Health::Rolling { progress, patience_seconds } if since > 0 => {
+                if self.rolling.get(key) != Some(&progress) {
+                    self.rolling.insert(key.clone(), progress);
+                    self.advance(key, Phase::Watched { since_unix_nanos: now });
+                } else if age >= patience_seconds.saturating_mul(SECOND) {
+                    let reason = format!("it did not come up in time: {progress}");
+                    self.advance(key, Phase::Undoing(Why::Unwell { reason }));
+                }
+            }
+            Health::Good
+            | Health::Starting
+            | Health::Rolling { .. }
+            | Health::Bad(_)
+            | Health::Stopped => {}
         }
     }
 

@@ -45,7 +45,7 @@ fn injection() -> Injection {
 
 fn change(around: &Around) -> Change {
     let plan = plan(&unit(), around, &injection()).unwrap();
-    let plan::Change::Systemd(change) = plan.change;
+    let plan::Change::Systemd(change) = plan.change else { panic!("no unit") };
     change
 }
 

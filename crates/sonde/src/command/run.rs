@@ -198,6 +198,7 @@ fn agents(
         headers: token.map(bearer).into_iter().collect(),
         environment: options.agent_environment,
         window_seconds: options.agent_window,
+        image: options.agent_image,
     }))
 }
 
