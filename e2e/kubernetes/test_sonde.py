@@ -80,7 +80,7 @@ class Fleet:
         """Applies the controller's manifests as an overlay would, and waits until it runs."""
         place = self.directory / "overlay"
         place.mkdir(exist_ok=True)
-        for name in ("namespace.yaml", "controller.yaml"):
+        for name in ("namespace.yaml", "controller.yaml", "injection.yaml"):
             (place / name).write_text((ROOT / "deploy" / "kubernetes" / name).read_text())
         here = [
             {
@@ -98,7 +98,7 @@ class Fleet:
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
             "namespace": "sonde",
-            "resources": ["namespace.yaml", "controller.yaml"],
+            "resources": ["namespace.yaml", "controller.yaml", "injection.yaml"],
             "images": [{"name": "sonde", "newName": "sonde.test/sonde", "newTag": "1"}],
             "patches": [{"target": {"kind": "DaemonSet"}, "patch": json.dumps([*here, *patches])}],
         }
