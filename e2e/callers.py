@@ -66,10 +66,12 @@ def assert_exact(sonde: Sonde, key: str, stand_in: StandIn, count: int = 2) -> l
     row = next(row for row in sonde.services() if row["sonde.workload.key"] == key)
     if row["sonde.capture.desired"] != "network":
         sonde.rows("services", "set", key, "--capture", "network")
-    known = {call["gen_ai.response.id"] for call in sonde.calls(key)}
+    known = {call.get("gen_ai.response.id") for call in sonde.calls(key)}
 
     def fresh() -> list[dict] | None:
-        calls = [call for call in sonde.calls(key) if call["gen_ai.response.id"] not in known]
+        # One that ended with its pod before it was answered has no id.
+        answered = [call for call in sonde.calls(key) if call.get("gen_ai.response.id")]
+        calls = [call for call in answered if call["gen_ai.response.id"] not in known]
         return calls if len(calls) >= count else None
 
     calls = until(f"{count} calls of {key}", fresh, 30, 0.3)
