@@ -187,9 +187,7 @@ impl Control {
         transaction.execute("DELETE FROM identity WHERE id = ?1", [id]).doing(DOING)?;
         note(&transaction, now, (actor, "identity", id, "may join anew"))?;
         transaction.commit().doing(DOING)?;
-        let mut live = self.live();
-        live.credentials.retain(|_, node| node != id);
-        live.identities.remove(id);
+        self.live().forget_identity(id);
         Ok(true)
     }
 

@@ -185,9 +185,20 @@ impl Live {
         Configuration { hash: settings::hash(&settings), settings, origin }
     }
 
-    /// Forgets the hashes of an identity, and notes those that it has now.
+    /// Lets an identity go, with its hashes.
+    pub(super) fn forget_identity(&mut self, id: &str) {
+        let Some(before) = self.identities.remove(id) else { return };
+        for hash in before.hash.into_iter().chain(before.next_hash) {
+            if self.credentials.get(&hash).is_some_and(|node| node == id) {
+                self.credentials.remove(&hash);
+            }
+        }
+    }
+
+    /// Forgets the hashes of an identity, and notes those that it has now. It looks at no other
+    /// identity: at the start of a large fleet it is called for each.
     pub(super) fn set_identity(&mut self, id: &str, identity: Identity) {
-        self.credentials.retain(|_, node| node != id);
+        self.forget_identity(id);
         if !identity.revoked {
             let hashes = identity.hash.into_iter().chain(identity.next_hash);
             self.credentials.extend(hashes.map(|hash| (hash, id.to_owned())));
