@@ -209,6 +209,16 @@ async fn by_service_account(
     Ok(Caller::Token { id, kind: TokenKind::Join })
 }
 
+/// Has the use of a token written down. The request does not wait for it, nor fail with it.
+fn note_use(state: &App, token: u64) {
+    let (state, now) = (App::clone(state), (state.clock)());
+    tokio::spawn(async move {
+        if let Err(error) = state.ask(move |store| store.token_used(token, now)).await {
+            tracing::debug!(?error, token, "cannot note the use of a token");
+        }
+    });
+}
+
 async fn by_token(state: &App, pass: Pass, secret: &str) -> Result<Caller, ApiError> {
     let now = (state.clock)();
     let known = state.store.bearer(secret, now);
@@ -239,13 +249,16 @@ async fn by_token(state: &App, pass: Pass, secret: &str) -> Result<Caller, ApiEr
             }
             (Caller::Node(id), "node", matches!(pass, Pass::Poll | Pass::Ingest))
         }
-        Bearer::Token { id, kind } => {
+        Bearer::Token { id, kind, is_noted } => {
             let good = match pass {
                 Pass::Api => kind == TokenKind::Api,
                 Pass::Owner => false,
                 Pass::Poll | Pass::Join => kind == TokenKind::Join,
                 Pass::Ingest => matches!(kind, TokenKind::Join | TokenKind::Ingest),
             };
+            if good && !is_noted {
+                note_use(state, id);
+            }
             (Caller::Token { id, kind }, kind.word(), good)
         }
     };

@@ -19,6 +19,9 @@ pub enum Bearer {
         id: u64,
         /// What it is good for.
         kind: TokenKind,
+        /// False when its use has to be told by [`token_used`](Store::token_used): none is noted
+        /// of the last minute.
+        is_noted: bool,
     },
     /// The controller of a node, with a credential of its own.
     Node {
@@ -160,6 +163,15 @@ impl Store {
     /// The database failed.
     pub fn make_token(&self, new: &NewToken, now: Time) -> Result<String, Error> {
         self.control.ask(|control| control.make_token(new, now))
+    }
+
+    /// Notes that a token was used; once a minute, however often it is.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub fn token_used(&self, token: u64, now: Time) -> Result<(), Error> {
+        self.control.ask(|control| control.token_used(token, now))
     }
 
     /// Takes a controller in: from now on its credential speaks for its node, and nothing else

@@ -128,6 +128,8 @@ pub struct Token {
     pub uses: Option<u32>,
     /// How many nodes did.
     pub used: u32,
+    /// When it was last used, to about a minute.
+    pub last_used: Option<Time>,
     /// Environment of the nodes that join with it.
     pub environment: Option<String>,
 }

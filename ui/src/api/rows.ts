@@ -348,6 +348,7 @@ export interface Token {
   expired: boolean;
   uses?: number;
   used: number;
+  last_used?: Time;
   environment?: string;
 }
 

@@ -52,7 +52,8 @@ export function Tokens() {
                 <th>Kind</th>
                 <th>Environment</th>
                 <th>Good for</th>
-                <th className="num">Used</th>
+                <th className="num">Joined</th>
+                <th className="num">Last used</th>
                 <th className="num">Made</th>
                 <th>
                   <span className="sr">Revoke</span>
@@ -84,6 +85,9 @@ export function Tokens() {
                       ) : (
                         <span className="faint">–</span>
                       )}
+                    </td>
+                    <td className="num" title={one.last_used}>
+                      {one.last_used === undefined ? <span className="faint">–</span> : ago(one.last_used, now)}
                     </td>
                     <td className="num faint" title={one.created}>
                       {ago(one.created, now)}

@@ -141,6 +141,9 @@ pub(super) struct TokenRow {
     uses: Option<u32>,
     /// How many nodes did.
     used: u32,
+    /// When it was last used, to about a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used: Option<Time>,
     /// Environment of the nodes that join with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     environment: Option<String>,
@@ -175,6 +178,7 @@ pub(super) async fn tokens(State(state): State<App>) -> Result<Json<TokenRows>, 
         expires: token.expires,
         uses: token.uses,
         used: token.used,
+        last_used: token.last_used,
         environment: token.environment,
     };
     Ok(Json(TokenRows { tokens: tokens.into_iter().map(row).collect() }))

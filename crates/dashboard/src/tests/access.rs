@@ -5,6 +5,7 @@ use crate::guard::Door;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, request::Builder};
 use serde_json::{Value, json};
+use std::time::Duration;
 use storage::TokenKind;
 
 fn from_network(method: &str, path: &str) -> Builder {
@@ -144,7 +145,17 @@ async fn tokens_are_made_listed_without_secrets_and_revoked() {
     let ask =
         || from_network("GET", "/api/v1/status").header("authorization", format!("bearer {token}"));
     assert_eq!(status(&bench, ask(), &json!({})).await, StatusCode::OK);
-    let (_, listed) = bench.get("/api/v1/tokens").await;
+    // The use is written down beside the request.
+    let used = async {
+        loop {
+            let (_, listed) = bench.get("/api/v1/tokens").await;
+            if listed["tokens"][0]["last_used"].is_string() {
+                return listed;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let listed = tokio::time::timeout(Duration::from_secs(60), used).await.unwrap();
     assert_eq!(listed["tokens"][0]["name"], "ci");
     assert!(!listed.to_string().contains(&token[12..]));
     let id = &listed["tokens"][0]["id"];

@@ -14,6 +14,7 @@ const COLUMNS: &[Column] = &[
     Column { head: "NAME", right: false, cell: |row| text(row, "name") },
     Column { head: "CREATED", right: false, cell: |row| text(row, "created") },
     Column { head: "EXPIRES", right: false, cell: |row| text(row, "expires") },
+    Column { head: "LAST USED", right: false, cell: |row| text(row, "last_used") },
     Column { head: "JOINED", right: true, cell: joined },
     Column { head: "ENVIRONMENT", right: false, cell: |row| text(row, "environment") },
 ];

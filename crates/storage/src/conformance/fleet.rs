@@ -103,6 +103,28 @@ fn a_token_ends_with_its_time() {
 }
 
 #[test]
+fn the_last_use_of_a_token_is_kept_and_written_once_a_minute() {
+    let (dir, store) = store();
+    let secret = store.make_token(&NewToken::new(TokenKind::Ingest, "test"), NOW).unwrap();
+    let noted = |store: &Store, at| match store.bearer(&secret, at) {
+        Ok(Bearer::Token { is_noted, .. }) => is_noted,
+        other => panic!("{other:?}"),
+    };
+    let token = store.tokens().unwrap()[0].clone();
+    assert_eq!((token.last_used, noted(&store, NOW)), (None, false));
+    store.token_used(token.id, NOW).unwrap();
+    assert!(noted(&store, after(59)));
+    store.token_used(token.id, after(59)).unwrap();
+    assert_eq!(store.tokens().unwrap()[0].last_used, Some(NOW), "a minute is not over");
+    drop(store);
+    let store = Store::open_with(&place(&dir.path().join("data"))).unwrap();
+    assert!(noted(&store, after(59)) && !noted(&store, after(60)));
+    store.token_used(token.id, after(60)).unwrap();
+    assert_eq!(store.tokens().unwrap()[0].last_used, Some(after(60)));
+    store.token_used(token.id + 1, after(60)).expect("one that was revoked meanwhile is no error");
+}
+
+#[test]
 fn deltas_follow_a_full_list_and_a_lost_one_leads_to_another() {
     let (_dir, store) = store();
     let mut full = report("n1", &["a", "b"]);

@@ -39,6 +39,7 @@ impl Control {
             expires: new.expires,
             uses: new.uses,
             used: 0,
+            last_used: None,
             environment: new.environment.clone(),
         };
         self.live().tokens.insert(hash, known);
@@ -49,26 +50,41 @@ impl Control {
     pub(crate) fn tokens(&self) -> Result<Vec<Token>, Error> {
         const DOING: &str = "list tokens";
         let connection = self.lock();
-        let sql = "SELECT id, kind, name, created, expires, uses, used, environment FROM token
-            ORDER BY id";
+        let sql = "SELECT id, kind, name, created, expires, uses, used, environment, last_used
+            FROM token ORDER BY id";
         let mut statement = connection.prepare_cached(sql).doing(DOING)?;
         let rows = statement.query_map([], |row| {
             let kind: String = row.get(1)?;
-            let expires: Option<i64> = row.get(4)?;
             let Some(kind) = TokenKind::of_word(&kind) else { return Ok(None) };
             Ok(Some(Token {
                 id: unsigned(row.get(0)?),
                 kind,
                 name: row.get(2)?,
                 created: Time(unsigned(row.get(3)?)),
-                expires: expires.map(|expires| Time(unsigned(expires))),
+                expires: time(row.get(4)?),
                 uses: row.get(5)?,
                 used: row.get(6)?,
                 environment: row.get(7)?,
+                last_used: time(row.get(8)?),
             }))
         });
         let rows: Vec<Option<Token>> = rows.and_then(Iterator::collect).doing(DOING)?;
         Ok(rows.into_iter().flatten().collect())
+    }
+
+    /// Notes a use of a token, where none is noted that is near enough.
+    pub(crate) fn token_used(&self, id: u64, now: Time) -> Result<(), Error> {
+        let connection = self.lock();
+        // Those who asked before this one had its turn did the same.
+        if self.live().token(id).is_none_or(|token| token.is_noted(now)) {
+            return Ok(());
+        }
+        let sql = "UPDATE token SET last_used = ?2 WHERE id = ?1";
+        connection.execute(sql, [signed(id), signed(now.0)]).doing("note a use of a token")?;
+        if let Some(token) = self.live().tokens.values_mut().find(|token| token.id == id) {
+            token.last_used = Some(now);
+        }
+        Ok(())
     }
 
     /// Makes a token worthless; false when there is none of this id.
@@ -146,24 +162,28 @@ impl Control {
     }
 }
 
+fn time(nanos: Option<i64>) -> Option<Time> {
+    nanos.map(|nanos| Time(unsigned(nanos)))
+}
+
 /// All tokens by their hashes, for the start.
 pub(super) fn all(from: &Connection) -> Result<HashMap<SecretHash, KnownToken>, Error> {
     const DOING: &str = "read tokens";
-    let sql = "SELECT hash, id, kind, expires, uses, used, environment FROM token";
+    let sql = "SELECT hash, id, kind, expires, uses, used, environment, last_used FROM token";
     let mut statement = from.prepare(sql).doing(DOING)?;
     let rows = statement.query_map([], |row| {
         let kind: String = row.get(2)?;
-        let expires: Option<i64> = row.get(3)?;
         let (Some(hash), Some(kind)) = (optional(row.get(0)?), TokenKind::of_word(&kind)) else {
             return Ok(None);
         };
         let known = KnownToken {
             id: unsigned(row.get(1)?),
             kind,
-            expires: expires.map(|expires| Time(unsigned(expires))),
+            expires: time(row.get(3)?),
             uses: row.get(4)?,
             used: row.get(5)?,
             environment: row.get(6)?,
+            last_used: time(row.get(7)?),
         };
         Ok(Some((hash, known)))
     });

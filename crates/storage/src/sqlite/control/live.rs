@@ -12,6 +12,9 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 /// Age at which a credential is to be followed by another: a week.
 const ROTATE_AFTER_NANOS: u64 = 7 * 86_400_000_000_000;
 
+/// How old the last use of a token may be that is kept: it is written down at most this often.
+const NOTE_USE_AFTER_NANOS: u64 = 60_000_000_000;
+
 /// The keyed hash of a secret.
 pub(super) type SecretHash = [u8; 32];
 
@@ -69,7 +72,15 @@ pub(super) struct KnownToken {
     pub(super) expires: Option<Time>,
     pub(super) uses: Option<u32>,
     pub(super) used: u32,
+    pub(super) last_used: Option<Time>,
     pub(super) environment: Option<String>,
+}
+
+impl KnownToken {
+    /// Whether a use is noted that is near enough.
+    pub(super) fn is_noted(&self, now: Time) -> bool {
+        self.last_used.is_some_and(|used| now.0.saturating_sub(used.0) < NOTE_USE_AFTER_NANOS)
+    }
 }
 
 /// What a report says beside its lists, in short.
@@ -115,7 +126,7 @@ impl Live {
         if token.expires.is_some_and(|expires| expires <= now) {
             return Err(Denied::Expired);
         }
-        Ok(Bearer::Token { id: token.id, kind: token.kind })
+        Ok(Bearer::Token { id: token.id, kind: token.kind, is_noted: token.is_noted(now) })
     }
 
     pub(super) fn token(&self, id: u64) -> Option<&KnownToken> {
