@@ -35,6 +35,7 @@ mod engine;
 mod error;
 mod filter;
 mod guarded;
+mod hashing;
 mod outcome;
 mod overview;
 mod query;

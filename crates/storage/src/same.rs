@@ -10,10 +10,11 @@
 //! The observer is the kernel or the library that made the span. Ids alone are not enough: a
 //! model server of one's own may give every answer the same.
 
+use crate::hashing::Keyed;
 use crate::units::{span_id, trace_id};
 use contract::row::Call;
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 
 /// Sightings that are remembered. SDKs send every few seconds; this is some minutes of a busy
 /// fleet, at about 200 bytes each.
@@ -102,7 +103,7 @@ impl Numbers {
 /// What is remembered of calls.
 #[derive(Debug, Default)]
 pub(crate) struct Sightings {
-    hash: RandomState,
+    hash: Keyed,
     seen: VecDeque<Seen>,
     /// Number of the first of `seen`.
     first: u64,

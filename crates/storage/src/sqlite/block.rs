@@ -8,6 +8,7 @@ use super::column::{NONE, Numbers, Texts, put, put_close, put_ids, take, take_cl
 use crate::outcome::{CLASSES, outcome};
 use crate::units::{id_of, kept, nanos, seconds};
 use contract::row::{Call, Money, Time};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Calls of a sealed block, at most.
@@ -224,6 +225,28 @@ impl Block {
             }
         }
         Ok(block)
+    }
+
+    /// Rows of blocks of one file, by number of the block and of the row, in this order.
+    pub(super) fn of_rows(blocks: &[&Self], rows: &[(usize, usize)]) -> Self {
+        let mut all = Self {
+            start: rows.iter().map(|(block, row)| blocks[*block].start[*row]).collect(),
+            trace: rows.iter().map(|(block, row)| blocks[*block].trace[*row]).collect(),
+            span: rows.iter().map(|(block, row)| blocks[*block].span[*row]).collect(),
+            ..Self::default()
+        };
+        for (column, numbers) in all.numbers.iter_mut().enumerate() {
+            let from: Vec<_> = blocks.iter().map(|block| &block.numbers[column]).collect();
+            *numbers = Numbers::of_rows(&from, rows);
+        }
+        for (column, names) in all.names.iter_mut().enumerate() {
+            let from: Vec<_> = blocks.iter().map(|block| &block.names[column]).collect();
+            *names = Numbers::of_rows(&from, rows);
+        }
+        for (column, texts) in all.texts.iter_mut().enumerate() {
+            rows.iter().for_each(|(block, row)| texts.push(blocks[*block].texts[column].get(*row)));
+        }
+        all
     }
 
     /// Adds a row of another block of the same file.
@@ -472,11 +495,11 @@ fn more_of(more: &BTreeMap<String, serde_json::Value>) -> Option<String> {
 }
 
 /// Texts of a list as one; `None` of none.
-fn joined(texts: &[String]) -> Option<String> {
+fn joined(texts: &[String]) -> Option<Cow<'_, str>> {
     match texts {
         [] => None,
-        [one] => Some(one.clone()),
-        _ => Some(texts.join(BETWEEN.encode_utf8(&mut [0; 4]))),
+        [one] => Some(one.into()),
+        _ => Some(texts.join(BETWEEN.encode_utf8(&mut [0; 4])).into()),
     }
 }
 

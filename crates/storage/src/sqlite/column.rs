@@ -66,6 +66,25 @@ impl Numbers {
         }
     }
 
+    /// Rows of columns, by number of the column and of the row, in this order.
+    pub(super) fn of_rows(columns: &[&Self], rows: &[(usize, usize)]) -> Self {
+        let same = |column: &Self| match column {
+            Self::Same(same, _) => Some(*same),
+            Self::Each(_) => None,
+        };
+        // Most columns hold one value, or none.
+        if let Some(first) = columns.first().and_then(|column| same(column))
+            && columns.iter().all(|column| same(column) == Some(first))
+        {
+            return Self::Same(first, rows.len());
+        }
+        let mut all = Self::default();
+        for (column, row) in rows {
+            all.push(columns[*column].get(*row));
+        }
+        all
+    }
+
     /// No bytes at all when none is known.
     pub(super) fn to_bytes(&self, level: i32) -> Vec<u8> {
         match self {

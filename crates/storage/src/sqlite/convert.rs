@@ -2,14 +2,13 @@
 //! file is either as it was or all new.
 
 use super::block::{Block, MAX_ROWS};
-use super::day::{intern, seal, write_blocks};
+use super::day::{Texts, intern, seal, write_blocks};
 use super::sums::{self, SeriesIds};
 use crate::error::{Doing, Error};
 use crate::rest::Rest;
 use crate::units::{id_of, seconds, span_id, trace_id};
 use contract::row::{Call, Money, Time};
 use rusqlite::{Connection, Row, Transaction};
-use std::collections::HashMap;
 
 const DOING: &str = "bring the calls of a day to the newest form";
 
@@ -45,12 +44,12 @@ fn count(file: &Connection, sql: &str) -> Result<i64, Error> {
 }
 
 fn copy(file: &Transaction<'_>, has_sums: bool) -> Result<(), Error> {
-    let mut texts = HashMap::new();
-    let mut series = SeriesIds::new();
+    let mut texts = Texts::default();
+    let mut series = SeriesIds::default();
     let mut block = Block::default();
     let mut write = |block: &mut Block| {
         let block = std::mem::take(block);
-        if has_sums { write_blocks(file, &block) } else { seal(file, &mut series, &block) }
+        if has_sums { write_blocks(file, &[&block]) } else { seal(file, &mut series, &[&block]) }
     };
     let sql =
         format!("SELECT {COLUMNS} FROM call LEFT JOIN rest ON rest.at = call.at ORDER BY call.at");

@@ -11,6 +11,7 @@ use super::runs;
 use super::scan::Names;
 use super::sums::{self, SeriesIds};
 use crate::error::{Doing, Error};
+use crate::hashing::Keyed;
 use crate::units::{span_id, trace_id};
 use contract::row::{Call, Run};
 use rusqlite::{Connection, Transaction};
@@ -39,16 +40,19 @@ const LOG_ENTRIES: usize = 64;
 const LOG_LEVEL: i32 = 1;
 const BLOCK_LEVEL: i32 = 3;
 
+/// Numbers of texts of a file.
+pub(super) type Texts = HashMap<String, i64, Keyed>;
+
 /// The writing end of a day file.
 #[derive(Debug)]
 pub(super) struct DayWriter {
     connection: Connection,
-    texts: HashMap<String, i64>,
+    texts: Texts,
     series: SeriesIds,
     log: Vec<Entry>,
     log_rows: usize,
     /// Where the calls of the log are, by what they are known by: entry and row.
-    log_ids: HashMap<Id, (usize, usize)>,
+    log_ids: HashMap<Id, (usize, usize), Keyed>,
     /// What the calls of the blocks are known by.
     sealed: Growing,
     last_end: u64,
@@ -92,11 +96,11 @@ impl DayWriter {
         connection.execute_batch(setup).doing("set the database up")?;
         let mut writer = Self {
             connection,
-            texts: HashMap::new(),
-            series: HashMap::new(),
+            texts: Texts::default(),
+            series: SeriesIds::default(),
             log: Vec::new(),
             log_rows: 0,
-            log_ids: HashMap::new(),
+            log_ids: HashMap::default(),
             sealed: Growing::new(0),
             last_end,
         };
@@ -161,7 +165,7 @@ impl DayWriter {
         if self.texts.len() > MAX_REMEMBERED {
             self.texts.clear();
         }
-        let mut batch = HashSet::with_capacity(calls.len());
+        let mut batch = HashSet::with_capacity_and_hasher(calls.len(), Keyed::default());
         let mut is_new = Vec::with_capacity(calls.len());
         for (id, _) in calls {
             is_new.push(batch.insert(*id) && !self.has(*id)?);
@@ -213,7 +217,7 @@ impl DayWriter {
             }
         }
         // Numbers of new texts are remembered only once they are on disk.
-        let mut texts = HashMap::new();
+        let mut texts = Texts::default();
         let mut entries = Vec::new();
         for (entry, rows) in &in_log {
             let Entry { id, block } = &self.log[*entry];
@@ -265,19 +269,16 @@ impl DayWriter {
         }
     }
 
-    /// All calls of the log.
-    fn whole_log(&self) -> Block {
-        let mut all = Block::default();
-        for Entry { block, .. } in &self.log {
-            (0..block.len()).for_each(|row| all.push_row(block, row));
-        }
-        all
+    /// The calls of the log, entry by entry.
+    fn blocks(&self) -> Vec<&Block> {
+        self.log.iter().map(|entry| &entry.block).collect()
     }
 
     /// Makes the entries of the log one.
     fn join(&mut self) -> Result<(), Error> {
         const DOING: &str = "make the log of calls shorter";
-        let all = self.whole_log();
+        let blocks = self.blocks();
+        let all = Block::of_rows(&blocks, &rows_of(&blocks));
         let transaction = self.connection.transaction().doing(DOING)?;
         transaction.execute("DELETE FROM log", []).doing(DOING)?;
         let id = write_log(&transaction, None, &all)?;
@@ -309,9 +310,9 @@ impl DayWriter {
         if self.series.len() > MAX_REMEMBERED {
             self.series.clear();
         }
-        let all = self.whole_log();
+        let blocks: Vec<&Block> = self.log.iter().map(|entry| &entry.block).collect();
         let transaction = self.connection.transaction().doing(DOING)?;
-        seal(&transaction, &mut self.series, &all)?;
+        seal(&transaction, &mut self.series, &blocks)?;
         transaction.execute("DELETE FROM log", []).doing(DOING)?;
         transaction.commit().doing(DOING)
     }
@@ -330,30 +331,34 @@ type Amended<'a> = BTreeMap<usize, (Id, &'a Call)>;
 pub(super) fn seal(
     to: &Transaction<'_>,
     series: &mut SeriesIds,
-    calls: &Block,
+    calls: &[&Block],
 ) -> Result<(), Error> {
     write_blocks(to, calls)?;
     let names = Names::new(to);
     let finishes = Finishes::new(&names);
     let mut batch = sums::Batch::default();
-    for row in 0..calls.len() {
-        batch.add(to, series, &Ended::of(calls, row, &finishes))?;
+    for (block, row) in rows_of(calls) {
+        batch.add(to, series, &Ended::of(calls[block], row, &finishes))?;
     }
     batch.write(to)
 }
 
 /// Writes calls as blocks, in order of time.
-pub(super) fn write_blocks(to: &Transaction<'_>, calls: &Block) -> Result<(), Error> {
-    let mut order: Vec<usize> = (0..calls.len()).collect();
-    order.sort_unstable_by_key(|row| (calls.start[*row], calls.id(*row)));
+pub(super) fn write_blocks(to: &Transaction<'_>, calls: &[&Block]) -> Result<(), Error> {
+    let mut order = rows_of(calls);
+    order.sort_unstable_by_key(|(block, row)| (calls[*block].start[*row], calls[*block].id(*row)));
     // Blocks of about one size: none has a few calls only.
     let len = order.len().div_ceil(order.len().div_ceil(MAX_ROWS).max(1)).max(1);
     for rows in order.chunks(len) {
-        let mut block = Block::default();
-        rows.iter().for_each(|row| block.push_row(calls, *row));
-        write_block(to, None, &block)?;
+        write_block(to, None, &Block::of_rows(calls, rows))?;
     }
     Ok(())
+}
+
+/// All rows of blocks: number of the block, and of the row.
+fn rows_of(blocks: &[&Block]) -> Vec<(usize, usize)> {
+    let rows = |(number, block): (usize, &&Block)| (0..block.len()).map(move |row| (number, row));
+    blocks.iter().enumerate().flat_map(rows).collect()
 }
 
 /// Writes an entry of the log, in place of one or as a new one; its number.
@@ -401,11 +406,7 @@ fn columns(extent: &Extent) -> [i64; 5] {
 }
 
 /// The number of a text; makes one for a new text.
-pub(super) fn intern(
-    to: &Transaction<'_>,
-    texts: &mut HashMap<String, i64>,
-    text: &str,
-) -> Result<u64, Error> {
+pub(super) fn intern(to: &Transaction<'_>, texts: &mut Texts, text: &str) -> Result<u64, Error> {
     if let Some(id) = texts.get(text) {
         return Ok(id.unsigned_abs());
     }

@@ -1,6 +1,6 @@
 //! What stays of days that are no longer kept: their sums of hours and days, in one small file.
 
-use super::day::intern;
+use super::day::{Texts, intern};
 use super::ended::Ids;
 use super::migrate::Migration;
 use super::sums::{self, By, SeriesIds};
@@ -8,7 +8,6 @@ use crate::error::{Doing, Error};
 use crate::units::DAY_NANOS;
 use contract::row::Time;
 use rusqlite::{Connection, Transaction};
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -82,8 +81,8 @@ impl History {
 }
 
 fn copy(from: &Connection, to: &Transaction<'_>) -> Result<(), Error> {
-    let mut texts = HashMap::new();
-    let mut series = SeriesIds::new();
+    let mut texts = Texts::default();
+    let mut series = SeriesIds::default();
     let mut same = |id: i64| -> Result<i64, Error> {
         let mut statement =
             from.prepare_cached("SELECT value FROM text WHERE id = ?1").doing(DOING)?;

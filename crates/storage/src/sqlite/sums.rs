@@ -5,6 +5,7 @@ use super::ended::{Ended, Ids};
 use super::migrate::Migration;
 use crate::cover::Piece;
 use crate::error::{Doing, Error};
+use crate::hashing::Keyed;
 use crate::query::Outcome;
 use crate::tally::Tally;
 use rusqlite::{Connection, Transaction};
@@ -18,7 +19,7 @@ pub(super) const LEVELS: [u64; 4] = [60, 300, 3600, 86_400];
 const DOING: &str = "write sums";
 
 /// Numbers of the series of a file.
-pub(super) type SeriesIds = HashMap<(Ids, i64), i64>;
+pub(super) type SeriesIds = HashMap<(Ids, i64), i64, Keyed>;
 
 /// Which of the two tables of sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +58,7 @@ const DAMAGED: Error = Error::Damaged { what: "a sum of calls" };
 #[derive(Default)]
 pub(super) struct Batch {
     /// Minute and series, with the series' model.
-    minutes: HashMap<(u64, i64), (i64, Box<Tally>)>,
+    minutes: HashMap<(u64, i64), (i64, Box<Tally>), Keyed>,
 }
 
 impl Batch {

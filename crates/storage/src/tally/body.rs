@@ -14,32 +14,24 @@ const LATER_LISTS: usize = 8;
 impl Tally {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let count = |count: u64| (count > 0).then_some(u128::from(count));
-        let [calls, embeddings, errors, cancelled, unpriced] =
-            [self.calls, self.embeddings, self.errors, self.cancelled, self.unpriced].map(count);
-        let [t0, t1, t2, t3, t4] = self.tokens.map(|tokens| tokens.map(u128::from));
-        let numbers =
-            [calls, embeddings, errors, cancelled, unpriced, self.cost, t0, t1, t2, t3, t4];
-        let later = [self.wasted, count(self.retries)];
-        let counts = |counts: &[u64]| -> List {
-            let counts = counts.iter().copied().enumerate();
-            counts.filter(|(_, count)| *count > 0).collect()
-        };
-        let mut sketches = self.sketches.all().into_iter().map(|sketch| sketch.slots().collect());
-        let mut lists = vec![counts(&self.classes)];
-        lists.extend(sketches.by_ref().take(FIRST_LISTS - 1));
-        lists.push(counts(&self.finishes));
-        lists.extend(sketches);
-        let (first, last) = lists.split_at(FIRST_LISTS);
-        let has = numbers.iter().map(Option::is_some).chain(first.iter().map(|l| !l.is_empty()));
-        let has = has.chain(later.iter().map(Option::is_some));
-        let has = has.chain(last.iter().map(|l| !l.is_empty()));
-        let mask = (0..).zip(has).fold(0, |mask, (bit, has)| mask | (u128::from(has) << bit));
-        let mut bytes = Vec::with_capacity(64);
-        put(&mut bytes, mask);
-        for (numbers, lists) in [(&numbers[..], first), (&later[..], last)] {
-            numbers.iter().flatten().for_each(|number| put(&mut bytes, *number));
-            lists.iter().filter(|list| !list.is_empty()).for_each(|l| put_list(&mut bytes, l));
+        let mut body = Body { mask: 0, bit: 0, bytes: Vec::with_capacity(128) };
+        for number in [self.calls, self.embeddings, self.errors, self.cancelled, self.unpriced] {
+            body.add_number(count(number));
         }
+        body.add_number(self.cost);
+        self.tokens.iter().for_each(|tokens| body.add_number(tokens.map(u128::from)));
+        body.add_list(|| counted(&self.classes));
+        let mut sketches = self.sketches.all().into_iter();
+        for sketch in sketches.by_ref().take(FIRST_LISTS - 1) {
+            body.add_list(|| sketch.slots());
+        }
+        body.add_number(self.wasted);
+        body.add_number(count(self.retries));
+        body.add_list(|| counted(&self.finishes));
+        sketches.for_each(|sketch| body.add_list(|| sketch.slots()));
+        let mut bytes = Vec::with_capacity(body.bytes.len() + 6);
+        put(&mut bytes, body.mask);
+        bytes.extend(body.bytes);
         bytes
     }
 
@@ -90,8 +82,48 @@ impl Tally {
     }
 }
 
-/// Places and counts, in order of places.
-type List = Vec<(usize, u64)>;
+/// A body that is being written.
+struct Body {
+    mask: u128,
+    bit: usize,
+    bytes: Vec<u8>,
+}
+
+impl Body {
+    fn note(&mut self, has: bool) {
+        self.mask |= u128::from(has) << self.bit;
+        self.bit += 1;
+    }
+
+    fn add_number(&mut self, number: Option<u128>) {
+        self.note(number.is_some());
+        if let Some(number) = number {
+            put(&mut self.bytes, number);
+        }
+    }
+
+    /// Adds a list of places and counts, in order of places, if it has any.
+    fn add_list<I: Iterator<Item = (usize, u64)>>(&mut self, list: impl Fn() -> I) {
+        let len = list().count();
+        self.note(len > 0);
+        if len == 0 {
+            return;
+        }
+        put(&mut self.bytes, len as u128);
+        let mut before = 0;
+        for (place, count) in list() {
+            // Places grow, so that their differences are small.
+            put(&mut self.bytes, (place - before) as u128);
+            put(&mut self.bytes, u128::from(count));
+            before = place;
+        }
+    }
+}
+
+/// The places of what was counted at all.
+fn counted(counts: &[u64]) -> impl Iterator<Item = (usize, u64)> {
+    counts.iter().copied().enumerate().filter(|(_, count)| *count > 0)
+}
 
 /// The parts of a body that is being read.
 struct Parts<'a, 'b> {
@@ -155,17 +187,6 @@ impl Parts<'_, '_> {
             take_over(place, u64::try_from(take(self.from)?).ok()?)?;
         }
         Some(())
-    }
-}
-
-fn put_list(to: &mut Vec<u8>, list: &[(usize, u64)]) {
-    put(to, list.len() as u128);
-    let mut before = 0;
-    for (place, count) in list {
-        // Places grow, so that their differences are small.
-        put(to, (place - before) as u128);
-        put(to, u128::from(*count));
-        before = *place;
     }
 }
 
