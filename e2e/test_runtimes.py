@@ -17,7 +17,7 @@ from callers import CALLER
 from docker_host import CACHE
 from harness import CURL, HERE, NODE, SONDE
 
-pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
 
 SOURCES = HERE / "runtimes"
 URL = "https://api.openai.com/v1/chat/completions"

@@ -16,6 +16,9 @@ import pytest
 
 from harness import HERE, KINDS, Sonde, free_port, until
 
+# The first run builds the collector from its Go modules.
+pytestmark = pytest.mark.timeout(600)
+
 SENDERS = HERE / "senders"
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "sonde"
 CANARY = b"CANARY-of-a-prompt"
