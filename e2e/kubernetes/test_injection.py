@@ -1,6 +1,6 @@
-"""The dial at Full for pods: put into the template by the controller, with the manifests' own roles,
-seen to be loaded, and taken out to the byte; put back where the new pods do not come up; refused
-where nothing would make the pods anew."""
+"""The dial at Full for pods: put into the template by the controller, with the roles of the
+manifests, seen to be loaded, and taken out to the byte; put back where the new pods do not come up;
+refused where nothing would make the pods anew."""
 
 import json
 import time
