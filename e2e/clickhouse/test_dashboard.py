@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import urllib.error
 import urllib.request
 
@@ -18,6 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from test_server import running
 
+from fleet import Node
 from harness import SONDE, ask_socket, free_port, until
 
 NOW = time.time_ns()
@@ -46,6 +48,12 @@ class Dashboard:
         made += ["--data-dir", self.directory / "data"]
         done = subprocess.run([str(part) for part in made], capture_output=True, text=True)
         return json.loads(done.stdout)["token"] if done.returncode == 0 else ""
+
+    def cli(self, *arguments: str) -> list[dict]:
+        """What a command prints."""
+        command = [SONDE, *arguments, "--output", "json", "--data-dir", self.directory / "data"]
+        done = subprocess.run([str(p) for p in command], capture_output=True, text=True, check=True)
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
     def send(self, numbers: range) -> bool:
         """Whether calls of these numbers were acknowledged."""
@@ -133,6 +141,34 @@ def test_calls_are_paged_through_and_outlive_a_restart_and_are_the_same_elsewher
     assert first.ask(f"traces/{7:032x}")["calls"][0]["span_id"] == f"{7:016x}"
     log = (first.directory / "log").read_text()
     assert not re.search(r"\b(ERROR|panicked)\b", log), log
+
+
+def test_a_wish_at_one_dashboard_wakes_the_poll_that_waits_at_another(start):
+    here, there = start("a"), start("b")
+    join = here.cli("tokens", "create", "--kind", "join")[0]["token"]
+    url = f"http://127.0.0.1:{there.port}"
+    node = Node(types.SimpleNamespace(url=url), join, "bare-1")
+    key = node.add("process:agent-1", "agent")
+    node.poll()
+    node.poll()
+    until("here it is known, too", lambda: here.cli("services"), 30)
+    answers: list[tuple[float, dict]] = []
+
+    def wait() -> None:
+        began = time.monotonic()
+        answer = node.poll(wait=30)
+        answers.append((time.monotonic() - began, answer))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    # It waits there: nothing tells of that, and an answer that comes at once would not be held.
+    time.sleep(2)
+    assert not answers, "there was nothing to tell"
+    here.cli("services", "set", key, "--capture", "network", "--wait", "0")
+    waiting.join(60)
+    ((took, answer),) = answers
+    assert took < 25, "it was held until its end"
+    assert [(one["key"], one["level"]) for one in answer["desired"]] == [(key, "network")]
 
 
 def test_what_was_acknowledged_is_there_once_after_kills_under_full_ingest(start):
