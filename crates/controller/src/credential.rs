@@ -76,7 +76,14 @@ impl Credential {
         // One that was copied with its disk speaks for the node that it was copied from.
         let kept = file::load(&file, MAX_FILE, check).filter(|kept| kept.id == id);
         if let Some(kept) = kept {
-            return Ok(Self { file, kept, join, join_file: None, by_token: false, asks_anew: false });
+            return Ok(Self {
+                file,
+                kept,
+                join,
+                join_file: None,
+                by_token: false,
+                asks_anew: false,
+            });
         }
         let kept = Kept {
             version: VERSION,

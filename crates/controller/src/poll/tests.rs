@@ -372,3 +372,32 @@ fn a_dashboard_of_another_age_is_named() {
     assert!(trouble.in_words().contains("protocol 9"), "{}", trouble.in_words());
     assert!(noticed.try_recv().is_err());
 }
+
+#[test]
+fn an_answer_is_with_the_loop_before_the_next_is_judged() {
+    let (poll, noticed) = poll("http://127.0.0.1:1");
+    // There is no room: who hands over waits.
+    while poll.losses.by_reason().is_empty() {
+        poll.notices.send(Notice::Tuned);
+    }
+    let asked_at = poll.count();
+    let hand_over = |generation| {
+        let poll = poll.clone();
+        std::thread::spawn(move || poll.take_over(wish(generation), asked_at))
+    };
+    let first = hand_over(1);
+    while poll.count() == asked_at {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let second = hand_over(2);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(poll.count(), asked_at + 1, "the second would overtake the first");
+    let mut wanted = Vec::new();
+    while wanted.len() < 2 {
+        if let Notice::Wanted(wish) = noticed.recv_timeout(Duration::from_secs(60)).unwrap() {
+            wanted.push(wish.generation);
+        }
+    }
+    assert_eq!(wanted, [1, 2]);
+    assert!(first.join().unwrap() && second.join().unwrap());
+}
