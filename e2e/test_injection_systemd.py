@@ -236,6 +236,37 @@ def test_killed_at_any_moment_it_ends_as_wished(machine, inside):
     assert machine.call("systemctl", "is-active", "killed.service") == "active"
 
 
+def test_killed_in_the_middle_of_a_change_it_is_taken_back_and_made_again(machine, inside):
+    hold = "ExecStartPre=/bin/sh -c 'while [ -e /run/held ]; do sleep 0.2; done'"
+    machine.unit("held.service", machine.service(hold))
+    before = files(machine, "held.service")
+    key = known(inside, machine, "held.service")
+    machine.call("touch", "/run/held")
+    wish(inside, key, "full")
+    drop_in = "/etc/systemd/system/held.service.d/90-sonde.conf"
+    # The files are there, and the restart that belongs to them is not over: the middle of it.
+    until("it is changed", lambda: machine.run("test", "-e", drop_in).returncode == 0, 60)
+    states = ("activating", "deactivating")
+    until("it is restarted", lambda: state_of(machine, "held.service") in states, 60)
+    kept = json.loads((inside.data / "controller" / "injections.json").read_text())
+    pid = machine.main_pid("sonde.service")
+    machine.call("kill", "-KILL", str(pid))
+    assert state_of(machine, "held.service") in states, "it was killed before that was over"
+    assert "making" in json.dumps(kept)
+    until("another runs", lambda: machine.main_pid("sonde.service") not in (0, pid), 60)
+    machine.call("rm", "/run/held")
+    until("it answers again", inside.answers, 60, 0.3)
+    reached(inside, key, "full", "capturing", seconds=120)
+    assert "PYTHONPATH" in effective(machine, "held.service")
+    set_level(inside, key, "off", "discovered")
+    assert files(machine, "held.service") == before
+
+
+def state_of(machine, unit: str) -> str:
+    """What systemd says of a unit, in one word."""
+    return machine.run("systemctl", "is-active", unit).stdout.strip()
+
+
 def test_what_full_changes_is_shown_before_it_is_done(machine, inside):
     machine.unit("shown.service", machine.service())
     before = files(machine, "shown.service")
