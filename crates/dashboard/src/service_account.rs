@@ -61,7 +61,6 @@ impl ServiceAccounts {
     /// The service account, as `namespace/name`, whose token it is.
     pub(crate) async fn review(&self, token: &str) -> Result<String, Unjoined> {
         let unanswered = |why: String| Unjoined::Unanswered(why);
-        let _permit = self.asking.acquire().await.map_err(|error| unanswered(error.to_string()))?;
         let review = TokenReview {
             metadata: ObjectMeta::default(),
             spec: TokenReviewSpec {
@@ -72,6 +71,8 @@ impl ServiceAccounts {
         };
         // Made anew each time: its own token is another one after an hour, and nodes join rarely.
         let asked = async {
+            // Held until the answer is there; nobody closes it.
+            let _turn = self.asking.acquire().await;
             let client = kube::Client::try_default().await?;
             Api::<TokenReview>::all(client).create(&PostParams::default(), &review).await
         };
