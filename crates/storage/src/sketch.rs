@@ -49,13 +49,27 @@ impl Sketch {
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
-        if matches!(&self.0, Slots::Few(slots) if slots.is_empty()) {
-            self.0.clone_from(&other.0);
-            return;
+        match (&mut self.0, &other.0) {
+            // Into the memory that is there.
+            (Slots::Few(slots), Slots::Few(others)) if slots.is_empty() => {
+                return slots.clone_from(others);
+            }
+            (Slots::Few(slots), Slots::Many(..)) if slots.is_empty() => {
+                return self.0.clone_from(&other.0);
+            }
+            _ => {}
         }
         let mut near = 0;
         for (slot, count) in other.slots() {
             let _is_a_slot = self.add_slot_after(&mut near, slot, count);
+        }
+    }
+
+    /// Takes everything away; the memory stays for what is added next.
+    pub(crate) fn clear(&mut self) {
+        match &mut self.0 {
+            Slots::Few(slots) => slots.clear(),
+            Slots::Many(..) => *self = Self::default(),
         }
     }
 

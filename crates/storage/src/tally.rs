@@ -188,6 +188,13 @@ impl Tally {
         sketches.for_each(|(sum, sketch)| sum.merge(sketch));
     }
 
+    /// As one to which nothing was added; the memory stays for what is added next.
+    pub(crate) fn clear(&mut self) {
+        let mut sketches = std::mem::take(&mut self.sketches);
+        sketches.all_mut().into_iter().for_each(Sketch::clear);
+        *self = Self { sketches, ..Self::default() };
+    }
+
     /// Takes away what was added before. A sum of which nothing is left is not known any more.
     pub(crate) fn subtract(&mut self, other: &Self) {
         for (sum, count) in [

@@ -260,7 +260,8 @@ fn decompress(bytes: &[u8], len: usize) -> std::io::Result<Vec<u8>> {
     })
 }
 
-fn pack(bytes: &[u8], level: i32) -> Vec<u8> {
+/// Bytes as they are, or smaller.
+pub(super) fn pack(bytes: &[u8], level: i32) -> Vec<u8> {
     let mut all = Vec::new();
     if bytes.len() >= MIN_PACKED
         && let Ok(packed) = compress(bytes, level)
@@ -279,7 +280,8 @@ fn pack(bytes: &[u8], level: i32) -> Vec<u8> {
     all
 }
 
-fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
+/// Reads what [`pack`] made; `None` for anything else, and for what is too large.
+pub(super) fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
     match bytes.split_first() {
         None => Some(Vec::new()),
         Some((&PLAIN, rest)) => Some(rest.to_vec()),

@@ -18,13 +18,14 @@ use rusqlite::{Connection, Transaction};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-pub(super) const MIGRATIONS: [Migration; 6] = [
+pub(super) const MIGRATIONS: [Migration; 7] = [
     Migration { name: "calls", sql: include_str!("calls_1.sql") },
     Migration { name: "long", sql: include_str!("calls_2.sql") },
     sums::MIGRATION,
     Migration { name: "long, by end", sql: include_str!("calls_3.sql") },
     Migration { name: "blocks", sql: include_str!("calls_4.sql") },
     Migration { name: "runs", sql: include_str!("calls_5.sql") },
+    sums::PACKED,
 ];
 
 /// Texts whose numbers are remembered; beyond, the memory starts anew. Real fleets have hundreds.
@@ -68,6 +69,7 @@ struct Entry {
 /// Brings a day file to the newest schema; tells when its last call ended.
 pub(super) fn prepare(path: &Path) -> Result<u64, Error> {
     let mut connection = super::open(path, &MIGRATIONS)?;
+    sums::convert(&mut connection)?;
     convert::convert(&mut connection)?;
     reading::last_end(&connection)
 }
@@ -234,8 +236,8 @@ impl DayWriter {
             let finishes = Finishes::new(&names);
             for row in rows.keys() {
                 let of = |block| Ended::of(block, *row, &finishes);
-                before.add(&transaction, &mut self.series, &of(&old))?;
-                after.add(&transaction, &mut self.series, &of(&new))?;
+                before.add(&transaction, &mut self.series, of(&old))?;
+                after.add(&transaction, &mut self.series, of(&new))?;
             }
         }
         // In this order: a sum from which all was taken would no longer know what it knew.
@@ -338,7 +340,7 @@ pub(super) fn seal(
     let finishes = Finishes::new(&names);
     let mut batch = sums::Batch::default();
     for (block, row) in rows_of(calls) {
-        batch.add(to, series, &Ended::of(calls[block], row, &finishes))?;
+        batch.add(to, series, Ended::of(calls[block], row, &finishes))?;
     }
     batch.write(to)
 }
@@ -422,7 +424,8 @@ pub(super) fn intern(to: &Transaction<'_>, texts: &mut Texts, text: &str) -> Res
 #[cfg(test)]
 mod tests {
     use super::DayWriter;
-    use crate::sqlite::sums::{By, LEVELS, each_of_level};
+    use crate::sqlite::sums::{By, LEVELS, each_of_level, series};
+    use crate::tally::Tally;
     use crate::units::{span_id, trace_id};
     use contract::row::{Call, Time};
     use std::path::Path;
@@ -461,7 +464,11 @@ mod tests {
             [By::Series, By::Model].into_iter().flat_map(|by| LEVELS.map(|l| (by, l)))
         {
             each_of_level(&of.connection, by, level, |sum| {
-                let (time, outcome, tally) = (sum.time, sum.outcome, sum.tally()?);
+                let outcome = match by {
+                    By::Series => series(&of.connection, sum.id)?.1,
+                    By::Model => 0,
+                };
+                let (time, tally) = (sum.time, Tally::from_bytes(sum.bytes).unwrap());
                 all.push(format!("{by:?} {level} {time} {outcome} {tally:?}"));
                 Ok(())
             })

@@ -3,7 +3,7 @@
 use super::day::{Texts, intern};
 use super::ended::Ids;
 use super::migrate::Migration;
-use super::sums::{self, By, SeriesIds};
+use super::sums::{self, By, Changes, SeriesIds};
 use crate::error::{Doing, Error};
 use crate::units::DAY_NANOS;
 use contract::row::Time;
@@ -11,8 +11,11 @@ use rusqlite::{Connection, Transaction};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-const MIGRATIONS: [Migration; 2] =
-    [Migration { name: "history", sql: include_str!("history_1.sql") }, sums::MIGRATION];
+const MIGRATIONS: [Migration; 3] = [
+    Migration { name: "history", sql: include_str!("history_1.sql") },
+    sums::MIGRATION,
+    sums::PACKED,
+];
 
 /// The sums that stay.
 pub(super) const LEVELS: [u64; 2] = [3600, 86_400];
@@ -30,7 +33,8 @@ pub(super) struct History {
 
 impl History {
     pub(super) fn open(dir: &Path) -> Result<Self, Error> {
-        let connection = super::open(&dir.join("history.db"), &MIGRATIONS)?;
+        let mut connection = super::open(&dir.join("history.db"), &MIGRATIONS)?;
+        sums::convert(&mut connection)?;
         for level in LEVELS {
             let level = i64::try_from(level).unwrap_or(i64::MAX);
             let sql = "INSERT OR IGNORE INTO level (seconds) VALUES (?1)";
@@ -91,23 +95,32 @@ fn copy(from: &Connection, to: &Transaction<'_>) -> Result<(), Error> {
         let value: String = row.get(0).doing(DOING)?;
         Ok(i64::try_from(intern(to, &mut texts, &value)?).unwrap_or(0))
     };
-    for level in LEVELS {
+    let mut changes = Changes::default();
+    for (number, level) in sums::LEVELS.into_iter().enumerate() {
+        if !LEVELS.contains(&level) {
+            continue;
+        }
         for by in [By::Series, By::Model] {
             sums::each_of_level(from, by, level, |sum| {
-                let ids = Ids {
-                    service: same(sum.ids.service)?,
-                    workload: same(sum.ids.workload)?,
-                    provider: same(sum.ids.provider)?,
-                    model: same(sum.ids.model)?,
-                    operation: same(sum.ids.operation)?,
-                };
                 let id = match by {
-                    By::Series => sums::series_id(to, &mut series, (ids, sum.outcome))?,
-                    By::Model => ids.model,
+                    By::Series => {
+                        let (ids, outcome) = sums::series(from, sum.id)?;
+                        let ids = Ids {
+                            service: same(ids.service)?,
+                            workload: same(ids.workload)?,
+                            provider: same(ids.provider)?,
+                            model: same(ids.model)?,
+                            operation: same(ids.operation)?,
+                        };
+                        sums::series_id(to, &mut series, (ids, outcome))?
+                    }
+                    By::Model => same(sum.id)?,
                 };
-                sums::add(to, by, (level, sum.time, id), &sum.tally()?)
+                let bucket = sum.time / level.saturating_mul(1_000_000_000);
+                changes.note((number, by), (bucket, id), sum.bytes.to_vec());
+                Ok(())
             })?;
         }
     }
-    Ok(())
+    changes.add(to)
 }

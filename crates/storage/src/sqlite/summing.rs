@@ -40,6 +40,8 @@ struct Source<'a> {
     file: &'a Connection,
     /// Groups of what its sums are told apart by; `None` for what the filter leaves out.
     known: HashMap<(Ids, i64), Option<usize>>,
+    /// The same, by numbers of series or models.
+    summed: HashMap<(Table, i64), Option<usize>>,
 }
 
 impl<'a> Adding<'a> {
@@ -69,7 +71,7 @@ impl<'a> Adding<'a> {
         let finishes = Finishes::new(&names);
         self.add_sums(file, None)?;
         // What is not sealed is in no sum yet.
-        let mut source = Source { file, known: HashMap::new() };
+        let mut source = Source { file, known: HashMap::new(), summed: HashMap::new() };
         for place in places.iter().filter(|place| !place.sealed) {
             self.add_ended(&mut source, place, (self.query.from, self.query.to), &finishes)?;
         }
@@ -107,7 +109,7 @@ impl<'a> Adding<'a> {
         let by_model =
             self.query.filter.is_empty() && self.query.by.iter().all(|b| *b == By::Model);
         let table = if by_model { Table::Model } else { Table::Series };
-        let mut source = Source { file, known: HashMap::new() };
+        let mut source = Source { file, known: HashMap::new(), summed: HashMap::new() };
         // Where calls are gone, every piece is one of sums.
         let places = if narrowest.is_some() { Vec::new() } else { places(file)? };
         for piece in cover(end(self.query.from), end(self.query.to), &levels) {
@@ -129,7 +131,7 @@ impl<'a> Adding<'a> {
         let file = source.file;
         if piece.level.is_some() {
             return sums::each(file, table, piece, |sum| {
-                if let Some(group) = self.group(source, sum.ids, sum.outcome)? {
+                if let Some(group) = self.group_of_sum(source, table, sum.id)? {
                     let bucket = self.bucket(sum.time);
                     sum.add_to(self.tallies.entry((bucket, group)).or_default())?;
                 }
@@ -204,6 +206,25 @@ impl<'a> Adding<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The group of a series, or of a model; `None` when the filter leaves it out.
+    fn group_of_sum(
+        &mut self,
+        source: &mut Source<'_>,
+        table: Table,
+        id: i64,
+    ) -> Result<Option<usize>, Error> {
+        if let Some(group) = source.summed.get(&(table, id)) {
+            return Ok(*group);
+        }
+        let (ids, outcome) = match table {
+            Table::Series => sums::series(source.file, id)?,
+            Table::Model => (Ids { model: id, ..Ids::default() }, Outcome::Ok.number()),
+        };
+        let group = self.group(source, ids, outcome)?;
+        source.summed.insert((table, id), group);
+        Ok(group)
     }
 
     /// The group of what sums are told apart by; `None` when the filter leaves it out.

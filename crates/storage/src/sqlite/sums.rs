@@ -1,223 +1,163 @@
-//! Sums of calls, kept beside them and written when they are sealed, so that a question about a long time
-//! reads few rows. Percentiles come from sketches that are added, never from percentiles.
+//! Sums of calls, kept beside them and written when they are sealed, so that a question about a
+//! long time reads few rows. Percentiles come from sketches that are added, never from percentiles.
+//!
+//! A row has the sums of up to 256 series, or models, of a bucket (`sums/body.rs`).
 
-use super::ended::{Ended, Ids};
+mod batch;
+mod body;
+mod convert;
+
+pub(super) use batch::Batch;
+pub(super) use convert::convert;
+
+use super::ended::Ids;
 use super::migrate::Migration;
 use crate::cover::Piece;
 use crate::error::{Doing, Error};
 use crate::hashing::Keyed;
-use crate::query::Outcome;
 use crate::tally::Tally;
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, OptionalExtension, Transaction};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
+/// First of the two steps to a file that has sums, …
 pub(super) const MIGRATION: Migration = Migration { name: "sums", sql: include_str!("sums_1.sql") };
+/// … and the second, after which [`convert`] brings over what there is.
+pub(super) const PACKED: Migration =
+    Migration { name: "packed sums", sql: include_str!("sums_2.sql") };
 
-/// Widths of buckets in seconds. Each divides the next.
+/// Widths of buckets in seconds. Each divides the next. Files keep the places in this list.
 pub(super) const LEVELS: [u64; 4] = [60, 300, 3600, 86_400];
 
+/// Series, or models, of a row, as a power of two.
+const PART_BITS: u32 = 8;
+
 const DOING: &str = "write sums";
+const DAMAGED: Error = Error::Damaged { what: "a sum of calls" };
 
 /// Numbers of the series of a file.
 pub(super) type SeriesIds = HashMap<(Ids, i64), i64, Keyed>;
 
-/// Which of the two tables of sums.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What sums are told apart by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum By {
     /// By everything that is told apart.
     Series,
-    /// By model alone: few rows, for charts of all services.
+    /// By model alone: few sums, for charts of all services.
     Model,
 }
 
-/// A row of sums.
+/// A sum of a file.
 pub(super) struct Summed<'a> {
     /// Start of the bucket, nanoseconds since 1970.
     pub(super) time: u64,
-    /// Of [`By::Model`], the model alone is known.
-    pub(super) ids: Ids,
-    /// As in `call`; of [`By::Model`] it is not known.
-    pub(super) outcome: i64,
-    body: &'a [u8],
+    /// Number of the series, or of the text of the model.
+    pub(super) id: i64,
+    /// As [`Tally::to_bytes`] made it.
+    pub(super) bytes: &'a [u8],
 }
 
 impl Summed<'_> {
     /// Adds it to a sum.
     pub(super) fn add_to(&self, sum: &mut Tally) -> Result<(), Error> {
-        sum.merge_bytes(self.body).ok_or(DAMAGED)
-    }
-
-    pub(super) fn tally(&self) -> Result<Tally, Error> {
-        body(self.body)
+        sum.merge_bytes(self.bytes).ok_or(DAMAGED)
     }
 }
 
-const DAMAGED: Error = Error::Damaged { what: "a sum of calls" };
+/// A row of sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// By place in [`LEVELS`].
+    level: usize,
+    by: By,
+    /// Number of the bucket since 1970.
+    bucket: u64,
+    part: u64,
+}
 
-/// What calls of one transaction add to the sums.
+impl Place {
+    /// The row that has a series or model.
+    fn of(level: usize, by: By, bucket: u64, id: i64) -> Self {
+        Self { level, by, bucket, part: (id.unsigned_abs() >> PART_BITS).min(0xff_ffff) }
+    }
+
+    /// The number of the row: 2 bits of the level, 1 of what it is by, 32 of the bucket, 24 of the
+    /// part.
+    fn row(self) -> i64 {
+        let by = u64::from(self.by == By::Model);
+        let bucket = self.bucket.min(u64::from(u32::MAX));
+        signed(((self.level as u64) << 57) | (by << 56) | (bucket << 24) | self.part)
+    }
+}
+
+/// Sums that are added to those of a file, or taken out of them.
 #[derive(Default)]
-pub(super) struct Batch {
-    /// Minute and series, with the series' model.
-    minutes: HashMap<(u64, i64), (i64, Box<Tally>), Keyed>,
-}
+pub(super) struct Changes(BTreeMap<Place, Vec<(i64, Vec<u8>)>>);
 
-impl Batch {
-    /// Adds a call that is new in the file.
-    pub(super) fn add(
+impl Changes {
+    /// Notes a sum, as [`Tally::to_bytes`] made it, of a level by place in [`LEVELS`].
+    pub(super) fn note(
         &mut self,
-        to: &Transaction<'_>,
-        known: &mut SeriesIds,
-        call: &Ended,
-    ) -> Result<(), Error> {
-        let outcome = call.counted.outcome.unwrap_or(Outcome::Ok).number();
-        let id = series_id(to, known, (call.ids, outcome))?;
-        let minute = call.at / (LEVELS[0] * 1_000_000_000);
-        let sum = self.minutes.entry((minute, id));
-        sum.or_insert_with(|| (call.ids.model, Box::default())).1.add(&call.counted);
-        Ok(())
+        (level, by): (usize, By),
+        (bucket, id): (u64, i64),
+        sum: Vec<u8>,
+    ) {
+        self.0.entry(Place::of(level, by, bucket, id)).or_default().push((id, sum));
     }
 
-    /// Adds everything to the sums of the file.
-    pub(super) fn write(self, to: &Transaction<'_>) -> Result<(), Error> {
-        self.each(to, |by, place, tally| add(to, by, place, tally))
+    /// Adds all of them.
+    pub(super) fn add(self, to: &Transaction<'_>) -> Result<(), Error> {
+        self.change(to, |old, new| {
+            let Some(old) = old else { return Some(Some(Cow::Borrowed(new))) };
+            let mut sum = Tally::from_bytes(old)?;
+            sum.merge_bytes(new)?;
+            Some(Some(sum.to_bytes().into()))
+        })
     }
 
-    /// Takes everything, which was added before, out of the sums of the file.
+    /// Takes all of them out; nothing is left of a sum that has no other call.
     pub(super) fn take_out(self, of: &Transaction<'_>) -> Result<(), Error> {
-        self.each(of, |by, place, tally| take_out(of, by, place, tally))
+        self.change(of, |old, gone| {
+            let Some(old) = old else { return Some(None) };
+            let mut sum = Tally::from_bytes(old)?;
+            sum.subtract(&Tally::from_bytes(gone)?);
+            Some((sum.count() > 0).then(|| sum.to_bytes().into()))
+        })
     }
 
-    /// Hands over what the calls make in every level of the file.
-    fn each(
+    /// Makes of each sum that is there, and its change, what is there then; `None` for damage.
+    fn change(
         self,
-        to: &Transaction<'_>,
-        mut hand_over: impl FnMut(By, (u64, u64, i64), &Tally) -> Result<(), Error>,
+        file: &Transaction<'_>,
+        make: impl for<'a> Fn(Option<&[u8]>, &'a [u8]) -> Option<Option<Cow<'a, [u8]>>>,
     ) -> Result<(), Error> {
-        if self.minutes.is_empty() {
-            return Ok(());
-        }
-        let levels = levels(to)?;
-        let mut sums: BTreeMap<(By, u64, i64), Box<Tally>> = BTreeMap::new();
-        for ((minute, series), (model, tally)) in self.minutes {
-            sums.entry((By::Model, minute, model)).or_default().merge(&tally);
-            sums.insert((By::Series, minute, series), tally);
-        }
-        let mut finer = LEVELS[0];
-        for level in LEVELS {
-            if level > finer {
-                // A wide sum is made of the next finer ones, which are fewer than the minutes.
-                let mut wide: BTreeMap<(By, u64, i64), Box<Tally>> = BTreeMap::new();
-                for ((by, bucket, id), tally) in sums {
-                    let bucket = bucket / (level / finer);
-                    wide.entry((by, bucket, id)).or_default().merge(&tally);
-                }
-                sums = wide;
-                finer = level;
+        let mut select = file.prepare_cached("SELECT body FROM sum WHERE id = ?1").doing(DOING)?;
+        let sql = "INSERT OR REPLACE INTO sum (id, body) VALUES (?1, ?2)";
+        let mut replace = file.prepare_cached(sql).doing(DOING)?;
+        let mut delete = file.prepare_cached("DELETE FROM sum WHERE id = ?1").doing(DOING)?;
+        for (place, changes) in &self.0 {
+            let row = place.row();
+            let old: Option<Vec<u8>> =
+                select.query_row([row], |row| row.get(0)).optional().doing(DOING)?;
+            let old = old.map_or(Some(Vec::new()), |old| body::unpacked(&old)).ok_or(DAMAGED)?;
+            let old = body::entries(&old).ok_or(DAMAGED)?.into_iter();
+            let mut sums: BTreeMap<i64, Cow<'_, [u8]>> =
+                old.map(|(id, sum)| (id, sum.into())).collect();
+            for (id, change) in changes {
+                match make(sums.get(id).map(Cow::as_ref), change).ok_or(DAMAGED)? {
+                    Some(sum) => sums.insert(*id, sum),
+                    None => sums.remove(id),
+                };
             }
-            if levels.contains(&level) {
-                for ((by, bucket, id), tally) in &sums {
-                    let time = bucket.saturating_mul(level.saturating_mul(1_000_000_000));
-                    hand_over(*by, (level, time, *id), tally)?;
-                }
+            if sums.is_empty() {
+                delete.execute([row]).doing(DOING)?;
+            } else {
+                let body = body::to_bytes(sums.iter().map(|(id, sum)| (*id, sum.as_ref())));
+                replace.execute((row, body)).doing(DOING)?;
             }
         }
         Ok(())
     }
-}
-
-impl By {
-    fn select(self) -> &'static str {
-        match self {
-            Self::Series => {
-                "SELECT body FROM series_sum WHERE level = ?1 AND bucket = ?2 AND id = ?3"
-            }
-            Self::Model => {
-                "SELECT body FROM model_sum WHERE level = ?1 AND bucket = ?2 AND id = ?3"
-            }
-        }
-    }
-
-    fn insert(self) -> &'static str {
-        match self {
-            Self::Series => {
-                "INSERT OR IGNORE INTO series_sum (level, bucket, id, body) VALUES (?1, ?2, ?3, ?4)"
-            }
-            Self::Model => {
-                "INSERT OR IGNORE INTO model_sum (level, bucket, id, body) VALUES (?1, ?2, ?3, ?4)"
-            }
-        }
-    }
-
-    fn delete(self) -> &'static str {
-        match self {
-            Self::Series => "DELETE FROM series_sum WHERE level = ?1 AND bucket = ?2 AND id = ?3",
-            Self::Model => "DELETE FROM model_sum WHERE level = ?1 AND bucket = ?2 AND id = ?3",
-        }
-    }
-
-    fn replace(self) -> &'static str {
-        match self {
-            Self::Series => {
-                "INSERT OR REPLACE INTO series_sum (level, bucket, id, body) VALUES (?1, ?2, ?3, ?4)"
-            }
-            Self::Model => {
-                "INSERT OR REPLACE INTO model_sum (level, bucket, id, body) VALUES (?1, ?2, ?3, ?4)"
-            }
-        }
-    }
-}
-
-/// Adds to one row: level, start of the bucket, and number of the series or model.
-pub(super) fn add(
-    to: &Transaction<'_>,
-    by: By,
-    (level, time, id): (u64, u64, i64),
-    tally: &Tally,
-) -> Result<(), Error> {
-    let bucket = signed(time / level.saturating_mul(1_000_000_000));
-    let key = [signed(level), bucket, id];
-    if level == LEVELS[0] {
-        // Most minutes of a series are new: then this is all.
-        let mut insert = to.prepare_cached(by.insert()).doing(DOING)?;
-        if insert.execute((signed(level), bucket, id, tally.to_bytes())).doing(DOING)? > 0 {
-            return Ok(());
-        }
-    }
-    let mut select = to.prepare_cached(by.select()).doing(DOING)?;
-    let mut rows = select.query(key).doing(DOING)?;
-    let mut sum = match rows.next().doing(DOING)? {
-        Some(row) => body(row.get_ref(0).doing(DOING)?.as_blob().unwrap_or_default())?,
-        None => Tally::default(),
-    };
-    drop(rows);
-    sum.merge(tally);
-    let mut replace = to.prepare_cached(by.replace()).doing(DOING)?;
-    replace.execute((signed(level), bucket, id, sum.to_bytes())).doing(DOING)?;
-    Ok(())
-}
-
-/// Takes calls out of a sum; nothing is left of one that has no other.
-fn take_out(
-    of: &Transaction<'_>,
-    by: By,
-    (level, time, id): (u64, u64, i64),
-    gone: &Tally,
-) -> Result<(), Error> {
-    let bucket = signed(time / level.saturating_mul(1_000_000_000));
-    let key = [signed(level), bucket, id];
-    let mut select = of.prepare_cached(by.select()).doing(DOING)?;
-    let mut rows = select.query(key).doing(DOING)?;
-    let Some(row) = rows.next().doing(DOING)? else { return Ok(()) };
-    let mut tally = body(row.get_ref(0).doing(DOING)?.as_blob().unwrap_or_default())?;
-    drop(rows);
-    tally.subtract(gone);
-    if tally.count() == 0 {
-        of.prepare_cached(by.delete()).doing(DOING)?.execute(key).doing(DOING)?;
-        return Ok(());
-    }
-    let mut replace = of.prepare_cached(by.replace()).doing(DOING)?;
-    replace.execute((signed(level), bucket, id, tally.to_bytes())).doing(DOING)?;
-    Ok(())
 }
 
 /// The number of a series; makes one for a new series.
@@ -241,18 +181,36 @@ pub(super) fn series_id(
     Ok(id)
 }
 
+/// What a series of a file stands for, and its outcome.
+pub(super) fn series(file: &Connection, id: i64) -> Result<(Ids, i64), Error> {
+    const DOING: &str = "look a series up";
+    let sql = "SELECT service, workload, provider, model, operation, outcome FROM series
+        WHERE id = ?1";
+    let mut statement = file.prepare_cached(sql).doing(DOING)?;
+    let of_row = |row: &rusqlite::Row<'_>| {
+        let ids = Ids {
+            service: row.get(0)?,
+            workload: row.get(1)?,
+            provider: row.get(2)?,
+            model: row.get(3)?,
+            operation: row.get(4)?,
+        };
+        Ok((ids, row.get(5)?))
+    };
+    statement.query_row([id], of_row).doing(DOING)
+}
+
 /// Forgets a level, or its buckets that begin before a moment. A level that is forgotten stays
 /// away: calls that come late are no longer added to it.
 pub(super) fn forget(from: &Transaction<'_>, level: u64, before: Option<u64>) -> Result<(), Error> {
     const DOING: &str = "forget old sums";
-    let end = before.map(|nanos| signed(nanos / level.saturating_mul(1_000_000_000)));
-    for sql in [
-        "DELETE FROM series_sum WHERE level = ?1 AND (?2 IS NULL OR bucket < ?2)",
-        "DELETE FROM model_sum WHERE level = ?1 AND (?2 IS NULL OR bucket < ?2)",
-        "DELETE FROM level WHERE seconds = ?1 AND ?2 IS NULL",
-    ] {
-        from.execute(sql, (signed(level), end)).doing(DOING)?;
+    let to = before.unwrap_or(u64::MAX);
+    for by in [By::Series, By::Model] {
+        let Some(rows) = rows(by, &Piece { from: 0, to, level: Some(level) }) else { continue };
+        from.execute("DELETE FROM sum WHERE id >= ?1 AND id < ?2", rows).doing(DOING)?;
     }
+    let sql = "DELETE FROM level WHERE seconds = ?1 AND ?2 IS NULL";
+    from.execute(sql, (signed(level), before.map(signed))).doing(DOING)?;
     Ok(())
 }
 
@@ -295,43 +253,29 @@ pub(super) fn each(
     mut take: impl FnMut(&Summed<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     const DOING: &str = "add sums up";
-    let sql = match by {
-        By::Series => {
-            "SELECT bucket, body, service, workload, provider, model, operation, outcome
-             FROM series_sum JOIN series ON series.id = series_sum.id
-             WHERE level = ?1 AND bucket >= ?2 AND bucket < ?3"
-        }
-        By::Model => {
-            "SELECT bucket, body, 0, 0, 0, id, 0, 0 FROM model_sum
-             WHERE level = ?1 AND bucket >= ?2 AND bucket < ?3"
-        }
-    };
-    let level = piece.level.unwrap_or(LEVELS[0]);
-    let width = level.saturating_mul(1_000_000_000);
-    let span = [level, piece.from / width, piece.to / width].map(signed);
+    let Some(span) = rows(by, piece) else { return Ok(()) };
+    let width = piece.level.unwrap_or(0).saturating_mul(1_000_000_000);
+    let sql = "SELECT id, body FROM sum WHERE id >= ?1 AND id < ?2";
     let mut statement = file.prepare_cached(sql).doing(DOING)?;
     let mut rows = statement.query(span).doing(DOING)?;
     while let Some(row) = rows.next().doing(DOING)? {
-        let id = |index| row.get::<_, i64>(index).doing(DOING);
-        let bucket = u64::try_from(id(0)?).unwrap_or(0);
-        take(&Summed {
-            time: bucket.saturating_mul(width),
-            ids: Ids {
-                service: id(2)?,
-                workload: id(3)?,
-                provider: id(4)?,
-                model: id(5)?,
-                operation: id(6)?,
-            },
-            outcome: id(7)?,
-            body: row.get_ref(1).doing(DOING)?.as_blob().unwrap_or_default(),
-        })?;
+        let number: i64 = row.get(0).doing(DOING)?;
+        let time = (number.unsigned_abs() >> 24 & u64::from(u32::MAX)).saturating_mul(width);
+        let body = row.get_ref(1).doing(DOING)?.as_blob().unwrap_or_default();
+        let body = body::unpacked(body).ok_or(DAMAGED)?;
+        for (id, bytes) in body::entries(&body).ok_or(DAMAGED)? {
+            take(&Summed { time, id, bytes })?;
+        }
     }
     Ok(())
 }
 
-fn body(bytes: &[u8]) -> Result<Tally, Error> {
-    Tally::from_bytes(bytes).ok_or(DAMAGED)
+/// The rows of a piece: the first, and the one behind the last. `None` where no level is as wide.
+fn rows(by: By, piece: &Piece) -> Option<[i64; 2]> {
+    let level = LEVELS.iter().position(|level| Some(*level) == piece.level)?;
+    let width = LEVELS[level].saturating_mul(1_000_000_000);
+    let row = |time: u64| Place { level, by, bucket: time / width, part: 0 }.row();
+    Some([row(piece.from), row(piece.to)])
 }
 
 fn signed(value: u64) -> i64 {
