@@ -221,6 +221,24 @@ impl Remote {
     }
 }
 
+impl Remote {
+    /// The answer to one question.
+    fn added_up(&self, query: &SumsQuery<'_>) -> Result<Sums, Error> {
+        if query.budget.is_over() {
+            return Ok(Sums { partial: true, ..Sums::default() });
+        }
+        let Shared { link, layout, .. } = &*self.shared;
+        let Some(ask) = sums::question(query, &self.shared.gone()?, layout) else {
+            return Ok(Sums::default());
+        };
+        match link.rows("add calls up", limited(ask, query.budget.left())) {
+            Ok(rows) => Ok(sums::answer(rows, query)),
+            Err(error) if is_over_time(&error) => Ok(Sums { partial: true, ..Sums::default() }),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 impl Engine for Remote {
     fn submit(&self, telemetry: Telemetry, done: Done) -> Result<(), Error> {
         self.writer.submit(telemetry, done)
@@ -277,19 +295,8 @@ impl Engine for Remote {
         runs::find(&self.shared, trace_id)
     }
 
-    fn sums(&self, query: &SumsQuery<'_>) -> Result<Sums, Error> {
-        if query.budget.is_over() {
-            return Ok(Sums { partial: true, ..Sums::default() });
-        }
-        let Shared { link, layout, .. } = &*self.shared;
-        let Some(ask) = sums::question(query, &self.shared.gone()?, layout) else {
-            return Ok(Sums::default());
-        };
-        match link.rows("add calls up", limited(ask, query.budget.left())) {
-            Ok(rows) => Ok(sums::answer(rows, query)),
-            Err(error) if is_over_time(&error) => Ok(Sums { partial: true, ..Sums::default() }),
-            Err(error) => Err(error),
-        }
+    fn sums(&self, queries: &[SumsQuery<'_>]) -> Result<Vec<Sums>, Error> {
+        queries.iter().map(|query| self.added_up(query)).collect()
     }
 
     fn retain(&self, limits: &Limits, disk: &ReadDisk, now: Time) -> Result<Retained, Error> {

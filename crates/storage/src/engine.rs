@@ -81,14 +81,15 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// The database failed.
     fn runs(&self, trace_id: &str) -> Result<Vec<Run>, Error>;
 
-    /// Adds calls up. A call counts when it **ended** (start plus duration). From sums where they
-    /// can answer ([`SumsQuery::is_summed`]), else from the calls. Where the calls are no longer
-    /// kept, sums of an hour answer, each counted where it begins.
+    /// Adds calls up, for some questions that belong together; the answers are in their order. A
+    /// call counts when it **ended** (start plus duration). From sums where they can answer
+    /// ([`SumsQuery::is_summed`]), else from the calls. Where the calls are no longer kept, sums of
+    /// an hour answer, each counted where it begins.
     ///
     /// # Errors
     ///
     /// The database failed.
-    fn sums(&self, query: &SumsQuery<'_>) -> Result<Sums, Error>;
+    fn sums(&self, queries: &[SumsQuery<'_>]) -> Result<Vec<Sums>, Error>;
 
     /// Forgets what is older than it may be, and the oldest day when the disk fills up.
     ///

@@ -54,11 +54,15 @@ struct Buckets {
 pub(crate) fn overview(engine: &dyn Engine, span: &Span) -> Result<Overview, Error> {
     let buckets = Buckets::of(span);
     let step = Some(buckets.step_seconds);
-    let over_time = engine.sums(&question(span, step, &[By::Model]))?;
     let pairs = [By::Service, By::Workload, By::Provider, By::Model];
-    let pairs = engine.sums(&question(span, None, &pairs))?;
-    let before = span.previous();
-    let before = engine.sums(&question(&before, None, &[]))?;
+    let previous = span.previous();
+    let questions = [
+        question(span, step, &[By::Model]),
+        question(span, None, &pairs),
+        question(&previous, None, &[]),
+    ];
+    let mut answers = engine.sums(&questions)?.into_iter();
+    let [over_time, pairs, before] = [(); 3].map(|()| answers.next().unwrap_or_default());
     let partial = over_time.partial || pairs.partial || before.partial;
     let mut truncated = over_time.truncated || pairs.truncated;
 
@@ -100,7 +104,8 @@ pub(crate) fn overview(engine: &dyn Engine, span: &Span) -> Result<Overview, Err
 pub(crate) fn series(engine: &dyn Engine, query: &SeriesQuery) -> Result<Series, Error> {
     let buckets = Buckets::of(&query.span);
     let by: Vec<By> = query.by.into_iter().collect();
-    let sums = engine.sums(&question(&query.span, Some(buckets.step_seconds), &by))?;
+    let question = question(&query.span, Some(buckets.step_seconds), &by);
+    let sums = engine.sums(&[question])?.pop().unwrap_or_default();
     let mut groups: HashMap<Option<String>, Vec<Sum>> = HashMap::new();
     for mut sum in sums.rows {
         groups.entry(sum.group.pop().flatten()).or_default().push(sum);

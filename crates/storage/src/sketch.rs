@@ -158,9 +158,9 @@ impl Sketch {
         self.slots().map(|(slot, count)| (middle(slot), count))
     }
 
-    /// The value of nearest rank: at least this share (0 to 1) of the values are not above it.
-    /// `None` without values.
-    pub(crate) fn percentile(&self, share: f64) -> Option<f64> {
+    /// The values of nearest rank, for shares in ascending order: at least this share (0 to 1) of
+    /// the values are not above it. `None` without values.
+    pub(crate) fn percentiles<const N: usize>(&self, shares: [f64; N]) -> Option<[f64; N]> {
         let total = self.count();
         if total == 0 {
             return None;
@@ -171,15 +171,19 @@ impl Sketch {
             clippy::cast_sign_loss,
             reason = "counts stay below 2^53, and the share is within 0 and 1"
         )]
-        let rank = ((share * total as f64).ceil() as u64).clamp(1, total);
-        let mut seen = 0_u64;
-        for (value, count) in self.values() {
-            seen = seen.saturating_add(count);
-            if rank <= seen {
-                return Some(value);
+        let rank = |share: f64| ((share * total as f64).ceil() as u64).clamp(1, total);
+        let (mut seen, mut slots) = (0_u64, self.slots());
+        let mut last = 0;
+        Some(shares.map(|share| {
+            let rank = rank(share);
+            while seen < rank
+                && let Some((slot, count)) = slots.next()
+            {
+                seen = seen.saturating_add(count);
+                last = slot;
             }
-        }
-        None
+            middle(last)
+        }))
     }
 }
 
@@ -228,7 +232,7 @@ mod tests {
         fn percentiles_are_within_one_percent_of_nearest_rank(
             mut values in proptest::collection::vec(any::<u64>(), 1..400), share in 0.001..=1.0_f64,
         ) {
-            let found = sketch_of(&values).percentile(share).unwrap();
+            let found = sketch_of(&values).percentiles([share]).unwrap()[0];
             values.sort_unstable();
             let rank = ((share * values.len() as f64).ceil() as usize).clamp(1, values.len());
             let exact = values[rank - 1] as f64;
@@ -265,6 +269,6 @@ mod tests {
 
     #[test]
     fn nothing_has_no_percentile() {
-        assert_eq!(Sketch::default().percentile(0.5), None);
+        assert_eq!(Sketch::default().percentiles([0.5]), None);
     }
 }

@@ -83,8 +83,8 @@ impl Engine for Embedded {
         self.days.runs(trace_id)
     }
 
-    fn sums(&self, query: &SumsQuery<'_>) -> Result<Sums, Error> {
-        self.days.sums(query)
+    fn sums(&self, queries: &[SumsQuery<'_>]) -> Result<Vec<Sums>, Error> {
+        self.days.sums(queries)
     }
 
     fn retain(&self, limits: &Limits, disk: &ReadDisk, now: Time) -> Result<Retained, Error> {

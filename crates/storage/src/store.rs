@@ -386,8 +386,8 @@ impl Store {
             filter: &Filter::default(),
             budget: Budget::default(),
         };
-        let rows = self.engine.sums(&query)?.rows;
-        let counts = rows.into_iter().filter_map(|mut row| {
+        let rows = self.engine.sums(&[query])?.into_iter().flat_map(|sums| sums.rows);
+        let counts = rows.filter_map(|mut row| {
             let key = row.group.pop()??;
             Some((key, row.tally.count()))
         });

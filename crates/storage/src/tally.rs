@@ -380,11 +380,6 @@ fn add(sum: &mut Option<u128>, more: u128) {
 
 /// Percentiles in units of `unit` of what the sketch holds.
 fn distribution(sketch: &Sketch, unit: f64) -> Option<Distribution> {
-    let value = |share| sketch.percentile(share).map(|value| value / unit);
-    Some(Distribution {
-        count: sketch.count(),
-        p50: value(0.5)?,
-        p95: value(0.95)?,
-        p99: value(0.99)?,
-    })
+    let [p50, p95, p99] = sketch.percentiles([0.5, 0.95, 0.99])?.map(|value| value / unit);
+    Some(Distribution { count: sketch.count(), p50, p95, p99 })
 }

@@ -1,6 +1,7 @@
 //! All days of calls: one file each, read by as many as want to, written by one thread.
 
 use super::day;
+use super::ended::Day;
 use super::history::{self, History};
 use super::reading;
 use super::runs;
@@ -147,16 +148,29 @@ impl Days {
         Ok(found)
     }
 
-    pub(crate) fn sums(&self, query: &SumsQuery<'_>) -> Result<Sums, Error> {
-        let mut adding = Adding::new(query);
-        self.history.read(|file| adding.add_history(file, history::LEVELS[0]))?;
-        for day in self.days_that_ended(query.from, query.to) {
-            if adding.is_over() {
-                break;
+    pub(crate) fn sums(&self, queries: &[SumsQuery<'_>]) -> Result<Vec<Sums>, Error> {
+        let mut answers: Vec<_> = queries.iter().map(Adding::new).collect();
+        let mut by_day: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        for (number, query) in queries.iter().enumerate() {
+            self.history.read(|file| answers[number].add_history(file, history::LEVELS[0]))?;
+            for day in self.days_that_ended(query.from, query.to) {
+                by_day.entry(day).or_default().push(number);
             }
-            self.read(day, |file| adding.add_day(file))?;
         }
-        Ok(adding.answer())
+        for (day, numbers) in by_day {
+            self.read(day, |file| {
+                // What one question reads, the next one of the same day finds.
+                let day = Day::open(file)?;
+                for number in numbers {
+                    let adding = &mut answers[number];
+                    if !adding.is_over() {
+                        adding.add_day(&day)?;
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(answers.into_iter().map(Adding::answer).collect())
     }
 
     /// Closes what is open for the next question.

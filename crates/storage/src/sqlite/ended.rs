@@ -2,7 +2,7 @@
 
 use super::block::{Block, Column, Name, Number, START};
 use super::column::NONE;
-use super::reading::{Place, load};
+use super::reading::{Place, load, places};
 use super::scan::Names;
 use crate::error::Error;
 use crate::outcome::CLASSES;
@@ -12,6 +12,7 @@ use crate::units::nanos;
 use rusqlite::Connection;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// Whose call it is, and of which model, in numbers of one file's texts; 0 where not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -131,22 +132,48 @@ impl Ended {
     }
 }
 
-/// Hands over each call of a place that ended in a span (nanoseconds, end excluded).
-pub(super) fn each(
-    file: &Connection,
-    place: &Place,
-    (from, to): (u64, u64),
-    finishes: &Finishes<'_>,
-    mut take: impl FnMut(&Ended) -> Result<(), Error>,
-) -> Result<(), Error> {
-    if !overlaps(place, from, to) {
-        return Ok(());
+/// A day that is asked several questions.
+pub(super) struct Day<'a> {
+    pub(super) file: &'a Connection,
+    pub(super) places: Vec<Place>,
+    pub(super) names: Names<'a>,
+    /// [`COLUMNS`] of the places that were looked into: the log, and those at the ends of spans.
+    blocks: RefCell<HashMap<(bool, i64), Rc<Block>>>,
+}
+
+impl<'a> Day<'a> {
+    pub(super) fn open(file: &'a Connection) -> Result<Self, Error> {
+        let (places, names) = (places(file)?, Names::new(file));
+        Ok(Self { file, places, names, blocks: RefCell::default() })
     }
-    let block = load(file, place, Some(&COLUMNS))?;
-    for row in (0..block.len()).filter(|row| (from..to).contains(&block.end(*row))) {
-        take(&Ended::of(&block, row, finishes))?;
+
+    /// Hands over each call of a place that ended in a span (nanoseconds, end excluded).
+    pub(super) fn each(
+        &self,
+        place: &Place,
+        (from, to): (u64, u64),
+        finishes: &Finishes<'_>,
+        mut take: impl FnMut(&Ended) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if !overlaps(place, from, to) {
+            return Ok(());
+        }
+        let block = self.block(place)?;
+        for row in (0..block.len()).filter(|row| (from..to).contains(&block.end(*row))) {
+            take(&Ended::of(&block, row, finishes))?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn block(&self, place: &Place) -> Result<Rc<Block>, Error> {
+        let key = (place.sealed, place.id);
+        if let Some(block) = self.blocks.borrow().get(&key) {
+            return Ok(Rc::clone(block));
+        }
+        let block = Rc::new(load(self.file, place, Some(&COLUMNS))?);
+        self.blocks.borrow_mut().insert(key, Rc::clone(&block));
+        Ok(block)
+    }
 }
 
 /// Whether a call of the place may have ended in the span.

@@ -3,14 +3,15 @@
 
 use super::block::{BETWEEN, Block, Column, Name, Number, Text};
 use super::column::NONE;
-use super::ended::{self, Ended, Finishes, Ids};
-use super::reading::{Place, load, places};
+use super::ended::{self, Day, Ended, Finishes, Ids};
+use super::reading::load;
 use super::scan::{Compiled, Names};
 use super::sums::{self, By as Table};
 use crate::cover::{Piece, cover};
 use crate::engine::{MAX_GROUPS, Sum, Sums, SumsQuery};
-use crate::error::{Doing, Error};
+use crate::error::Error;
 use crate::filter::{AGENT, ENVIRONMENT, USER, text_of};
+use crate::hashing::Keyed;
 use crate::outcome::{CLASSES, outcome};
 use crate::query::{By, Outcome};
 use crate::tally::Tally;
@@ -23,7 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 pub(super) struct Adding<'a> {
     query: &'a SumsQuery<'a>,
     groups: HashMap<Vec<Option<String>>, usize>,
-    tallies: HashMap<(u64, usize), Tally>,
+    tallies: HashMap<(u64, usize), Tally, Keyed>,
     truncated: bool,
     partial: bool,
 }
@@ -35,13 +36,13 @@ enum Key {
     Text(u64),
 }
 
-/// A file that is being added.
+/// A file that is being added, or of which the sums are.
 struct Source<'a> {
-    file: &'a Connection,
+    names: &'a Names<'a>,
     /// Groups of what its sums are told apart by; `None` for what the filter leaves out.
-    known: HashMap<(Ids, i64), Option<usize>>,
+    known: HashMap<(Ids, i64), Option<usize>, Keyed>,
     /// The same, by numbers of series or models.
-    summed: HashMap<(Table, i64), Option<usize>>,
+    summed: HashMap<(Table, i64), Option<usize>, Keyed>,
 }
 
 impl<'a> Adding<'a> {
@@ -49,7 +50,7 @@ impl<'a> Adding<'a> {
         Self {
             query,
             groups: HashMap::new(),
-            tallies: HashMap::new(),
+            tallies: HashMap::default(),
             truncated: false,
             partial: false,
         }
@@ -62,25 +63,39 @@ impl<'a> Adding<'a> {
     }
 
     /// Adds the calls of a day.
-    pub(super) fn add_day(&mut self, file: &Connection) -> Result<(), Error> {
-        let places = places(file)?;
-        let names = Names::new(file);
+    pub(super) fn add_day(&mut self, day: &Day<'_>) -> Result<(), Error> {
         if !self.query.is_summed() {
-            return self.add_calls(file, &places, &names);
+            return self.add_calls(day);
         }
-        let finishes = Finishes::new(&names);
-        self.add_sums(file, None)?;
+        let mut source = Source::new(&day.names);
+        for piece in self.pieces(day.file, None)? {
+            if self.is_over() {
+                break;
+            }
+            if piece.level.is_some() {
+                self.add_sums(&mut source, day.file, &piece)?;
+            } else {
+                self.add_ended(&mut source, day, true, (piece.from, piece.to))?;
+            }
+        }
         // What is not sealed is in no sum yet.
-        let mut source = Source { file, known: HashMap::new(), summed: HashMap::new() };
-        for place in places.iter().filter(|place| !place.sealed) {
-            self.add_ended(&mut source, place, (self.query.from, self.query.to), &finishes)?;
-        }
-        Ok(())
+        self.add_ended(&mut source, day, false, (self.query.from, self.query.to))
     }
 
     /// Adds sums of which the calls are gone. A sum counts where it begins.
     pub(super) fn add_history(&mut self, file: &Connection, narrowest: u64) -> Result<(), Error> {
-        if self.query.is_summed() { self.add_sums(file, Some(narrowest)) } else { Ok(()) }
+        if !self.query.is_summed() {
+            return Ok(());
+        }
+        let names = Names::new(file);
+        let mut source = Source::new(&names);
+        for piece in self.pieces(file, Some(narrowest))? {
+            if self.is_over() {
+                break;
+            }
+            self.add_sums(&mut source, file, &piece)?;
+        }
+        Ok(())
     }
 
     pub(super) fn answer(self) -> Sums {
@@ -96,82 +111,63 @@ impl<'a> Adding<'a> {
         Sums { rows: rows.collect(), partial: self.partial, truncated: self.truncated }
     }
 
-    fn add_sums(&mut self, file: &Connection, narrowest: Option<u64>) -> Result<(), Error> {
+    /// What the span is put together from. Where only sums are left, each is a piece of sums, the
+    /// ends moved to where sums of the narrowest width begin.
+    fn pieces(&self, file: &Connection, narrowest: Option<u64>) -> Result<Vec<Piece>, Error> {
         let widest = self.query.step_seconds.map(|step| step.max(narrowest.unwrap_or(0)));
         let mut levels = sums::levels(file)?;
         levels.retain(|level| widest.is_none_or(|widest| *level <= widest));
         let width = narrowest.unwrap_or(0).saturating_mul(1_000_000_000);
-        // Moved to where sums begin when nothing finer is left.
         let end = |time: u64| match width {
             0 => time,
             width => time.div_ceil(width).saturating_mul(width),
         };
+        Ok(cover(end(self.query.from), end(self.query.to), &levels))
+    }
+
+    fn add_sums(
+        &mut self,
+        source: &mut Source<'_>,
+        file: &Connection,
+        piece: &Piece,
+    ) -> Result<(), Error> {
         let by_model =
             self.query.filter.is_empty() && self.query.by.iter().all(|b| *b == By::Model);
         let table = if by_model { Table::Model } else { Table::Series };
-        let mut source = Source { file, known: HashMap::new(), summed: HashMap::new() };
-        // Where calls are gone, every piece is one of sums.
-        let places = if narrowest.is_some() { Vec::new() } else { places(file)? };
-        for piece in cover(end(self.query.from), end(self.query.to), &levels) {
-            if self.is_over() {
-                break;
-            }
-            self.add_piece(&mut source, table, &piece, &places)?;
-        }
-        Ok(())
-    }
-
-    fn add_piece(
-        &mut self,
-        source: &mut Source<'_>,
-        table: Table,
-        piece: &Piece,
-        places: &[Place],
-    ) -> Result<(), Error> {
-        let file = source.file;
-        if piece.level.is_some() {
-            return sums::each(file, table, piece, |sum| {
-                if let Some(group) = self.group_of_sum(source, table, sum.id)? {
-                    let bucket = self.bucket(sum.time);
-                    sum.add_to(self.tallies.entry((bucket, group)).or_default())?;
-                }
-                Ok(())
-            });
-        }
-        let names = Names::new(file);
-        let finishes = Finishes::new(&names);
-        for place in places.iter().filter(|place| place.sealed) {
-            self.add_ended(source, place, (piece.from, piece.to), &finishes)?;
-        }
-        Ok(())
-    }
-
-    /// Adds the calls of a place that ended in a span.
-    fn add_ended(
-        &mut self,
-        source: &mut Source<'_>,
-        place: &Place,
-        span: (u64, u64),
-        finishes: &Finishes<'_>,
-    ) -> Result<(), Error> {
-        let file = source.file;
-        ended::each(file, place, span, finishes, |call| {
-            let outcome = call.counted.outcome.unwrap_or(Outcome::Ok).number();
-            if let Some(group) = self.group(source, call.ids, outcome)? {
-                let bucket = self.bucket(call.at);
-                self.tallies.entry((bucket, group)).or_default().add(&call.counted);
+        sums::each(file, table, piece, |sum| {
+            if let Some(group) = self.group_of_sum(source, file, table, sum.id)? {
+                let bucket = self.bucket(sum.time);
+                sum.add_to(self.tallies.entry((bucket, group)).or_default())?;
             }
             Ok(())
         })
     }
 
-    /// Adds calls of a day where sums do not tell apart what is asked.
-    fn add_calls(
+    /// Adds the calls, of what is sealed or of what is not, that ended in a span.
+    fn add_ended(
         &mut self,
-        file: &Connection,
-        places: &[Place],
-        names: &Names<'_>,
+        source: &mut Source<'_>,
+        day: &Day<'_>,
+        sealed: bool,
+        span: (u64, u64),
     ) -> Result<(), Error> {
+        let finishes = Finishes::new(&day.names);
+        for place in day.places.iter().filter(|place| place.sealed == sealed) {
+            day.each(place, span, &finishes, |call| {
+                let outcome = call.counted.outcome.unwrap_or(Outcome::Ok).number();
+                if let Some(group) = self.group(source, call.ids, outcome) {
+                    let bucket = self.bucket(call.at);
+                    self.tallies.entry((bucket, group)).or_default().add(&call.counted);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Adds calls of a day where sums do not tell apart what is asked.
+    fn add_calls(&mut self, day: &Day<'_>) -> Result<(), Error> {
+        let Day { file, places, names, .. } = day;
         let filter = Compiled::new(self.query.filter, names)?;
         let finishes = Finishes::new(names);
         let mut wanted = ended::COLUMNS.to_vec();
@@ -212,6 +208,7 @@ impl<'a> Adding<'a> {
     fn group_of_sum(
         &mut self,
         source: &mut Source<'_>,
+        file: &Connection,
         table: Table,
         id: i64,
     ) -> Result<Option<usize>, Error> {
@@ -219,23 +216,18 @@ impl<'a> Adding<'a> {
             return Ok(*group);
         }
         let (ids, outcome) = match table {
-            Table::Series => sums::series(source.file, id)?,
+            Table::Series => sums::series(file, id)?,
             Table::Model => (Ids { model: id, ..Ids::default() }, Outcome::Ok.number()),
         };
-        let group = self.group(source, ids, outcome)?;
+        let group = self.group(source, ids, outcome);
         source.summed.insert((table, id), group);
         Ok(group)
     }
 
     /// The group of what sums are told apart by; `None` when the filter leaves it out.
-    fn group(
-        &mut self,
-        source: &mut Source<'_>,
-        ids: Ids,
-        outcome: i64,
-    ) -> Result<Option<usize>, Error> {
+    fn group(&mut self, source: &mut Source<'_>, ids: Ids, outcome: i64) -> Option<usize> {
         if let Some(group) = source.known.get(&(ids, outcome)) {
-            return Ok(*group);
+            return *group;
         }
         let word = match Outcome::of_number(outcome) {
             Outcome::Ok => None,
@@ -244,11 +236,11 @@ impl<'a> Adding<'a> {
         };
         // As much of a call as the filter and the groups ask for.
         let call = Call {
-            service_name: source.name(ids.service)?,
-            workload_key: source.name(ids.workload)?,
-            provider_name: source.name(ids.provider)?,
-            request_model: source.name(ids.model)?,
-            operation_name: source.name(ids.operation)?,
+            service_name: source.name(ids.service),
+            workload_key: source.name(ids.workload),
+            provider_name: source.name(ids.provider),
+            request_model: source.name(ids.model),
+            operation_name: source.name(ids.operation),
             error_type: word.map(str::to_owned),
             ..Call::default()
         };
@@ -257,7 +249,7 @@ impl<'a> Adding<'a> {
                 self.group_of(self.query.by.iter().map(|by| by.of_summed(&call)).collect())
             });
         source.known.insert((ids, outcome), group);
-        Ok(group)
+        group
     }
 
     /// The number of a group; makes one for a new group.
@@ -281,15 +273,13 @@ impl<'a> Adding<'a> {
     }
 }
 
-impl Source<'_> {
-    fn name(&self, id: i64) -> Result<Option<String>, Error> {
-        const DOING: &str = "look a text up";
-        if id == 0 {
-            return Ok(None);
-        }
-        let mut statement =
-            self.file.prepare_cached("SELECT value FROM text WHERE id = ?1").doing(DOING)?;
-        statement.query_row([id], |row| row.get(0)).map(Some).doing(DOING)
+impl<'a> Source<'a> {
+    fn new(names: &'a Names<'a>) -> Self {
+        Self { names, known: HashMap::default(), summed: HashMap::default() }
+    }
+
+    fn name(&self, id: i64) -> Option<String> {
+        if id == 0 { None } else { self.names.text(id.unsigned_abs()) }
     }
 }
 

@@ -443,19 +443,21 @@ impl Hand {
 }
 
 /// The answer to a submission.
-fn kept(calls: Vec<Call>, fates: Vec<Fate>) -> Kept {
+fn kept(mut calls: Vec<Call>, fates: Vec<Fate>) -> Kept {
     let mut kept = Kept::default();
-    for (mut call, fate) in calls.into_iter().zip(fates) {
-        match fate {
-            Fate::New => {
-                call.id = id_of(&call);
-                kept.new.push(call);
+    let mut fates = fates.into_iter();
+    calls.retain_mut(|call| {
+        match fates.next() {
+            Some(Fate::New) => {
+                call.id = id_of(call);
+                return true;
             }
-            Fate::Duplicate => kept.duplicates += 1,
-            Fate::Joined => kept.joined += 1,
-            Fate::Refused => kept.refused += 1,
-            Fate::TooOld => kept.too_old += 1,
+            Some(Fate::Duplicate) => kept.duplicates += 1,
+            Some(Fate::Joined) => kept.joined += 1,
+            Some(Fate::TooOld) => kept.too_old += 1,
+            Some(Fate::Refused) | None => kept.refused += 1,
         }
-    }
-    kept
+        false
+    });
+    Kept { new: calls, ..kept }
 }

@@ -10,6 +10,10 @@ const FIRST_NUMBERS: usize = 11;
 const FIRST_LISTS: usize = 3;
 const LATER_NUMBERS: usize = 2;
 const LATER_LISTS: usize = 8;
+const BITS: usize = FIRST_NUMBERS + FIRST_LISTS + LATER_NUMBERS + LATER_LISTS;
+
+/// Bit of the mask: a count of one, as most are, is a bit of its place, and not a number of its own.
+const SHORT: u128 = 1 << BITS;
 
 impl Tally {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
@@ -30,7 +34,7 @@ impl Tally {
         body.add_list(|| counted(&self.finishes));
         sketches.for_each(|sketch| body.add_list(|| sketch.slots()));
         let mut bytes = Vec::with_capacity(body.bytes.len() + 6);
-        put(&mut bytes, body.mask);
+        put(&mut bytes, body.mask | SHORT);
         bytes.extend(body.bytes);
         bytes
     }
@@ -46,11 +50,10 @@ impl Tally {
     pub(crate) fn merge_bytes(&mut self, bytes: &[u8]) -> Option<()> {
         let mut from = bytes;
         let mask = take(&mut from)?;
-        let bits = FIRST_NUMBERS + FIRST_LISTS + LATER_NUMBERS + LATER_LISTS;
-        if mask >> bits != 0 {
+        if (mask & !SHORT) >> BITS != 0 {
             return None;
         }
-        let mut parts = Parts { mask, bit: 0, from: &mut from };
+        let mut parts = Parts { mask, bit: 0, is_short: mask & SHORT != 0, from: &mut from };
         for sum in [
             &mut self.calls,
             &mut self.embeddings,
@@ -113,8 +116,11 @@ impl Body {
         let mut before = 0;
         for (place, count) in list() {
             // Places grow, so that their differences are small.
-            put(&mut self.bytes, (place - before) as u128);
-            put(&mut self.bytes, u128::from(count));
+            let is_more = count != 1;
+            put(&mut self.bytes, ((place - before) as u128) << 1 | u128::from(is_more));
+            if is_more {
+                put(&mut self.bytes, u128::from(count));
+            }
             before = place;
         }
     }
@@ -129,6 +135,7 @@ fn counted(counts: &[u64]) -> impl Iterator<Item = (usize, u64)> {
 struct Parts<'a, 'b> {
     mask: u128,
     bit: usize,
+    is_short: bool,
     from: &'a mut &'b [u8],
 }
 
@@ -177,14 +184,21 @@ impl Parts<'_, '_> {
             return Some(());
         }
         let len = usize::try_from(take(self.from)?).ok()?;
-        // An entry takes two bytes at least: a length that cannot be is found before it is believed.
-        if len > self.from.len() / 2 {
+        // An entry takes a byte at least: a length that cannot be is found before it is believed.
+        if len > self.from.len() {
             return None;
         }
         let mut place = 0_usize;
         for _ in 0..len {
-            place = place.checked_add(usize::try_from(take(self.from)?).ok()?)?;
-            take_over(place, u64::try_from(take(self.from)?).ok()?)?;
+            let mut step = take(self.from)?;
+            let mut has_count = true;
+            if self.is_short {
+                has_count = step & 1 == 1;
+                step >>= 1;
+            }
+            place = place.checked_add(usize::try_from(step).ok()?)?;
+            let count = if has_count { u64::try_from(take(self.from)?).ok()? } else { 1 };
+            take_over(place, count)?;
         }
         Some(())
     }
@@ -275,6 +289,16 @@ mod tests {
         assert_eq!(sum.sketches.first_token.count(), 0);
     }
 
+    /// Written by the second version, of two calls: as the first, with a number for each count.
+    #[test]
+    fn a_sum_of_the_second_version_is_read_as_it_is() {
+        let bytes = [0x81, 0x20, 2, 2, 0xcc, 0x08, 1, 7, 1];
+        let sum = Tally::from_bytes(&bytes).unwrap();
+        assert_eq!((sum.calls, sum.sketches.duration.count()), (2, 2));
+        let again = Tally::from_bytes(&sum.to_bytes()).unwrap();
+        assert_eq!(again, sum);
+    }
+
     #[test]
     fn one_call_takes_few_bytes() {
         let mut sum = Tally::default();
@@ -286,6 +310,6 @@ mod tests {
             tokens: [Some(1000), Some(300), None, None, None],
             ..Counted::default()
         });
-        assert!(sum.to_bytes().len() <= 44, "{}", sum.to_bytes().len());
+        assert!(sum.to_bytes().len() <= 38, "{}", sum.to_bytes().len());
     }
 }

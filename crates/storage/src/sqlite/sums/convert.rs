@@ -42,3 +42,67 @@ fn bring_over(file: &Transaction<'_>, by: By, sql: &str) -> Result<(), Error> {
     }
     changes.add(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{By, LEVELS, each_of_level};
+    use crate::query::Outcome;
+    use crate::sqlite::{day, migrate};
+    use crate::tally::{Counted, Tally};
+    use rusqlite::Connection;
+
+    /// A sum of some calls that only this series has.
+    fn sum(series: i64) -> Tally {
+        let mut sum = Tally::default();
+        for number in 0..=series.unsigned_abs() % 3 {
+            sum.add(&Counted {
+                outcome: Some(Outcome::Ok),
+                duration_nanos: Some(1_000_000 * (series.unsigned_abs() + number + 1)),
+                ..Counted::default()
+            });
+        }
+        sum
+    }
+
+    #[test]
+    fn sums_in_rows_of_their_own_become_rows_of_many_and_none_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("calls-2024-10-04.db");
+        let mut file = Connection::open(&path).unwrap();
+        file.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL").unwrap();
+        let before = day::MIGRATIONS.iter().position(|step| step.name == "packed sums").unwrap();
+        migrate::run(&mut file, &path, &day::MIGRATIONS[..before]).unwrap();
+        let mut written = Vec::new();
+        for level in LEVELS {
+            file.execute("INSERT INTO level (seconds) VALUES (?1)", [level as i64]).unwrap();
+            for (by, table) in [(By::Series, "series_sum"), (By::Model, "model_sum")] {
+                for (bucket, id) in
+                    (0..3_i64).flat_map(|bucket| (0..700).map(move |id| (bucket, id)))
+                {
+                    let bucket = 20_000 * 86_400 / level as i64 + bucket;
+                    let sql = format!(
+                        "INSERT INTO {table} (level, bucket, id, body) VALUES (?1, ?2, ?3, ?4)"
+                    );
+                    let values = (level as i64, bucket, id, sum(id).to_bytes());
+                    file.execute(&sql, values).unwrap();
+                    written.push((level, by, bucket.unsigned_abs() * level * 1_000_000_000, id));
+                }
+            }
+        }
+        drop(file);
+        for _again in 0..2 {
+            day::prepare(&path).unwrap();
+            let file = Connection::open(&path).unwrap();
+            let mut found = Vec::new();
+            for (level, by) in LEVELS.into_iter().flat_map(|l| [(l, By::Series), (l, By::Model)]) {
+                each_of_level(&file, by, level, |is| {
+                    assert_eq!(Tally::from_bytes(is.bytes), Some(sum(is.id)));
+                    found.push((level, by, is.time, is.id));
+                    Ok(())
+                })
+                .unwrap();
+            }
+            assert_eq!(found, written);
+        }
+    }
+}
