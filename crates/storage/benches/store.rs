@@ -4,7 +4,8 @@
 //! A day of calls of 30 services and 8 models is written in batches as a sender would send them,
 //! each answered once it is on disk, in a temporary directory (`TMPDIR` says where). Then the
 //! questions of the pages are asked, many times each, for moments that no bucket fits; cold means
-//! that neither the store nor the system's cache has anything of it.
+//! that neither the store nor the system's cache has anything of it. *Core* is the median of the
+//! processor time of the thread that asks, which what else the machine does hardly changes.
 #![expect(clippy::print_stdout, reason = "the numbers are its output")]
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
 #![expect(clippy::unwrap_used, reason = "a bench that fails has nothing to say")]
@@ -66,7 +67,9 @@ fn main() {
     let store = Store::open_with(&place).unwrap();
     println!("opened again in {:.0} ms", opened.elapsed().as_secs_f64() * 1e3);
     drop(store);
-    println!("{:<44} {:>9} {:>9} {:>9} {:>9}", "question", "cold ms", "p50 ms", "p95 ms", "max ms");
+    let columns = ["question", "cold ms", "p50 ms", "p95 ms", "max ms", "core ms"];
+    let [question, cold, p50, p95, most, core] = columns;
+    println!("{question:<44} {cold:>8} {p50:>8} {p95:>8} {most:>8} {core:>8}");
     let mut asking = Asking { place: &place, traces: Vec::new() };
     asking.traces();
     asking.overviews();
@@ -164,6 +167,12 @@ fn mixed(number: u64) -> u64 {
     x ^ (x >> 31)
 }
 
+/// Processor time of this thread.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap()
+}
+
 fn bytes(dir: &Path) -> u64 {
     let files = std::fs::read_dir(dir).unwrap();
     files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
@@ -192,15 +201,17 @@ impl Asking<'_> {
     fn ask<T>(&self, name: &str, times: usize, mut question: impl FnMut(&Store) -> T) {
         let store = self.cold();
         let mut ask = || {
-            let start = Instant::now();
+            let (start, core) = (Instant::now(), thread_time());
             black_box(question(&store));
-            start.elapsed().as_secs_f64() * 1e3
+            (start.elapsed().as_secs_f64() * 1e3, (thread_time() - core).as_secs_f64() * 1e3)
         };
-        let cold = ask();
-        let mut took: Vec<f64> = (0..times).map(|_| ask()).collect();
+        let (cold, _) = ask();
+        let (mut took, mut core): (Vec<f64>, Vec<f64>) = (0..times).map(|_| ask()).unzip();
         took.sort_by(f64::total_cmp);
+        core.sort_by(f64::total_cmp);
         let (p50, p95, most) = (took[times / 2], took[times * 95 / 100], took[times - 1]);
-        println!("{name:<44} {cold:>9.1} {p50:>9.1} {p95:>9.1} {most:>9.1}");
+        let core = core[times / 2];
+        println!("{name:<44} {cold:>8.1} {p50:>8.1} {p95:>8.1} {most:>8.1} {core:>8.1}");
     }
 
     fn traces(&mut self) {
