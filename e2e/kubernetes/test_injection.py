@@ -1,6 +1,9 @@
 """The dial at Full for pods: put into the template by the controller, with the roles of the
 manifests, seen to be loaded, and taken out to the byte; put back where the new pods do not come up;
-refused where nothing would make the pods anew."""
+refused where nothing would make the pods anew.
+
+The tests build on each other, in the order they stand in.
+"""
 
 import json
 import time
@@ -25,12 +28,14 @@ OURS = "/opt/sonde/agents/python/bootstrap"
 class Injecting(Fleet):
     """A fleet whose controller may put SDKs into pods."""
 
+    window = WINDOW
+
     def apply_controller(self, *patches: dict) -> None:
         made = self.sonde.cli("tokens", "create", "--kind", "ingest", "--output", "json").stdout
         secret = json.dumps({"stringData": {"agent": json.loads(made)["token"]}})
         self.cluster.kubectl("patch", "secret", "sonde-token", "-n", "sonde", "-p", secret)
         place = "/spec/template/spec/containers/0/args/-"
-        flags = ("--agent-token-file=/etc/sonde-token/agent", f"--agent-window={WINDOW}")
+        flags = ("--agent-token-file=/etc/sonde-token/agent", f"--agent-window={self.window}")
         flags += (f"--agent-endpoint={self.sonde.url}",)
         more = [{"op": "add", "path": place, "value": flag} for flag in flags]
         super().apply_controller(*more, *patches)
@@ -60,9 +65,9 @@ class Injecting(Fleet):
         self.settled(name)
         return self.known(name, "Deployment", name, within=WITHIN)["sonde.workload.key"]
 
-    def settled(self, name: str) -> None:
+    def settled(self, name: str, kind: str = "Deployment") -> None:
         """Waits until all of its pods are as its template wants them."""
-        eventually(WITHIN, lambda: all_ready(Here(self.cluster), "deployment", name))
+        eventually(WITHIN, lambda: all_ready(Here(self.cluster), kind.lower(), name))
 
     def object(self, name: str) -> dict:
         """The object, with those who own its fields."""
@@ -100,13 +105,17 @@ class Here:
 
 @pytest.fixture(scope="module")
 def fleet(kernel, cluster, tmp_path_factory):
-    """Sonde on the cluster, and a namespace of the level `restricted`."""
-    one = Injecting(cluster, tmp_path_factory.mktemp("fleet"))
+    """Sonde on the cluster."""
+    yield from running(Injecting(cluster, tmp_path_factory.mktemp("fleet")))
+
+
+def running(one: Injecting):
+    """Runs it, beside a namespace of the level `restricted`."""
     try:
         one.install()
         label = {"pod-security.kubernetes.io/enforce": "restricted"}
         metadata = {"name": NAMESPACE, "labels": label}
-        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        one.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         yield one
         assert one.sonde.stop() == 0, one.sonde.err.read_text()
     finally:

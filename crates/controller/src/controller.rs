@@ -32,7 +32,7 @@ use crate::witness::Witness;
 use anyhow::Context as _;
 use contract::doctor::Fact;
 use contract::poll::{Capability, Instance};
-use injector::Hands;
+use injector::{Hands, Turns};
 use std::fmt;
 use std::fs;
 use std::io::Write as _;
@@ -233,7 +233,9 @@ impl Controller {
         let can_inject = config.agents.is_some() && ceilings.forbids_injection().is_none();
         let no_agents = "This node does not know where agents are to send: name it with --agent-endpoint and --agent-token-file.";
         let hands = Hands::new(&config.root).context("cannot start what speaks to platforms")?;
-        let hands = hands.with_cluster(cluster(&config, &host.name));
+        let cluster = cluster(&config, &host.name);
+        let hands = hands.with_cluster(cluster.clone());
+        let turns = Turns::new(cluster).context("cannot start what speaks to the cluster")?;
         let injections = Injections {
             standings: standings.clone(),
             notices: notices.clone(),
@@ -242,6 +244,7 @@ impl Controller {
             agents: config.agents.clone().ok_or_else(|| no_agents.to_owned()),
             records,
             hands,
+            turns,
             root: config.root.clone(),
             host_name: host.name.clone(),
             questions,

@@ -11,6 +11,7 @@ mod preview;
 mod processes;
 mod restore;
 mod standing;
+mod turns;
 mod watching;
 
 use crate::ceilings::Ceilings;
@@ -23,8 +24,8 @@ use contract::capture::State;
 use contract::reconcile::{Case, Feature, Found, Outcome, pause, reconcile};
 use contract::step::Change as Word;
 use contract::workload::{Agent, Key, Observed};
-use injector::plan::{Kind, Refusal};
-use injector::{Hands, Undone};
+use injector::plan::{Change, Kind, Refusal};
+use injector::{Hands, How, Target, Turns, Undone};
 pub(crate) use kept::Records;
 use kept::{Phase, Record, Why};
 pub(crate) use preview::{Previews, Questions};
@@ -52,6 +53,7 @@ pub(crate) struct Injections {
     pub(crate) agents: Result<Agents, String>,
     pub(crate) records: Records,
     pub(crate) hands: Hands,
+    pub(crate) turns: Turns,
     /// Root directory of the node.
     pub(crate) root: PathBuf,
     pub(crate) host_name: String,
@@ -76,6 +78,10 @@ struct Running {
     tries: HashMap<Key, Tries>,
     /// How far those are that come up one part after the other.
     rolling: HashMap<Key, String>,
+    /// Those that another node changes, or that wait for a turn.
+    waits: HashMap<Key, turns::Waits>,
+    /// Those whose pods are replaced without it, and since when.
+    leaving: HashMap<Key, (Change, u64)>,
     told: BTreeMap<Key, Agent>,
     /// Wishes that were looked at last.
     wanted: BTreeMap<Key, u64>,
@@ -91,6 +97,8 @@ impl Injections {
             parts: self,
             tries: HashMap::new(),
             rolling: HashMap::new(),
+            waits: HashMap::new(),
+            leaving: HashMap::new(),
             told: BTreeMap::new(),
             wanted: BTreeMap::new(),
             looked_at: 0,
@@ -117,7 +125,9 @@ impl Running {
     /// What was under way when the controller ended is taken back; then it is planned anew.
     fn recover(&mut self) {
         let making = self.parts.records.all().iter();
-        let making = making.filter(|(_, record)| record.phase == Phase::Making);
+        // What is in a cluster, others may have gone on with.
+        let making =
+            making.filter(|(_, record)| record.phase == Phase::Making && !turns::is_shared(record));
         let keys: Vec<Key> = making.map(|(key, _)| key.clone()).collect();
         for key in keys {
             self.advance(&key, Phase::Undoing(Why::Interrupted));
@@ -130,6 +140,7 @@ impl Running {
         if is_due {
             self.looked_at = now;
         }
+        self.keep_turns(published, now);
         let mut keys: Vec<Key> = published.full.keys().cloned().collect();
         keys.extend(
             self.parts
@@ -231,6 +242,11 @@ impl Running {
         let Some(observed) = observed.filter(|it| !it.instances.is_empty()) else {
             return Found::Stopped;
         };
+        match self.ended_elsewhere(observed, generation).map(|end| end.how) {
+            Some(How::RolledBack) => return Found::Unhealthy,
+            Some(How::Reverted | How::Unwanted) => return Found::Reverted,
+            None => {}
+        }
         let pids = pids(observed);
         let tries = self.tries.entry(key.clone()).or_default();
         // Other processes may be another program by now.
@@ -269,6 +285,9 @@ impl Running {
     /// Puts the SDK in.
     fn enable(&mut self, observed: &Observed, generation: u64, now: u64) {
         let key = &observed.key;
+        if !self.may_enable(observed, generation, now) {
+            return;
+        }
         let (target, plan) = match self.plan(observed) {
             Ok(planned) => planned,
             Err(refusal) => {
@@ -278,9 +297,16 @@ impl Running {
                     tries.failed_at = now;
                 }
                 tries.refusal = Some((refusal, pids(observed)));
+                self.let_go(key);
                 return;
             }
         };
+        // Planning may have taken longer than the turn held.
+        if let Target::Pods { workload, .. } = &target
+            && !self.is_our_turn(key, workload.kind.rolls(), now)
+        {
+            return;
+        }
         let difference = plan.difference();
         let record =
             Record { target, change: plan.change, difference, generation, phase: Phase::Making };
@@ -312,7 +338,15 @@ impl Running {
             return;
         }
         let revive = matches!(why, Why::Unwell { .. } | Why::Interrupted);
-        match self.parts.hands.undo(&record.change, revive) {
+        let undone = match turns::is_shared(&record) {
+            true => match self.may_undo(key, &record, why, now) {
+                turns::May::Wait => return,
+                turns::May::Done => Ok(Undone::Exactly),
+                turns::May::Act => self.parts.hands.undo(&record.change, revive),
+            },
+            false => self.parts.hands.undo(&record.change, revive),
+        };
+        match undone {
             Err(error) => self.failed(key, error, now),
             Ok(undone) => {
                 let kept = match undone {
@@ -321,7 +355,10 @@ impl Running {
                 };
                 tracing::info!(key = %key.0, ?why, kept, "took the SDK out");
                 if let Some(tries) = self.tries.get_mut(key) {
-                    (tries.failures, tries.failed_at) = (0, 0);
+                    tries.succeeded();
+                }
+                if turns::is_shared(&record) {
+                    self.was_undone(key, &record, why);
                 }
                 match why.clone() {
                     Why::NotWanted | Why::Interrupted => {

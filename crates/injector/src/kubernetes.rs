@@ -8,8 +8,11 @@
 mod api;
 pub(crate) mod cluster;
 mod health;
+pub(crate) mod lease;
+mod note;
 mod preflight;
 mod template;
+pub(crate) mod turns;
 mod yaml;
 
 use crate::difference::unified;
@@ -25,6 +28,8 @@ pub(crate) use template::{Put, Variable};
 pub(crate) const MANAGER: &str = "sonde";
 /// What every annotation of ours begins with: on a template, which change it has.
 pub(crate) const CHANGE: &str = "sonde/change";
+/// On a workload: how its template was changed, for whoever takes that back.
+pub(crate) const NOTE: &str = "sonde/note";
 /// The switch: `"false"` on a workload, its pods or its namespace keeps the SDK out.
 pub(crate) const SWITCH: &str = "sonde/inject";
 /// Where the chosen container sees the bundle.
@@ -104,6 +109,11 @@ impl Kind {
             Self::CronJob => "batch/v1",
             Self::Deployment | Self::StatefulSet | Self::DaemonSet => "apps/v1",
         }
+    }
+
+    /// Whether its pods are replaced when the template changes.
+    pub fn rolls(self) -> bool {
+        self != Self::CronJob
     }
 
     /// Where the template stands, as a JSON pointer.

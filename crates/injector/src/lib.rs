@@ -24,3 +24,5 @@ pub use container::Container;
 pub use hands::{Hands, Health, Target, Undone};
 pub use kubernetes::Workload;
 pub use kubernetes::cluster::Cluster;
+pub use kubernetes::lease::{End, How};
+pub use kubernetes::turns::{Glance, Turn, Turns};

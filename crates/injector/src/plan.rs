@@ -27,6 +27,16 @@ pub enum Change {
     Kubernetes(Box<kubernetes::Change>),
 }
 
+impl Change {
+    /// The exact difference, as `diff -u` writes it. What is secret is left out.
+    pub fn difference(&self) -> String {
+        match self {
+            Self::Systemd(change) => change.difference(),
+            Self::Kubernetes(change) => change.difference(),
+        }
+    }
+}
+
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -129,10 +139,7 @@ impl Refusal {
 impl Plan {
     /// The exact difference, as `diff -u` writes it. What is secret is left out.
     pub fn difference(&self) -> String {
-        match &self.change {
-            Change::Systemd(change) => change.difference(),
-            Change::Kubernetes(change) => change.difference(),
-        }
+        self.change.difference()
     }
 
     /// All of it as text for people: difference, findings, restart, and how to do it by hand.

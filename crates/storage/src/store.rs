@@ -315,8 +315,7 @@ impl Store {
             }
             let row = service(found, &counts, now);
             match services.last_mut() {
-                // The same workload on a second node: one row, with the instances of both.
-                Some(last) if last.key == row.key => last.instances.extend(row.instances),
+                Some(last) if last.key == row.key => join(last, row),
                 _ => services.push(row),
             }
         }
@@ -488,6 +487,24 @@ fn lock(data_dir: &Path) -> Result<File, Error> {
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .map_err(failed("write"))?;
     Ok(file)
+}
+
+/// The same workload on a second node: one row, with the instances of both, and the word of the one
+/// where it runs and that waits for no other.
+fn join(first: &mut Service, mut second: Service) {
+    let waits = |row: &Service| {
+        let agent = row.agent.as_ref();
+        agent.is_some_and(|agent| agent.state == State::Pending && agent.change.is_empty())
+    };
+    let weight = |row: &Service| (!row.instances.is_empty(), !waits(row));
+    if weight(&second) > weight(first) {
+        std::mem::swap(first, &mut second);
+    }
+    first.instances.extend(second.instances);
+    let processes = second.agent.map(|agent| agent.processes).unwrap_or_default();
+    if let Some(agent) = &mut first.agent {
+        agent.processes.extend(processes);
+    }
 }
 
 fn service(found: Found, counts: &HashMap<String, u64>, now: Time) -> Service {

@@ -62,7 +62,7 @@ impl Running {
 }
 
 /// The object of its platform that is to be changed.
-fn target(observed: &Observed) -> Result<Target, Refusal> {
+pub(super) fn target(observed: &Observed) -> Result<Target, Refusal> {
     let place = observed.key.0.split_once('/').map_or("", |(_, place)| place);
     match observed.platform {
         Platform::Systemd => match place.strip_prefix("systemd:") {

@@ -16,6 +16,9 @@ impl Running {
         wanted: Option<u64>,
     ) -> Option<Agent> {
         let Some(record) = self.parts.records.get(key) else {
+            if let Some(waits) = self.waits.get(key) {
+                return Some(self.agent(key, observed, State::Pending, waits.reason.clone()));
+            }
             let tries = self.tries.get(key)?;
             wanted?;
             let reason = match &tries.refusal {
@@ -44,7 +47,10 @@ impl Running {
                     format!("It was restarted with the SDK, and is watched for {left} s more.");
                 (State::Pending, reason)
             }
-            Phase::InEffect => return Some(self.in_effect(key, observed)),
+            Phase::InEffect => match self.parts.turns.holder(&key.0) {
+                Some(by) => (State::Pending, format!("Another node makes it: {by}.")),
+                None => return Some(self.in_effect(key, observed)),
+            },
             Phase::Undoing(_) => {
                 let said = self.tries.get(key).map(|tries| tries.said.as_str()).unwrap_or_default();
                 (
@@ -142,7 +148,10 @@ impl Running {
                     Some(Phase::RolledBack { reason: why } | Phase::Reverted { reason: why }) => {
                         format!("{reason} ({why})")
                     }
-                    _ => reason.to_owned(),
+                    _ => match self.parts.turns.end(&key.0, 0) {
+                        Some(end) => format!("{reason} ({})", end.reason),
+                        None => reason.to_owned(),
+                    },
                 }
             }
             _ => reason.to_owned(),

@@ -1,6 +1,7 @@
 //! How a change is doing that was made: watched closely for a window, then now and then.
 
 use super::kept::{Phase, Why};
+use super::turns::{STAND_BY, is_shared};
 use super::{LOOK_EVERY, Running, SECOND, WATCH_EVERY};
 use contract::workload::Key;
 use injector::Health;
@@ -15,12 +16,19 @@ impl Running {
         let is_watching = self.parts.records.all().values().any(|record| {
             matches!(record.phase, Phase::Making | Phase::Watched { .. } | Phase::Undoing(_))
         });
-        if is_watching { WATCH_EVERY } else { LOOK_EVERY }
+        match is_watching || !self.leaving.is_empty() {
+            true => WATCH_EVERY,
+            false if self.stands_by() => STAND_BY,
+            false => LOOK_EVERY,
+        }
     }
 
     /// How a change is doing that was made.
     pub(super) fn check(&mut self, key: &Key, is_due: bool, now: u64) {
         let Some(record) = self.parts.records.get(key).cloned() else { return };
+        if is_shared(&record) && !self.is_ours_to_watch(key, is_due, now) {
+            return;
+        }
         let since = match record.phase {
             Phase::Watched { since_unix_nanos } => since_unix_nanos,
             Phase::InEffect if is_due => 0,

@@ -91,6 +91,17 @@ impl Api {
         self.value("PATCH", &path, kind, body.to_string().into_bytes()).await
     }
 
+    /// Makes an object, in our name.
+    pub(crate) async fn create(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let path = format!("{path}?fieldManager={}", super::MANAGER);
+        self.value("POST", &path, "application/json", body.to_string().into_bytes()).await
+    }
+
+    /// The namespace that we are in.
+    pub(crate) fn namespace(&self) -> &str {
+        self.client.default_namespace()
+    }
+
     pub(crate) async fn delete(&self, path: &str, version: &str) -> Result<(), Failure> {
         let body = json!({"preconditions": {"resourceVersion": version}}).to_string();
         self.value("DELETE", path, "application/json", body.into_bytes()).await.map(drop)

@@ -43,7 +43,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    async fn open(&self) -> Result<Api, Failure> {
+    pub(crate) async fn open(&self) -> Result<Api, Failure> {
         Api::open(self.kubeconfig.as_deref()).await
     }
 
@@ -222,20 +222,27 @@ impl Cluster {
                 return Ok(Undone::Exactly);
             }
             let template = change.template(&object);
+            let id = &template["metadata"]["annotations"][super::CHANGE];
+            if !id.is_null() && id != change.put.id.as_str() {
+                // Another controller has put it in anew since.
+                return Ok(Undone::Exactly);
+            }
             let restored = change.put.out_of(&template);
             let mut now = object;
+            let mut operations = vec![version(&now)];
             if restored != template {
                 let place = change.workload.kind.template();
-                let body =
-                    json!([version(&now), {"op": "replace", "path": place, "value": restored}]);
+                operations.push(json!({"op": "replace", "path": place, "value": restored}));
+            }
+            operations.extend(change.without_note(&now));
+            if operations.len() > 1 {
+                let body = Value::Array(operations);
                 match api.patch(&path, (Patch::Operations, &body, false)).await {
                     Err(Failure::Conflict) => continue,
                     other => now = other.map_err(failed)?,
                 }
             }
-            if change.template(&now) == change.before {
-                give_back(&api, change, &now).await;
-            }
+            give_back(&api, change, now).await;
             release_secret(&api, change).await.map_err(failed)?;
             return Ok(kept(change, &restored));
         }
@@ -272,27 +279,8 @@ fn planned(change: Change, around: &Around) -> Plan {
     Plan { change: plan::Change::Kubernetes(Box::new(change)), findings, restart, by_hand }
 }
 
-impl Change {
-    fn template(&self, object: &Value) -> Value {
-        object.pointer(self.workload.kind.template()).cloned().unwrap_or_default()
-    }
-
-    /// How the server is told, for the object as it stands: nobody may change it in between.
-    fn patch(&self, object: &Value) -> (Patch, Value) {
-        if self.is_applied {
-            let mut body = self.applied();
-            body["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"].clone();
-            return (Patch::Apply, body);
-        }
-        let template = self.put.in_with(&self.before);
-        let place = self.workload.kind.template();
-        let replace = json!({"op": "replace", "path": place, "value": template});
-        (Patch::Operations, json!([version(object), replace]))
-    }
-}
-
 /// The operation that holds only for the object as it stands.
-fn version(object: &Value) -> Value {
+pub(super) fn version(object: &Value) -> Value {
     let version = &object["metadata"]["resourceVersion"];
     json!({"op": "replace", "path": "/metadata/resourceVersion", "value": version})
 }
@@ -304,30 +292,49 @@ fn owners(object: &Value) -> Value {
 }
 
 /// Gives the fields back to those who owned them: ours would conflict with what they apply next.
-async fn give_back(api: &Api, change: &Change, object: &Value) {
-    let all = object["metadata"]["managedFields"].as_array().into_iter().flatten();
-    if !all.clone().any(|it| it["manager"] == super::MANAGER) {
-        return;
+async fn give_back(api: &Api, change: &Change, mut object: Value) {
+    let path = change.workload.path();
+    for _ in 0..TRIES {
+        let all = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+        let is_ours = |it: &Value| it["manager"] == super::MANAGER;
+        if change.template(&object) != change.before || !all.clone().any(is_ours) {
+            return;
+        }
+        let mut owners = change.owners.as_array().cloned().unwrap_or_default();
+        owners.extend(all.filter(|it| !it["subresource"].is_null()).cloned());
+        let replace = json!({"op": "replace", "path": "/metadata/managedFields", "value": owners});
+        let body = json!([version(&object), replace]);
+        // Its own controllers write to it at the same time. Without it everything works; the next one
+        // to apply is told of a conflict at the worst.
+        match api.patch(&path, (Patch::Operations, &body, false)).await {
+            Err(Failure::Conflict) => {}
+            Err(_) | Ok(_) => return,
+        }
+        let Ok(now) = api.get(&path).await else { return };
+        object = now;
     }
-    let mut owners = change.owners.as_array().cloned().unwrap_or_default();
-    owners.extend(all.filter(|it| !it["subresource"].is_null()).cloned());
-    let replace = json!({"op": "replace", "path": "/metadata/managedFields", "value": owners});
-    let body = json!([version(object), replace]);
-    // Without it everything works; the next one to apply is told of a conflict at the worst.
-    drop(api.patch(&change.workload.path(), (Patch::Operations, &body, false)).await);
 }
 
-/// The pods that a workload's own selector names; of a cron job all of its namespace.
+/// The pods that a workload's own selector names, else those with all labels that it gives them; of a
+/// cron job only those that a job made.
 async fn pods(api: &Api, workload: &Workload, object: &Value) -> Result<Vec<Value>, Failure> {
-    let labels = object["spec"]["selector"]["matchLabels"].as_object();
-    let pairs: Vec<String> = labels
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| format!("{name}%3D{}", value.as_str().unwrap_or_default()))
-        .collect();
-    let selector = pairs.join("%2C").replace('/', "%2F");
+    let selector = selector(workload, object);
     let namespace = &workload.namespace;
     api.list(&format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}")).await
+}
+
+fn selector(workload: &Workload, object: &Value) -> String {
+    let template = object.pointer(workload.kind.template());
+    let given = template.and_then(|template| template["metadata"]["labels"].as_object());
+    let labels = object["spec"]["selector"]["matchLabels"].as_object().or(given);
+    let pairs = labels.into_iter().flatten();
+    let mut terms: Vec<String> = pairs
+        .map(|(name, value)| format!("{name}%3D{}", value.as_str().unwrap_or_default()))
+        .collect();
+    if !workload.kind.rolls() {
+        terms.push("job-name".to_owned());
+    }
+    terms.join("%2C").replace('/', "%2F")
 }
 
 /// The last lines that a container logged. One that is started anew just now has for a moment neither
@@ -453,5 +460,27 @@ fn refusal(workload: &Workload, failure: &Failure) -> Refusal {
             format!("This controller may not change {name}: {failure}."),
         ),
         _ => Refusal::not_now("no_answer", format!("Cannot plan a change of {name}: {failure}.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Kind;
+    use super::*;
+
+    #[test]
+    fn the_pods_of_a_workload_are_asked_for_by_its_labels() {
+        let of = |kind, object: Value| {
+            let workload = Workload { kind, namespace: "n".to_owned(), name: "w".to_owned() };
+            selector(&workload, &object)
+        };
+        let chosen = json!({"spec": {"selector": {"matchLabels": {"app.io/name": "a", "b": "c"}}}});
+        assert_eq!(of(Kind::Deployment, chosen), "app.io%2Fname%3Da%2Cb%3Dc");
+        let template = json!({"metadata": {"labels": {"app": "a"}}});
+        let by_expressions = json!({"spec": {"template": template}});
+        assert_eq!(of(Kind::StatefulSet, by_expressions), "app%3Da");
+        let runs = |template| json!({"spec": {"jobTemplate": {"spec": {"template": template}}}});
+        assert_eq!(of(Kind::CronJob, runs(template)), "app%3Da%2Cjob-name");
+        assert_eq!(of(Kind::CronJob, runs(json!({}))), "job-name", "never all of the namespace");
     }
 }

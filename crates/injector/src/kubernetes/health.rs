@@ -52,8 +52,12 @@ pub(crate) fn health(change: &Change, object: &Value, pods: &[Value]) -> (Health
     match progress(change.workload.kind, object, &new) {
         None => (Health::Good, None),
         Some(progress) => {
-            let patience_seconds =
-                object["spec"]["progressDeadlineSeconds"].as_u64().unwrap_or(PATIENCE_SECONDS);
+            let deadline = object["spec"]["progressDeadlineSeconds"].as_u64();
+            let patience_seconds = match change.workload.kind.rolls() {
+                true => deadline.unwrap_or(PATIENCE_SECONDS),
+                // Its next run may be that of the next year.
+                false => u64::MAX,
+            };
             (Health::Rolling { progress, patience_seconds }, None)
         }
     }

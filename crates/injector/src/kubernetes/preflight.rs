@@ -160,7 +160,7 @@ fn restarts_not(workload: &Workload, object: &Value) -> Result<(), Refusal> {
         return Err(Refusal::unsupported(
             "on_delete",
             format!(
-                "{name} has the strategy OnDelete: its pods change only when somebody deletes them; set RollingUpdate, or set it to Network."
+                "{name} has the strategy OnDelete: it gives its pods a changed template only when a person deletes them (`kubectl delete pod`), now and again to take it out; set RollingUpdate, or set it to Network."
             ),
         ));
     }

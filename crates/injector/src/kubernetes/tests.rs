@@ -242,6 +242,73 @@ fn new_pods_say_how_a_change_goes() {
     assert!(by.contains("argocd-controller"), "{by}");
 }
 
+#[test]
+fn a_cron_job_waits_for_its_next_run_without_end() {
+    let mut change = change();
+    change.workload.kind = Kind::CronJob;
+    let object = json!({
+        "metadata": {"uid": "u"},
+        "spec": {"jobTemplate": {"spec": {"template": change.after}}},
+    });
+    let year = 365 * 86_400;
+    let Health::Rolling { patience_seconds, .. } = health::health(&change, &object, &[]).0 else {
+        panic!("nothing runs yet");
+    };
+    assert!(patience_seconds > year);
+    let runs = pod(&change, json!({"name": "main", "state": {"running": {}}}));
+    assert_eq!(health::health(&change, &object, &[runs]).0, Health::Good);
+    let ended = pod(&change, json!({"name": "main", "state": {"terminated": {"exitCode": 3}}}));
+    assert!(matches!(health::health(&change, &object, &[ended]).0, Health::Bad(_)));
+}
+
+#[test]
+fn whoever_finds_the_note_can_take_the_change_back() {
+    for is_applied in [true, false] {
+        let mut change = Change { is_applied, ..change() };
+        change.owners = json!([{"manager": "kubectl", "operation": "Apply"}]);
+        let (_, patch) = change.patch(&object(&change.before));
+        let annotations = match is_applied {
+            true => &patch["metadata"]["annotations"],
+            false => &patch[2]["value"],
+        };
+        let mut changed = object(&change.after);
+        changed["metadata"]["annotations"] = annotations.clone();
+        assert!(!annotations.to_string().contains("sonde_secret"));
+        let found = Change::noted(&change.workload, &changed).unwrap();
+        // What the secret holds is in it alone.
+        let known = Change { secret: Some(String::new()), ..change.clone() };
+        assert_eq!(found, known);
+        assert_eq!(found.put.out_of(&change.after), change.before);
+        let without = change.without_note(&changed).unwrap();
+        assert_eq!(without, json!({"op": "remove", "path": "/metadata/annotations"}));
+        // One that is not of the change that stands there says nothing.
+        changed["spec"]["template"]["metadata"]["annotations"][CHANGE] = json!("another");
+        assert_eq!(Change::noted(&change.workload, &changed), None);
+    }
+}
+
+#[test]
+fn who_keeps_an_object_is_known_by_its_marks() {
+    for (list, name, value, keeper) in [
+        ("annotations", "argocd.argoproj.io/tracking-id", "x", "Argo CD"),
+        ("labels", "argocd.argoproj.io/instance", "x", "Argo CD"),
+        ("labels", "kustomize.toolkit.fluxcd.io/name", "apps", "Flux"),
+        ("labels", "helm.toolkit.fluxcd.io/name", "apps", "Flux"),
+        ("annotations", "meta.helm.sh/release-name", "web", "Helm"),
+        ("labels", "app.kubernetes.io/managed-by", "Helm", "Helm"),
+        ("annotations", "config.kubernetes.io/origin", "path: x", "Kustomize"),
+        ("labels", "app.kubernetes.io/managed-by", "kustomize-v5", "Kustomize"),
+    ] {
+        let mut object = object(&template(json!({})));
+        assert_eq!(preflight::keeper(&object), None);
+        object["metadata"][list] = json!({name: value});
+        assert_eq!(preflight::keeper(&object).unwrap().0, keeper, "{name}");
+        let findings = preflight::findings(&workload(), &around(object));
+        let said = findings.iter().find(|finding| finding.code == "gitops").unwrap();
+        assert!(said.text.starts_with(keeper), "{}", said.text);
+    }
+}
+
 fn around(object: Value) -> Around {
     let program = Program {
         runtime: Some("cpython".to_owned()),
@@ -273,6 +340,8 @@ fn what_speaks_against_it_has_a_name() {
     off["metadata"]["annotations"] = json!({SWITCH: "false"});
     let mut partition = plain.clone();
     partition["spec"]["updateStrategy"] = json!({"rollingUpdate": {"partition": 2}});
+    let mut on_delete = plain.clone();
+    on_delete["spec"]["updateStrategy"] = json!({"type": "OnDelete"});
     let mut stuck = around(plain.clone());
     let waits = json!({"waiting": {"reason": "CrashLoopBackOff"}});
     stuck.pods = vec![json!({"status": {"containerStatuses": [{"state": waits}]}})];
@@ -285,6 +354,7 @@ fn what_speaks_against_it_has_a_name() {
         (around(paused), RefusalKind::NotNow, "paused"),
         (around(off), RefusalKind::Blocked, "switched_off"),
         (around(partition), RefusalKind::Unsupported, "partition"),
+        (around(on_delete), RefusalKind::Unsupported, "on_delete"),
         (stuck, RefusalKind::NotNow, "unhealthy"),
         (own, RefusalKind::Blocked, "namespace_excluded"),
         (excluded, RefusalKind::Blocked, "switched_off"),

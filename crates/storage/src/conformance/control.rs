@@ -5,7 +5,9 @@ use crate::{Asked, Bearer, Denied, Error, NewToken, NewWish, Store, TokenKind, W
 use contract::capture::{Level, State};
 use contract::poll::{Instance, PROTOCOL, Report, Wish};
 use contract::row::Time;
-use contract::workload::{Key, Observed, Platform, What};
+use contract::workload::{
+    Agent, AgentIn, AgentProgress, Instance as Process, Key, Observed, Platform, What,
+};
 use std::collections::BTreeSet;
 
 const NOW: Time = Time(NOON);
@@ -89,6 +91,39 @@ fn a_wish_reaches_its_node_alone_and_generations_grow() {
     let wish = wish_of(&store, "n1").unwrap();
     assert_eq!((wish.desired[0].level, wish.desired[0].agent), (Level::Network, Some(false)));
     assert_eq!(states(&store)[0].1, Level::Network);
+}
+
+#[test]
+fn of_several_nodes_with_a_workload_the_one_speaks_where_it_runs_and_waits_for_no_other() {
+    let agent = |state, change: &str, pid| Agent {
+        state,
+        reason: format!("{state:?}"),
+        processes: vec![AgentIn { pid, progress: AgentProgress::Loaded, detail: String::new() }],
+        change: change.to_owned(),
+    };
+    let said = |node: &str, pids: &[u32], agent: Agent| {
+        let mut told = report(node, &["a"]);
+        let workload = &mut told.workloads.as_mut().unwrap()[0];
+        workload.instances =
+            pids.iter().map(|pid| Process { pid: *pid, ..Process::default() }).collect();
+        (workload.state, workload.reason) = (agent.state, agent.reason.clone());
+        workload.agent = Some(agent);
+        told
+    };
+    let (_dir, store) = store();
+    want(&store, "a", Level::Full).unwrap_err();
+    let row = || store.services(NOW).unwrap().services.remove(0);
+    store.report(&said("n1", &[1], agent(State::Pending, "+ sdk", 1)), NOW).unwrap();
+    let later = Time(NOON + SECOND);
+    store.report(&said("n2", &[2, 3], agent(State::Pending, "", 2)), later).unwrap();
+    let shown = row();
+    assert_eq!(shown.instances.len(), 3);
+    assert_eq!(shown.host_name.as_deref(), Some("host of n1"), "n2 waits for it");
+    assert_eq!(shown.agent.unwrap().processes.len(), 2);
+    // Its pods went to the other node.
+    store.report(&said("n1", &[], agent(State::Stopped, "+ sdk", 1)), later).unwrap();
+    store.report(&said("n2", &[2], agent(State::Capturing, "+ sdk", 2)), NOW).unwrap();
+    assert_eq!(row().host_name.as_deref(), Some("host of n2"));
 }
 
 #[test]

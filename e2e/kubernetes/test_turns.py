@@ -1,0 +1,173 @@
+"""Two controllers of one cluster that both may put SDKs into pods: they agree by a Lease which one
+does, no more than two workloads roll out at once, and one goes on where the other was killed.
+
+Both are on the one node there is, each as a pod with a state of its own, so both have all programs.
+"""
+
+import json
+import os
+import pathlib
+import secrets
+import signal
+
+import pytest
+from test_cluster import containers_of
+from test_injection import NAMESPACE, WITHIN, Injecting, running
+
+from harness import until
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
+
+NAMES = ("sonde-controller", "sonde-second")
+
+
+class Pair(Injecting):
+    """Two controllers."""
+
+    # Long enough to kill one within it.
+    window = 20
+
+    def apply_controller(self, *patches: dict) -> None:
+        super().apply_controller(*patches)
+        (first, second) = NAMES
+        made = json.dumps(self.cluster.get("daemonset", first, "-n", "sonde")["spec"])
+        spec = json.loads(made.replace(f'"{first}"', f'"{second}"'))
+        pod = spec["template"]["spec"]
+        pod["serviceAccountName"] = pod["serviceAccount"] = first
+        paths = {one["name"]: one["hostPath"] for one in pod["volumes"] if "hostPath" in one}
+        paths["state"]["path"] = "/var/lib/sonde-second"
+        paths["machine-id"]["path"] = "/etc/machine-id-second"
+        write = 'echo "$1" >/etc/machine-id-second'
+        self.cluster.call("enter", "sh", "-c", write, "sh", secrets.token_hex(16))
+        metadata = {"name": second, "namespace": "sonde"}
+        self.cluster.apply(
+            {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec}
+        )
+        rollout = ["rollout", "status", f"daemonset/{second}", "-n", "sonde", "--timeout=90s"]
+        self.cluster.kubectl(*rollout, seconds=120)
+
+    def said(self) -> str:
+        """What both controllers logged, and what they agreed on."""
+        pods = ["-n", "sonde", "-l", f"app.kubernetes.io/name in ({', '.join(NAMES)})"]
+        return self.cluster.kubectl("logs", *pods, "--prefix", "--tail=40") + str(self.table())
+
+    def table(self) -> dict[str, str]:
+        """Who has which workload in hand."""
+        leases = self.cluster.get("leases", "-n", "sonde")["items"]
+        found = [one["metadata"]["annotations"] for one in leases]
+        turns = json.loads(found[0]["sonde/rollouts"])["turns"] if found else {}
+        return {key: held["by"].partition("/")[2] for key, held in turns.items()}
+
+    def pod(self, name: str) -> dict:
+        """The pod of a controller."""
+        selector = ["-n", "sonde", "-l", f"app.kubernetes.io/name={name}"]
+        (pod,) = self.cluster.get("pods", *selector)["items"]
+        return pod
+
+    def own_row(self, pod: str, key: str) -> dict | None:
+        """What the controller in this pod says of a workload."""
+        ask = ["exec", "-n", "sonde", pod, "--", "/usr/bin/sonde", "services", "--output", "json"]
+        rows = [json.loads(line) for line in self.cluster.kubectl(*ask).splitlines()]
+        return next((row for row in rows if row["sonde.workload.key"] == key), None)
+
+    def patched(self, name: str) -> list[str]:
+        """The pods that have changed this deployment, once for each time."""
+        asked = [
+            one
+            for one in self.requests()
+            if one["verb"] == "patch"
+            and one["objectRef"].get("resource") == "deployments"
+            and one["objectRef"].get("name") == name
+            and "dryRun" not in one["requestURI"]
+            and one["responseStatus"]["code"] == 200
+        ]
+        return [one["user"]["extra"]["authentication.kubernetes.io/pod-name"][0] for one in asked]
+
+
+@pytest.fixture(scope="module")
+def fleet(kernel, cluster, tmp_path_factory):
+    """Two controllers on the cluster."""
+    yield from running(Pair(cluster, tmp_path_factory.mktemp("fleet")))
+
+
+def test_no_more_than_two_roll_out_at_once(fleet: Pair) -> None:
+    names = ["one", "two", "three"]
+    keys = {name: fleet.deploy(name, fleet.strict()) for name in names}
+    before = {name: fleet.object(name)["spec"] for name in names}
+    for key in keys.values():
+        fleet.sonde.rows("services", "set", key, "--capture", "full", "--wait", "0")
+    most, waited = 0, set()
+
+    def are_all_in() -> bool:
+        nonlocal most
+        most = max(most, len(fleet.table()))
+        rows = [fleet.row(key) for key in keys.values()]
+        waited.update(
+            row["sonde.capture.reason"]
+            for row in rows
+            if "two rollouts are under way" in row["sonde.capture.reason"]
+        )
+        return all(
+            (row["sonde.capture.state"], row["sonde.capture.observed"]) == ("capturing", "full")
+            for row in rows
+        )
+
+    try:
+        until("all three are at full", are_all_in, 2 * WITHIN, 0.3)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{fleet.said()}") from error
+    assert most == 2
+    assert waited, "the third one says what it waits for"
+    for name in names:
+        assert len(fleet.patched(name)) == 1, fleet.patched(name)
+    for name, key in keys.items():
+        fleet.set_level(key, "off", "discovered")
+        assert fleet.object(name)["spec"] == before[name]
+    until("all turns are given back", lambda: not fleet.table(), WITHIN, 0.5)
+
+
+def test_one_patches_and_the_other_goes_on_when_it_is_killed(fleet: Pair) -> None:
+    key = fleet.deploy("shared", fleet.strict())
+    before = fleet.object("shared")
+    pods = {name: fleet.pod(name) for name in NAMES}
+    named = {name: pod["metadata"]["name"] for name, pod in pods.items()}
+    until("both know it", lambda: all(fleet.own_row(pod, key) for pod in named.values()), WITHIN)
+    fleet.sonde.rows("services", "set", key, "--capture", "full", "--wait", "0")
+    holder = until("one has it in hand", lambda: fleet.table().get(key), WITHIN, 0.2)
+    (name,) = (name for name, pod in named.items() if pod == holder)
+    (other,) = (pod for pod in named.values() if pod != holder)
+
+    def is_said() -> bool:
+        return f"Another node makes it: sonde-node/{holder}" in json.dumps(
+            fleet.own_row(other, key)
+        )
+
+    until("the other one says who makes it", is_said, 20, 0.5)
+    until("it is patched", lambda: fleet.patched("shared"), 30, 0.3)
+    pids = [pid for pid in containers_of(pods[name]) if is_controller(pid)]
+    # Stopped first: what is started again in the same pod would go on by itself.
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    fleet.cluster.kubectl("delete", "daemonset", name, "-n", "sonde", "--wait=false")
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+    until("the other one took it over", lambda: fleet.table().get(key) == other, 60, 0.5)
+    now = fleet.set_level(key, "full", "capturing")
+    assert now["sonde.capture.observed"] == "full"
+    assert fleet.patched("shared") == [holder], "it was there already"
+    until("the turn is given back", lambda: not fleet.table(), WITHIN, 0.5)
+
+    fleet.set_level(key, "network", "capturing")
+    after = fleet.object("shared")
+    assert after["spec"] == before["spec"]
+    assert "sonde/note" not in after["metadata"]["annotations"]
+    assert "sonde" not in {one["manager"] for one in after["metadata"]["managedFields"]}
+    assert set(fleet.patched("shared")[1:]) == {other}
+    secret = fleet.cluster.get("secrets", "-n", NAMESPACE)["items"]
+    assert "sonde-agent" not in {one["metadata"]["name"] for one in secret}
+
+
+def is_controller(pid: int) -> bool:
+    """The process is Sonde's, and not the pod's own."""
+    return b"controller" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
