@@ -194,3 +194,129 @@ def test_a_pod_by_itself_is_refused(fleet: Injecting) -> None:
     now = fleet.set_level(key, "full", "unsupported")
     assert "pod by itself" in now["sonde.capture.reason"]
     fleet.set_level(key, "off", "discovered")
+
+
+def assert_in_and_out(fleet: Injecting, kind: str, name: str) -> None:
+    """Full puts the SDK in, and moving the dial back leaves the specification as it was."""
+    cluster = Here(fleet.cluster)
+    key = fleet.known(name, kind, name, within=WITHIN)["sonde.workload.key"]
+    before = cluster.get(kind.lower(), name)
+    now = fleet.set_level(key, "full", "capturing")
+    assert now["sonde.capture.observed"] == "full"
+    assert {one["progress"] for one in now["sonde.agent"]["processes"]} <= {"loaded", "started"}
+    changed = cluster.get(kind.lower(), name)
+    assert "sonde-agent" in json.dumps(changed["spec"])
+    fleet.sonde.rows("services", "set", key, "--capture", "off", "--wait", "0")
+
+    def is_out() -> bool:
+        return cluster.get(kind.lower(), name)["spec"] == before["spec"]
+
+    until(f"{kind} {name} is as it was", is_out, WITHIN, 0.5)
+    after = cluster.get(kind.lower(), name, "--show-managed-fields")
+    assert "sonde/note" not in after["metadata"].get("annotations", {})
+    assert "sonde" not in {one["manager"] for one in after["metadata"]["managedFields"]}
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
+def test_pods_of_this_kind_get_the_agent_and_are_put_back(fleet: Injecting, kind: str) -> None:
+    name = f"a-{kind.lower()}"
+    more = {"replicas": 1, "serviceName": name} if kind == "StatefulSet" else {}
+    made = workload(kind, name, fleet.strict(), **more)
+    made["metadata"]["namespace"] = NAMESPACE
+    fleet.cluster.apply(made)
+    fleet.settled(name, kind)
+    assert_in_and_out(fleet, kind, name)
+
+
+def test_a_cron_job_has_the_agent_from_its_next_run_on(fleet: Injecting) -> None:
+    pod = fleet.strict() | {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1}
+    spec = {
+        "schedule": "* * * * *",
+        # A run calls until the next one takes its place.
+        "concurrencyPolicy": "Replace",
+        "jobTemplate": {"spec": {"template": {"spec": pod}}},
+    }
+    metadata = {"name": "minutely", "namespace": NAMESPACE}
+    fleet.cluster.apply(
+        {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata, "spec": spec}
+    )
+    assert_in_and_out(fleet, "CronJob", "minutely")
+    fleet.cluster.kubectl("delete", "cronjob", "minutely", "-n", NAMESPACE)
+
+
+def test_pods_that_a_person_has_to_delete_are_left_alone(fleet: Injecting) -> None:
+    more = {"serviceName": "manual", "updateStrategy": {"type": "OnDelete"}}
+    made = workload("StatefulSet", "manual", fleet.strict(), replicas=1, **more)
+    made["metadata"]["namespace"] = NAMESPACE
+    fleet.cluster.apply(made)
+    key = fleet.known("manual", "StatefulSet", "manual", within=WITHIN)["sonde.workload.key"]
+    before = Here(fleet.cluster).get("statefulset", "manual")["spec"]
+    now = fleet.set_level(key, "full", "unsupported")
+    assert "OnDelete" in now["sonde.capture.reason"]
+    assert "only when a person deletes them" in now["sonde.capture.reason"]
+    assert Here(fleet.cluster).get("statefulset", "manual")["spec"] == before
+    fleet.set_level(key, "off", "discovered")
+
+
+# Grants that no request shows by itself, and why they are needed.
+UNSEEN = {
+    ("", "secrets", "create"): "applying one that is not there is asked for as `patch`: see below",
+}
+
+
+def test_the_roles_grant_what_is_used_and_nothing_else(fleet: Injecting) -> None:
+    """What the tests above asked the API server, as it wrote it down, beside the roles."""
+    asked, refused = set(), []
+    for one in fleet.requests():
+        what = one.get("objectRef", {})
+        if "resource" not in what:
+            continue
+        resource = "/".join(filter(None, (what["resource"], what.get("subresource"))))
+        asked.add((what.get("apiGroup", ""), resource, one["verb"]))
+        if one["responseStatus"]["code"] == 403:
+            refused.append(one["requestURI"])
+    assert not refused, "the roles are not sufficient"
+    cluster_roles = [("clusterrole", "sonde-controller"), ("clusterrole", "sonde-injection")]
+    granted = {
+        (group, resource, verb)
+        for role in [*cluster_roles, ("role", "sonde-rollouts")]
+        for rule in fleet.cluster.get("-n", "sonde", *role)["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert asked <= granted, asked - granted
+    assert granted - asked == set(UNSEEN), granted - asked
+
+
+def test_a_secret_cannot_be_applied_anew_without_the_grant_to_create_it(fleet: Injecting) -> None:
+    secret = {"metadata": {"name": "sonde-agent", "namespace": NAMESPACE}}
+    given = json.dumps({"apiVersion": "v1", "kind": "Secret", **secret})
+    account = "--as=system:serviceaccount:sonde:sonde-controller"
+    apply = ["apply", "--server-side", "--validate=false", account, "-f", "-"]
+    rules = fleet.cluster.get("clusterrole", "sonde-injection")["rules"]
+    verbs = next(rule["verbs"] for rule in rules if rule["resources"] == ["secrets"])
+    verbs.remove("create")
+    patch = ["patch", "clusterrole", "sonde-injection", "--type=merge", "-p"]
+    fleet.cluster.kubectl(*patch, json.dumps({"rules": rules}))
+
+    def is_refused() -> bool:
+        try:
+            fleet.cluster.kubectl(*apply, given=given)
+        except AssertionError as error:
+            return "cannot create resource" in str(error)
+        fleet.cluster.kubectl("delete", "secret", "sonde-agent", "-n", NAMESPACE)
+        return False
+
+    # The API server hears of a changed role a moment later.
+    until("it is refused", is_refused, 20, 1)
+
+
+def test_without_the_lease_nothing_is_changed(fleet: Injecting) -> None:
+    fleet.cluster.kubectl("delete", "rolebinding", "sonde-rollouts", "-n", "sonde")
+    key = fleet.deploy("alone", fleet.strict())
+    before = fleet.object("alone")["spec"]
+    reason = fleet.set_level(key, "full", "failed")["sonde.capture.reason"]
+    assert "by the Lease sonde-rollouts" in reason
+    assert "deploy/kubernetes/injection.yaml grants it" in reason
+    assert fleet.object("alone")["spec"] == before
