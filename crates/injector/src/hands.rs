@@ -1,6 +1,7 @@
 //! Makes changes of platforms' objects, looks at how they are doing, and takes them back.
 //!
 //! Nothing here decides; every call may be repeated, and one that was cut short by a crash is.
+//! What each platform needs for it stands with that platform; here is what all share.
 
 use crate::container::{self, Container};
 use crate::environment::Injection;
@@ -8,8 +9,6 @@ use crate::kubernetes::Workload;
 use crate::kubernetes::cluster::Cluster;
 use crate::plan::{Change, Plan, Refusal};
 use crate::program::Program;
-use crate::systemd::{self, bus::Bus};
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -76,9 +75,9 @@ pub enum Undone {
 /// Speaks to the platforms of a node.
 #[derive(Debug)]
 pub struct Hands {
-    runtime: Runtime,
+    pub(crate) runtime: Runtime,
     /// Root directory of the node.
-    root: PathBuf,
+    pub(crate) root: PathBuf,
     cluster: Cluster,
 }
 
@@ -121,13 +120,7 @@ impl Hands {
                 let program = self.program(*pid, runtime);
                 Err(container::refuse(&container, &program, (is_on_node_network, injection)))
             }
-            Target::Unit(name) => {
-                let unit = self
-                    .unit(name)
-                    .map_err(|why| Refusal::not_now("no_systemd", sentence(&why)))?;
-                let around = self.around(&unit, runtime, injection)?;
-                systemd::plan(&unit, &around, injection)
-            }
+            Target::Unit(name) => self.plan_unit(name, runtime, injection),
             Target::Pods { workload, container, pid } => {
                 let program = self.program(*pid, runtime);
                 let effective = self.environment(self.first(*pid)).unwrap_or_default();
@@ -145,15 +138,7 @@ impl Hands {
     /// A sentence; some of the change may be in effect, and is to be taken back.
     pub fn make(&self, change: &Change) -> Result<(), String> {
         match change {
-            Change::Systemd(change) => {
-                systemd::write(&self.root, change).map_err(|error| {
-                    format!("Cannot write the files of {}: {error}.", change.unit)
-                })?;
-                self.block(async |bus: Bus| {
-                    bus.reload().await?;
-                    bus.restart(&change.unit).await
-                })
-            }
+            Change::Systemd(change) => self.make_unit(change),
             Change::Kubernetes(change) => self.runtime.block_on(self.cluster.make(change)),
         }
     }
@@ -165,7 +150,7 @@ impl Hands {
     /// When the platform does not answer; nothing is known then.
     pub fn health(&self, change: &Change) -> Result<Health, String> {
         match change {
-            Change::Systemd(change) => Ok(self.unit_health(change, &self.unit(&change.unit)?)),
+            Change::Systemd(change) => self.unit_health(change),
             Change::Kubernetes(change) => self.runtime.block_on(self.cluster.health(change)),
         }
     }
@@ -177,121 +162,17 @@ impl Hands {
     /// A sentence; it is to be tried again.
     pub fn undo(&self, change: &Change, revive: bool) -> Result<Undone, String> {
         match change {
-            Change::Systemd(change) => {
-                let kept = systemd::put_back(&self.root, change).map_err(|error| {
-                    format!("Cannot put the files of {} back: {error}.", change.unit)
-                })?;
-                let unit = self.unit(&change.unit)?;
-                let environment = self.environment(unit.main_pid).unwrap_or_default();
-                // One that somebody restarted since without it, or stopped, is left alone.
-                let has_it = change.missing(&environment).len() < change.variables.len();
-                self.block(async |bus: Bus| {
-                    bus.reload().await?;
-                    let is_down = matches!(unit.active_state.as_str(), "activating" | "failed");
-                    if has_it || (revive && is_down) {
-                        bus.start_anew(&change.unit).await?;
-                    }
-                    Ok(())
-                })?;
-                Ok(match kept.is_empty() {
-                    true => Undone::Exactly,
-                    false => Undone::Ours(format!("kept what others wrote to {}", kept.join(", "))),
-                })
-            }
+            Change::Systemd(change) => self.undo_unit(change, revive),
             Change::Kubernetes(change) => self.runtime.block_on(self.cluster.undo(change)),
         }
     }
 
-    fn unit(&self, name: &str) -> Result<systemd::Unit, String> {
-        self.block(async |bus: Bus| bus.unit(name).await)
-    }
-
-    fn block<T>(&self, work: impl AsyncFnOnce(Bus) -> Result<T, String>) -> Result<T, String> {
-        self.runtime.block_on(async { work(Bus::open(&self.root).await?).await })
-    }
-
-    fn unit_health(&self, change: &systemd::Change, unit: &systemd::Unit) -> Health {
-        for file in &change.files {
-            match systemd::read(&self.root, &file.path) {
-                Ok(Some(text)) if text == file.text => {}
-                Ok(Some(_)) => {
-                    return Health::Reverted(format!("{} was changed", file.path.display()));
-                }
-                Ok(None) => {
-                    return Health::Reverted(format!("{} was removed", file.path.display()));
-                }
-                Err(error) => {
-                    return Health::Reverted(format!(
-                        "{} cannot be read: {error}",
-                        file.path.display()
-                    ));
-                }
-            }
-        }
-        let how = format!(
-            "{} is {} ({}), result {}, exit status {}, started anew {} times",
-            unit.name,
-            unit.active_state,
-            unit.sub_state,
-            unit.result,
-            unit.exit_status,
-            unit.restarts
-        );
-        match unit.active_state.as_str() {
-            _ if unit.restarts > 0 && unit.result != "success" => Health::Bad(how),
-            "failed" => Health::Bad(how),
-            _ if unit.sub_state == "auto-restart" => Health::Bad(how),
-            "inactive" => Health::Stopped,
-            "active" if unit.main_pid > 0 => match self.environment(unit.main_pid) {
-                Some(environment) => match change.missing(&environment).as_slice() {
-                    [] => Health::Good,
-                    missing => Health::Bad(format!(
-                        "{} is not in effect in process {}: something in the unit stands behind Sonde's drop-in",
-                        missing.join(", "),
-                        unit.main_pid
-                    )),
-                },
-                None => Health::Starting,
-            },
-            _ => Health::Starting,
-        }
-    }
-
-    /// What the kernel and the disk say around a unit.
-    fn around(
-        &self,
-        unit: &systemd::Unit,
-        (runtime, version): (Option<&str>, Option<&str>),
-        injection: &Injection,
-    ) -> Result<systemd::Around, Refusal> {
-        let (drop_in, variables) = systemd::paths(&unit.name);
-        let read = |path: &Path| {
-            systemd::read(&self.root, path).map_err(|error| {
-                Refusal::not_now(
-                    "unreadable",
-                    format!("Cannot read {}: {error}; look at its permissions.", path.display()),
-                )
-            })
-        };
-        let now = clock_gettime(ClockId::Monotonic);
-        Ok(systemd::Around {
-            program: self.program(unit.main_pid, (runtime, version)),
-            unreachable: (unit.main_pid > 0)
-                .then(|| self.unreachable(unit.main_pid, &injection.bundle))
-                .flatten(),
-            drop_in: read(&drop_in)?,
-            variables: read(&variables)?,
-            has_directory: self
-                .root
-                .join(systemd::directory(&unit.name).strip_prefix("/").unwrap_or(Path::new("")))
-                .is_dir(),
-            now_micros: u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000
-                + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000,
-        })
-    }
-
     /// A program as it runs.
-    fn program(&self, pid: u32, (runtime, version): (Option<&str>, Option<&str>)) -> Program {
+    pub(crate) fn program(
+        &self,
+        pid: u32,
+        (runtime, version): (Option<&str>, Option<&str>),
+    ) -> Program {
         let process = self.process(pid);
         let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
         let arguments =
@@ -305,7 +186,7 @@ impl Hands {
         }
     }
 
-    fn process(&self, pid: u32) -> PathBuf {
+    pub(crate) fn process(&self, pid: u32) -> PathBuf {
         self.root.join("proc").join(pid.to_string())
     }
 
@@ -327,7 +208,7 @@ impl Hands {
     }
 
     /// The environment that a process was started with; nothing when it is gone.
-    fn environment(&self, pid: u32) -> Option<BTreeMap<String, String>> {
+    pub(crate) fn environment(&self, pid: u32) -> Option<BTreeMap<String, String>> {
         let text = fs::read(self.process(pid).join("environ")).ok()?;
         let pairs = text.split(|byte| *byte == 0).filter_map(|pair| {
             let pair = String::from_utf8_lossy(pair);
@@ -343,7 +224,7 @@ impl Hands {
     }
 
     /// Why a process cannot read the bundle; nothing when it can.
-    fn unreachable(&self, pid: u32, bundle: &str) -> Option<String> {
+    pub(crate) fn unreachable(&self, pid: u32, bundle: &str) -> Option<String> {
         let first = "bootstrap/sitecustomize.py";
         let relative = Path::new(bundle).strip_prefix("/").unwrap_or(Path::new(bundle)).join(first);
         let there = fs::metadata(self.process(pid).join("root").join(&relative));
@@ -383,11 +264,4 @@ impl Hands {
             )
         })
     }
-}
-
-/// What somebody else said, as a sentence.
-fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", letters.as_str().trim_end_matches('.'))
 }

@@ -1,16 +1,17 @@
 //! Units of systemd: a drop-in that names a file with variables, and that file.
 //!
 //! Here is what is decided, as a pure function of what systemd and the kernel say; `bus` asks and
-//! tells systemd.
+//! tells systemd, `hands` does what was decided.
 
-pub(crate) mod bus;
+mod bus;
 mod files;
+mod hands;
 
 use crate::difference::unified;
 use crate::environment::{self, Injection};
 use crate::plan::{self, ByHand, Finding, Plan, Refusal};
 use crate::program::{self, Program};
-pub(crate) use files::{put_back, read, write};
+use files::{put_back, read, write};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
