@@ -322,26 +322,6 @@ def test_a_container_of_podman_is_named(containers):
         containers.host.call("podman", "rm", "--force", "--time", "1", "in-podman")
 
 
-def test_a_container_is_not_changed_and_what_to_do_is_said(containers):
-    pid = containers.run("by-hand", "--env", "PYTHONPATH=/srv/lib")
-    key = containers.sonde.service(pid, 30)["sonde.workload.key"]
-    before = containers.host.inspect("by-hand")
-    said = containers.sonde.cli("services", "enable", key, "--full", "--dry-run", check=False)
-    # Its Sonde sends to this machine's own address, which is another one within the container.
-    assert said.returncode == 1
-    assert "--agent-endpoint" in said.stderr
-    at_home = containers.run("at-home", "--network", "host", at="127.0.0.1")
-    key = containers.sonde.service(at_home, 30)["sonde.workload.key"]
-    said = containers.sonde.cli("services", "enable", key, "--full", "--dry-run", check=False)
-    assert said.returncode == 1, said.stdout
-    assert "making it anew" in said.stderr
-    assert "--env 'PYTHONPATH=" in said.stdout
-    assert "SONDE_AGENT_HEADERS=***" in said.stdout
-    assert containers.host.inspect("by-hand")["Id"] == before["Id"]
-    assert containers.host.pid("by-hand") == pid
-    containers.host.docker("rm", "--force", "by-hand", "at-home")
-
-
 def test_a_container_with_a_user_namespace_is_one_too(containers):
     containers.host.stop_engine()
     containers.host.start_engine("--userns-remap=default")

@@ -104,6 +104,7 @@ impl Controller {
         let stop = Arc::new(AtomicBool::new(false));
         let (notices, noticed) = Notices::channel(Arc::clone(&losses));
         let clients = clients(&config, &node.host().name);
+        let engines = clients.sockets.clone();
         let programs = Arc::new(Programs::of_node(node));
         let (seen, given) = (Arc::<Seen>::default(), Given::default());
         let sockets = Sockets::of(&config.root);
@@ -234,7 +235,7 @@ impl Controller {
         let no_agents = "This node does not know where agents are to send: name it with --agent-endpoint and --agent-token-file.";
         let hands = Hands::new(&config.root).context("cannot start what speaks to platforms")?;
         let cluster = cluster(&config, &host.name);
-        let hands = hands.with_cluster(cluster.clone());
+        let hands = hands.with_cluster(cluster.clone()).with_engines(engines);
         let turns = Turns::new(cluster).context("cannot start what speaks to the cluster")?;
         let injections = Injections {
             standings: standings.clone(),

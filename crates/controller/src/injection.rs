@@ -320,12 +320,21 @@ impl Running {
             return;
         }
         tracing::info!(key = %key.0, "puts the SDK in");
+        self.announce(observed);
         match self.parts.hands.make(&record.change) {
             Ok(()) => {
                 let since_unix_nanos = Now::read().unix_nanos;
                 self.advance(key, Phase::Watched { since_unix_nanos });
             }
             Err(reason) => self.advance(key, Phase::Undoing(Why::Unwell { reason })),
+        }
+    }
+
+    /// Tells of one workload at once: what is done to it next may take a while, and stops it.
+    fn announce(&mut self, observed: &Observed) {
+        if let Some(agent) = self.stands(&observed.key, Some(observed), None) {
+            self.told.insert(observed.key.clone(), agent);
+            self.parts.notices.send_surely(Notice::Agents(self.told.clone()));
         }
     }
 

@@ -3,7 +3,7 @@
 //! Nothing here decides; every call may be repeated, and one that was cut short by a crash is.
 //! What each platform needs for it stands with that platform; here is what all share.
 
-use crate::container::{self, Container};
+use crate::docker::Member;
 use crate::environment::Injection;
 use crate::kubernetes::Workload;
 use crate::kubernetes::cluster::Cluster;
@@ -23,11 +23,11 @@ use tokio::runtime::Runtime;
 pub enum Target {
     /// A unit of the node's systemd.
     Unit(String),
-    /// A container, by its first process as the node sees it, and its service of Compose.
-    Container {
-        /// The process.
-        pid: u32,
-        /// The service.
+    /// Containers.
+    Containers {
+        /// All of one workload.
+        members: Vec<Member>,
+        /// The service of `docker compose` that they are.
         service: Option<String>,
     },
     /// What the pods of a workload are made from.
@@ -79,6 +79,8 @@ pub struct Hands {
     /// Root directory of the node.
     pub(crate) root: PathBuf,
     cluster: Cluster,
+    /// Sockets of container engines.
+    pub(crate) engines: Vec<PathBuf>,
 }
 
 impl Hands {
@@ -89,7 +91,12 @@ impl Hands {
     /// When the kernel gives no descriptors for a runtime.
     pub fn new(root: &Path) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime, root: root.to_owned(), cluster: Cluster::default() })
+        Ok(Self {
+            runtime,
+            root: root.to_owned(),
+            cluster: Cluster::default(),
+            engines: Vec::new(),
+        })
     }
 
     /// With what is known of the cluster that the node belongs to.
@@ -98,7 +105,13 @@ impl Hands {
         Self { cluster, ..self }
     }
 
-    /// Thinks a change through; nothing is touched.
+    /// With the sockets of the engines that containers of the node belong to.
+    #[must_use]
+    pub fn with_engines(self, engines: Vec<PathBuf>) -> Self {
+        Self { engines, ..self }
+    }
+
+    /// Thinks a change through; nothing that runs is touched.
     ///
     /// `runtime` is the language runtime of the program and its version, as far as they are known.
     ///
@@ -112,13 +125,8 @@ impl Hands {
         injection: &Injection,
     ) -> Result<Plan, Refusal> {
         match target {
-            Target::Container { pid, service } => {
-                let container = Container { service: service.clone(), pid: *pid };
-                // What is a loopback address to us is one within our own network alone.
-                let theirs = fs::read_link(self.process(*pid).join("ns/net")).ok();
-                let is_on_node_network = theirs == fs::read_link("/proc/self/ns/net").ok();
-                let program = self.program(*pid, runtime);
-                Err(container::refuse(&container, &program, (is_on_node_network, injection)))
+            Target::Containers { members, service } => {
+                self.plan_containers((members, service.as_deref()), runtime, injection)
             }
             Target::Unit(name) => self.plan_unit(name, runtime, injection),
             Target::Pods { workload, container, pid } => {
@@ -139,6 +147,7 @@ impl Hands {
     pub fn make(&self, change: &Change) -> Result<(), String> {
         match change {
             Change::Systemd(change) => self.make_unit(change),
+            Change::Docker(change) => self.make_containers(change),
             Change::Kubernetes(change) => self.runtime.block_on(self.cluster.make(change)),
         }
     }
@@ -151,7 +160,20 @@ impl Hands {
     pub fn health(&self, change: &Change) -> Result<Health, String> {
         match change {
             Change::Systemd(change) => self.unit_health(change),
+            Change::Docker(change) => self.containers_health(change),
             Change::Kubernetes(change) => self.runtime.block_on(self.cluster.health(change)),
+        }
+    }
+
+    /// Lets go of what was kept while a change was watched: it is well.
+    ///
+    /// # Errors
+    ///
+    /// A sentence; it is to be tried again.
+    pub fn settle(&self, change: &Change) -> Result<(), String> {
+        match change {
+            Change::Docker(change) => self.settle_containers(change),
+            Change::Systemd(_) | Change::Kubernetes(_) => Ok(()),
         }
     }
 
@@ -163,6 +185,7 @@ impl Hands {
     pub fn undo(&self, change: &Change, revive: bool) -> Result<Undone, String> {
         match change {
             Change::Systemd(change) => self.undo_unit(change, revive),
+            Change::Docker(change) => self.undo_containers(change, revive),
             Change::Kubernetes(change) => self.runtime.block_on(self.cluster.undo(change)),
         }
     }

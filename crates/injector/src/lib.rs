@@ -10,8 +10,8 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
-mod container;
 mod difference;
+mod docker;
 pub mod environment;
 mod hands;
 mod kubernetes;
@@ -20,7 +20,7 @@ pub mod program;
 pub mod report;
 mod systemd;
 
-pub use container::Container;
+pub use docker::Member;
 pub use hands::{Hands, Health, Target, Undone};
 pub use kubernetes::Workload;
 pub use kubernetes::cluster::Cluster;

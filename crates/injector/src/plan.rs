@@ -1,5 +1,6 @@
 //! What would be changed, and whether it may be: values that can be shown, kept, made and undone.
 
+use crate::docker;
 use crate::kubernetes;
 use crate::systemd;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,8 @@ pub struct Plan {
 pub enum Change {
     /// Two files beside a unit.
     Systemd(systemd::Change),
+    /// Containers that are made anew.
+    Docker(Box<docker::Change>),
     /// The template that pods are made from.
     Kubernetes(Box<kubernetes::Change>),
 }
@@ -32,6 +35,7 @@ impl Change {
     pub fn difference(&self) -> String {
         match self {
             Self::Systemd(change) => change.difference(),
+            Self::Docker(change) => change.difference(),
             Self::Kubernetes(change) => change.difference(),
         }
     }

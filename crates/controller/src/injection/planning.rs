@@ -7,7 +7,8 @@ use contract::workload::{Observed, Platform};
 use injector::bundle::Bundle;
 use injector::environment::Injection;
 use injector::plan::{ByHand, Plan, Refusal};
-use injector::{Target, Workload};
+use injector::{Member, Target, Workload};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 impl Running {
@@ -16,7 +17,7 @@ impl Running {
         // Nothing is laid down for what cannot be changed anyway.
         let target = target(observed)?;
         let bundle = match (&target, &self.parts.agents) {
-            (Target::Container { .. } | Target::Pods { .. }, Ok(agents)) => agents.bundle.clone(),
+            (Target::Pods { .. }, Ok(agents)) => agents.bundle.clone(),
             _ => self.bundle()?,
         };
         let agents = self.parts.agents.as_ref();
@@ -74,10 +75,9 @@ pub(super) fn target(observed: &Observed) -> Result<Target, Refusal> {
         },
         Platform::Process => Err(bare_process(observed)),
         Platform::Docker => {
-            let first = observed.instances.iter().map(|instance| instance.pid).min();
             let service = "container.label.com.docker.compose.service";
             let service = observed.attributes.get(service).cloned();
-            Ok(Target::Container { pid: first.unwrap_or_default(), service })
+            Ok(Target::Containers { members: members(observed), service })
         }
         Platform::Kubernetes => {
             let (workload, container) = Workload::of_place(place)?;
@@ -85,6 +85,17 @@ pub(super) fn target(observed: &Observed) -> Result<Target, Refusal> {
             Ok(Target::Pods { workload, container, pid: first.unwrap_or_default() })
         }
     }
+}
+
+/// The containers that the instances of a workload run in, each with its first process.
+fn members(observed: &Observed) -> Vec<Member> {
+    let mut first = BTreeMap::new();
+    for instance in &observed.instances {
+        let Some(id) = instance.attributes.get(attribute::CONTAINER_ID) else { continue };
+        let pid = first.entry(id.clone()).or_insert(instance.pid);
+        *pid = instance.pid.min(*pid);
+    }
+    first.into_iter().map(|(id, pid)| Member { id, pid }).collect()
 }
 
 /// A bare process is restarted by whoever started it: this is what they type.

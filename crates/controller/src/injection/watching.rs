@@ -48,7 +48,12 @@ impl Running {
             return self.advance(key, Phase::Watched { since_unix_nanos: now });
         }
         match health {
-            Health::Good if since > 0 && age >= window => self.advance(key, Phase::InEffect),
+            Health::Good if since > 0 && age >= window => {
+                match self.parts.hands.settle(&record.change) {
+                    Ok(()) => self.advance(key, Phase::InEffect),
+                    Err(error) => tracing::warn!(key = %key.0, error, "cannot settle a change"),
+                }
+            }
             Health::Starting if since > 0 && age >= window + SLOW_START_NANOS => {
                 let reason = "it did not come up in time".to_owned();
                 self.advance(key, Phase::Undoing(Why::Unwell { reason }));

@@ -1,58 +1,19 @@
-//! Containers of Docker and Podman: what a person does to bring the agent in.
-//!
-//! A container cannot be changed, only made anew, and what it wrote into its own layer is lost then.
-//! So nothing is done to it here; what there is to do is said exactly, for `docker compose` where
-//! that made it, else for `docker run`.
+//! What a person does to bring the agent into a container: for `docker compose` where that made it,
+//! else for `docker run`.
 
+use super::HIDDEN;
 use crate::environment::{self, Injection};
-use crate::plan::{ByHand, Refusal};
-use crate::program::{self, Program};
+use crate::plan::ByHand;
+use crate::program::Program;
 
-/// A running container, as far as it shows from outside.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Container {
-    /// The service of `docker compose` that it is one of.
-    pub service: Option<String>,
-    /// Its first process.
-    pub pid: u32,
-}
-
-/// What is shown in place of a secret.
-const HIDDEN: &str = "***";
-
-/// Why a container is not changed, with what a person can do instead.
-pub(crate) fn refuse(
-    container: &Container,
-    program: &Program,
-    (is_on_node_network, injection): (bool, &Injection),
-) -> Refusal {
-    if let Err(refusal) = program::check(program) {
-        return refusal;
-    }
-    if !is_on_node_network && is_loopback(&injection.endpoint) {
-        return Refusal::unsupported(
-            "unreachable_endpoint",
-            format!(
-                "The container has a network of its own, in which {} is the container itself; start \
-                 Sonde with --agent-endpoint URL, an address of this machine that containers reach.",
-                injection.endpoint
-            ),
-        );
-    }
-    let how = match &container.service {
+/// How a person does it, for a container of this service of `docker compose`, or of none.
+pub(super) fn by_hand(service: Option<&str>, program: &Program, injection: &Injection) -> ByHand {
+    match service {
         Some(service) => {
             ByHand { tool: "docker compose".to_owned(), text: compose(service, program, injection) }
         }
         None => ByHand { tool: "docker run".to_owned(), text: flags(program, injection) },
-    };
-    let reason = "A container is changed by making it anew, which this version leaves to you, \
-                  because what it wrote into its own layer is lost; the lines below do it.";
-    Refusal { by_hand: vec![how], ..Refusal::unsupported("container", reason) }
-}
-
-fn is_loopback(endpoint: &str) -> bool {
-    let host = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
-    ["127.", "localhost", "[::1]"].iter().any(|start| host.starts_with(start))
+    }
 }
 
 fn variables(program: &Program, injection: &Injection) -> Vec<(&'static str, String)> {
@@ -110,7 +71,6 @@ fn shell(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Kind;
     use std::collections::BTreeMap;
 
     fn program() -> Program {
@@ -133,15 +93,13 @@ mod tests {
         }
     }
 
-    fn text(container: &Container) -> String {
-        let refusal = refuse(container, &program(), (false, &injection()));
-        assert_eq!((refusal.kind, refusal.code.as_str()), (Kind::Unsupported, "container"));
-        refusal.by_hand[0].text.clone()
+    fn text(service: Option<&str>) -> String {
+        by_hand(service, &program(), &injection()).text
     }
 
     #[test]
     fn compose_gets_a_file_and_others_get_flags_without_secrets() {
-        let compose = text(&Container { service: Some("web".to_owned()), pid: 1 });
+        let compose = text(Some("web"));
         assert!(
             compose.contains(
                 "      PYTHONPATH: \"/usr/lib/sonde/agents/cpython-1/bootstrap:/srv/$$x\"\n"
@@ -149,7 +107,7 @@ mod tests {
             "{compose}"
         );
         assert!(compose.contains("        read_only: true\n"), "{compose}");
-        let run = text(&Container::default());
+        let run = text(None);
         assert!(
             run.contains(
                 "--volume '/usr/lib/sonde/agents/cpython-1:/usr/lib/sonde/agents/cpython-1:ro'"
@@ -163,15 +121,5 @@ mod tests {
         for text in [compose, run] {
             assert!(!text.contains("sonde_secret"), "{text}");
         }
-    }
-
-    #[test]
-    fn an_endpoint_that_containers_do_not_reach_is_said() {
-        let own = Injection { endpoint: "http://127.0.0.1:4318".to_owned(), ..injection() };
-        let container = Container::default();
-        assert_eq!(refuse(&container, &program(), (false, &own)).code, "unreachable_endpoint");
-        assert_eq!(refuse(&container, &program(), (true, &own)).code, "container");
-        let traced = Program { arguments: vec!["ddtrace-run".to_owned()], ..program() };
-        assert_eq!(refuse(&container, &traced, (true, &own)).kind, Kind::Conflict);
     }
 }
