@@ -60,9 +60,9 @@ impl Sketch {
             _ => {}
         }
         let mut near = 0;
-        for (slot, count) in other.slots() {
+        other.slots().for_each(|(slot, count)| {
             let _is_a_slot = self.add_slot_after(&mut near, slot, count);
-        }
+        });
     }
 
     /// Takes everything away; the memory stays for what is added next.

@@ -114,7 +114,7 @@ impl Body {
         }
         put(&mut self.bytes, len as u128);
         let mut before = 0;
-        for (place, count) in list() {
+        list().for_each(|(place, count)| {
             // Places grow, so that their differences are small.
             let is_more = count != 1;
             put(&mut self.bytes, ((place - before) as u128) << 1 | u128::from(is_more));
@@ -122,7 +122,7 @@ impl Body {
                 put(&mut self.bytes, u128::from(count));
             }
             before = place;
-        }
+        });
     }
 }
 
@@ -205,6 +205,12 @@ impl Parts<'_, '_> {
 }
 
 fn put(to: &mut Vec<u8>, mut number: u128) {
+    // Wide numbers are rare, and their arithmetic is slow.
+    while number > u128::from(u64::MAX) {
+        to.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    let mut number = number as u64;
     while number > 0x7f {
         to.push((number & 0x7f) as u8 | 0x80);
         number >>= 7;
