@@ -14,7 +14,7 @@ const GAMMA: f64 = (1.0 + ALPHA) / (1.0 - ALPHA);
 const MAX_BIN: usize = 2218;
 
 /// Slots of a sketch above which all slots between the first and the last are held.
-const FEW: usize = 48;
+const FEW: usize = 24;
 
 /// Percentiles of non-negative whole numbers. Every `u64` has one of about 2,200 slots, which
 /// bounds the memory. Slot 0 is the zeros, slot `n + 1` is bin `n`.
@@ -56,6 +56,11 @@ impl Sketch {
             }
             (Slots::Few(slots), Slots::Many(..)) if slots.is_empty() => {
                 return self.0.clone_from(&other.0);
+            }
+            (Slots::Many(first, counts), Slots::Many(other_first, others)) => {
+                widen((first, counts), *other_first, *other_first + others.len());
+                let sums = counts.iter_mut().skip(*other_first - *first);
+                return sums.zip(others).for_each(|(sum, more)| *sum = sum.saturating_add(*more));
             }
             _ => {}
         }
@@ -112,7 +117,19 @@ impl Sketch {
     /// As [`add_slot`](Self::add_slot), for slots that come in order: `near` is where the one before
     /// is, at first 0.
     #[must_use]
+    #[inline]
     pub(crate) fn add_slot_after(&mut self, near: &mut usize, slot: usize, count: u64) -> bool {
+        // Nearly all slots of nearly all sums that are added to are here.
+        if let Slots::Many(first, counts) = &mut self.0
+            && let Some(sum) = slot.checked_sub(*first).and_then(|at| counts.get_mut(at))
+        {
+            *sum = sum.saturating_add(count);
+            return count > 0;
+        }
+        self.add_new_slot(near, slot, count)
+    }
+
+    fn add_new_slot(&mut self, near: &mut usize, slot: usize, count: u64) -> bool {
         let Some(key) = u16::try_from(slot).ok().filter(|_| slot <= MAX_BIN + 1) else {
             return false;
         };
@@ -139,15 +156,8 @@ impl Sketch {
                 }
             }
             Slots::Many(first, counts) => {
-                if slot < *first {
-                    counts.splice(..0, std::iter::repeat_n(0, *first - slot));
-                    *first = slot;
-                }
-                let at = slot - *first;
-                if at >= counts.len() {
-                    counts.resize(at + 1, 0);
-                }
-                counts[at] = counts[at].saturating_add(count);
+                widen((first, counts), slot, slot + 1);
+                counts[slot - *first] = counts[slot - *first].saturating_add(count);
             }
         }
         true
@@ -184,6 +194,17 @@ impl Sketch {
             }
             middle(last)
         }))
+    }
+}
+
+/// Makes room for the slots from one up to another.
+fn widen((first, counts): (&mut usize, &mut Vec<u64>), low: usize, end: usize) {
+    if low < *first {
+        counts.splice(..0, std::iter::repeat_n(0, *first - low));
+        *first = low;
+    }
+    if *first + counts.len() < end {
+        counts.resize(end - *first, 0);
     }
 }
 

@@ -183,21 +183,21 @@ impl Parts<'_, '_> {
         if !self.has_next() {
             return Some(());
         }
-        let len = usize::try_from(take(self.from)?).ok()?;
+        let len = usize::try_from(take_small(self.from)?).ok()?;
         // An entry takes a byte at least: a length that cannot be is found before it is believed.
         if len > self.from.len() {
             return None;
         }
         let mut place = 0_usize;
         for _ in 0..len {
-            let mut step = take(self.from)?;
+            let mut step = take_small(self.from)?;
             let mut has_count = true;
             if self.is_short {
                 has_count = step & 1 == 1;
                 step >>= 1;
             }
             place = place.checked_add(usize::try_from(step).ok()?)?;
-            let count = if has_count { u64::try_from(take(self.from)?).ok()? } else { 1 };
+            let count = if has_count { take_small(self.from)? } else { 1 };
             take_over(place, count)?;
         }
         Some(())
@@ -216,6 +216,15 @@ fn put(to: &mut Vec<u8>, mut number: u128) {
         number >>= 7;
     }
     to.push((number & 0x7f) as u8);
+}
+
+/// Takes a number that is mostly one byte, and at most 64 bits.
+fn take_small(from: &mut &[u8]) -> Option<u64> {
+    if let [byte @ 0..0x80, rest @ ..] = *from {
+        *from = rest;
+        return Some((*byte).into());
+    }
+    u64::try_from(take(from)?).ok()
 }
 
 fn take(from: &mut &[u8]) -> Option<u128> {
