@@ -13,6 +13,7 @@ mod grpc;
 mod intake;
 mod json;
 mod names;
+mod price;
 mod protobuf;
 mod read;
 mod words;

@@ -25,5 +25,5 @@ mod tests;
 pub use call::{Cost, Incomplete, ModelCall, RecognisedBy, Usage};
 pub use connection::{Connection, Hints, Verdict};
 pub use pattern::Pattern;
-pub use prices::PRICE_TABLE;
+pub use prices::{PRICE_TABLE, cost};
 pub use providers::{Provider, Providers, families, provider_of_host};

@@ -24,10 +24,11 @@ struct Price {
     cache_write_1h: Option<u64>,
 }
 
-/// The price of a call, exact. `None` when its model has no price or a count is missing.
+/// The price of a call at the standard tier, exact. `None` when its model has no price or a count is
+/// missing.
 ///
-/// `model` is the model that answered, or the one that was asked where the answer names none.
-pub(crate) fn cost(provider: &str, model: &str, usage: &Usage) -> Option<Cost> {
+/// `provider` is a name of the semantic conventions (`gen_ai.provider.name`), `model` the model that answered, or the one that was asked where the answer names none.
+pub fn cost(provider: &str, model: &str, usage: &Usage) -> Option<Cost> {
     let price = price(provider, model, usage.input?)?;
     let (cache_read, cache_write) =
         (usage.cache_read.unwrap_or_default(), usage.cache_write.unwrap_or_default());

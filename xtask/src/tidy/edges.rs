@@ -14,7 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("injector", &["contract"]),
     ("storage", &["contract"]),
     ("controller", &["capture", "wire", "genai", "workloads", "injector", "contract"]),
-    ("dashboard", &["contract", "storage"]),
+    ("dashboard", &["contract", "genai", "storage"]),
     (
         "sonde",
         &[

@@ -1,6 +1,7 @@
 //! A span as a model call: which spans are calls, and what a row says of them.
 
 use super::names::{AGENT, EXCEPTION, OURS, SCOPE};
+use super::price;
 use super::read::{Attributes, Span, Value};
 use super::words::{self, Step};
 use contract::attribute as name;
@@ -101,6 +102,7 @@ pub(super) fn call(resource: &Attributes, span: Span) -> Call {
     }
     normalise(&mut call, operation);
     call.more = from.more(call.recognised_by.is_some());
+    price::give(&mut call);
     call
 }
 
