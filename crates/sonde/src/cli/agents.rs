@@ -1,6 +1,7 @@
 //! Flags of `sonde run` and `sonde agents`.
 
-use super::{Format, Target, header};
+use super::dashboard::header;
+use super::{Format, Target};
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
