@@ -130,7 +130,8 @@ def specification(inspect: dict) -> dict:
         for one in said["Mounts"]
         if one["Type"] == "volume" and len(one["Name"]) == 64
     }
-    binds = [bind for bind in said["HostConfig"]["Binds"] or [] if bind not in unnamed]
+    binds = said["HostConfig"]["Binds"] or []
+    binds = [bind for bind in binds if bind.removesuffix(":ro") not in unnamed]
     said["HostConfig"]["Binds"] = binds
     for one in said["Mounts"]:
         if f"{one.get('Name')}:{one['Destination']}" in unnamed:
@@ -218,8 +219,79 @@ def test_a_container_gets_the_agent_and_is_put_back_to_the_field(host):
     assert host.names() == {"odd"}
 
 
+# Flags of `run`, and where such a container finds the stand-in.
+LAYOUTS = {
+    "on-host": (["--network", "host", "--uts", "host"], "127.0.0.1"),
+    "with-host-pids": (["--pid", "host", "--ipc", "host"], GATEWAY),
+    "private-groups": (["--cgroupns", "private", "--cgroup-parent", "/batch"], GATEWAY),
+    "limited": (["--security-opt", "seccomp=unconfined", "--cpus", "1.5", "--pids-limit", "200"], GATEWAY),
+    "read-only": (["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"], GATEWAY),
+    "with-terminal": (["--tty", "--interactive", "--workdir", "/srv/new"], GATEWAY),
+    "with-ports": (
+        ["--publish", "80", "--publish", "127.0.0.1::90/udp", "--expose", "7"],
+        GATEWAY,
+    ),
+    "with-names": (["--hostname", "db", "--domainname", "x.test", "--dns", "192.0.2.1"], GATEWAY),
+    "in-two": (["--network", "front", "--link-local-ip", "169.254.7.7"], GATEWAY),
+    "from-others": (["--volumes-from", "on-host:ro", "--group-add", "video"], GATEWAY),
+    "of-an-image": (["--no-healthcheck"], GATEWAY),
+    "quiet-log": (["--log-driver", "none", "--memory-swappiness", "7"], GATEWAY),
+}
+
+
+def test_no_layout_of_a_container_is_lost(host):
+    """All of them at once, each with volumes of its own."""
+    # An image with all that one may say.
+    host.host.docker("create", "--name", "template", PYTHON, "true")
+    changes = (
+        'ENTRYPOINT ["/usr/bin/env"]',
+        'CMD ["python3", "/srv/app/caller.py"]',
+        "VOLUME /var/lib/shop",
+        "ENV PYTHONPATH=/srv/of/image",
+        "EXPOSE 8080",
+        "LABEL of=image",
+        "HEALTHCHECK --interval=1s CMD true",
+        "USER 1000",
+    )
+    said = [part for change in changes for part in ("--change", change)]
+    host.host.docker("commit", *said, "template", "sonde.test/shop:1")
+    host.host.docker("rm", "template")
+    pids = {}
+    for name, (flags, at) in LAYOUTS.items():
+        image = [PYTHON, "python3", "/srv/app/caller.py"]
+        if name == "of-an-image":
+            image = ["sonde.test/shop:1"]
+        own = ["--volume", "/data", "--volume", f"{name}:/named"]
+        host.host.docker("run", *host.flags(name, at), *own, *flags, *image)
+        pids[name] = host.host.pid(name)
+    # The name of the image leads to another one by now.
+    host.host.docker("tag", PYTHON, "sonde.test/shop:1")
+    keys = {name: host.key(pid) for name, pid in pids.items()}
+    before = {name: host.host.inspect(name) for name in LAYOUTS}
+    for level, state in (("full", "capturing"), ("off", "discovered")):
+        for key in keys.values():
+            host.wish(key, level)
+        for name, key in keys.items():
+            now = host.reached(key, level, state, seconds=60)
+            assert now["sonde.capture.observed"] == level, name
+            now = host.host.inspect(name)
+            assert now["Image"] == before[name]["Image"], name
+    for name, one in before.items():
+        now, one = specification(host.host.inspect(name)), specification(one)
+        for side in (now, one):
+            # The engine chooses these at each start.
+            for network in side["Networks"].values():
+                for chosen in ("IPAddress", "MacAddress"):
+                    del network[chosen]
+        if name == "of-an-image":
+            now["Config"]["Image"] = one["Config"]["Image"]
+        assert now == one, name
+    assert host.names() == set(LAYOUTS)
+
+
 def test_what_full_changes_is_shown_before_it_is_done(host):
-    key = host.known("shown", "--env", "SECRET=hunter2", "--env", "PYTHONPATH=/srv/lib")
+    secrets = ("--env", "SECRET=hunter2", "--label", "login=hunter2")
+    key = host.known("shown", *secrets, "--env", "PYTHONPATH=/srv/lib")
     before = host.host.inspect("shown")
     dry = host.sonde.cli("services", "enable", key, "--full", "--dry-run").stdout
     for part in (
@@ -437,6 +509,51 @@ def test_killed_at_any_moment_it_ends_as_wished(host):
     assert specification(after) == specification(before)
     assert host.host.docker("exec", "killed", "cat", "/data/file") == "kept"
     assert host.names() == {"killed"}
+
+
+@pytest.mark.parametrize("level", ["full", "off"])
+def test_killed_in_the_middle_of_a_change_it_ends_as_wished(host, level):
+    """It dies while it waits for a container that takes its time to stop."""
+    slow = "trap 'while [ -e /held/it ]; do sleep 0.2; done; exit 0' TERM; "
+    slow += "touch /held/it; python3 /srv/app/caller.py & wait"
+    held = host.sonde.data.parent / f"held-{level}"
+    held.mkdir()
+    flags = [*host.flags("slow"), "--volume", f"{held}:/held", "--restart", "always"]
+    flags += ["--stop-timeout", "60", "--init"]
+    host.host.docker("run", *flags, PYTHON, "bash", "-c", slow)
+    until("it runs", lambda: (held / "it").exists(), 20)
+    key = until("it calls", lambda: calling(host), 30)
+    before = host.host.inspect("slow")
+    if level == "off":
+        (held / "it").unlink()
+        host.set_level(key, "full", "capturing")
+    (held / "it").touch()
+    first = host.host.inspect("slow")["Id"]
+    host.wish(key, level)
+    kept = host.sonde.data / "controller" / "injections.json"
+    word = {"full": '"making"', "off": '"undoing"'}[level]
+    until("it is in the middle", lambda: kept.exists() and word in kept.read_text(), 20)
+    made = {"full": "slow.sonde-new", "off": "slow.sonde-back"}[level]
+    until("another one is made", lambda: made in host.names(), 20)
+    time.sleep(1)
+    host.sonde.process.kill()
+    host.sonde.process.wait()
+    now = host.host.inspect("slow")
+    assert now["Id"] == first and now["State"]["Running"], "killed before that was over"
+    (held / "it").unlink()
+    host.sonde.start()
+    host.reached(key, level, {"full": "capturing", "off": "discovered"}[level], seconds=60)
+    assert ("PYTHONPATH" in host.environment("slow")) == (level == "full")
+    until("nothing is left", lambda: host.names() == {"slow"}, 20)
+    (held / "it").unlink(missing_ok=True)
+    host.set_level(key, "off", "discovered")
+    assert specification(host.host.inspect("slow")) == specification(before)
+
+
+def calling(host) -> str | None:
+    """The key of the container that is called slow, once it is known."""
+    keys = (row["sonde.workload.key"] for row in host.sonde.services())
+    return next((key for key in keys if key.endswith("docker:slow")), None)
 
 
 def test_a_sonde_that_leaves_puts_everything_back(host):

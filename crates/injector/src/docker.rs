@@ -80,10 +80,15 @@ impl Part {
                 false => format!("{name}={HIDDEN}"),
             }
         });
+        let labels = specification::object(&inspect["Config"]["Labels"]);
+        let labels = labels.into_iter().map(|(name, value)| match name == specification::LABEL {
+            true => (name, value),
+            false => (name, json!(HIDDEN)),
+        });
         json!({
             "Env": pairs.collect::<Vec<_>>(),
             "HostConfig": { "Binds": inspect["HostConfig"]["Binds"] },
-            "Labels": inspect["Config"]["Labels"],
+            "Labels": labels.collect::<serde_json::Map<_, _>>(),
         })
     }
 }

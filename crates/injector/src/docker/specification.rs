@@ -117,7 +117,8 @@ pub(crate) fn creation(inspect: &Value, image: &str) -> Creation {
     if is_empty(&inspect["Config"]["Entrypoint"]) {
         body.insert("Entrypoint".to_owned(), json!([""]));
     }
-    if is_named_by_id(inspect) {
+    // The host's own name is not to be asked for, either.
+    if is_named_by_id(inspect) || inspect["HostConfig"]["UTSMode"] == "host" {
         body.remove("Hostname");
     }
     let mut host = object(&inspect["HostConfig"]);
@@ -435,5 +436,7 @@ mod tests {
         let mut named = inspect();
         named["Config"]["Hostname"] = json!("db-1");
         assert_eq!(creation(&named, "i").body["Hostname"], "db-1");
+        named["HostConfig"]["UTSMode"] = json!("host");
+        assert_eq!(creation(&named, "i").body.get("Hostname"), None);
     }
 }
