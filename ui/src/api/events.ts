@@ -59,6 +59,18 @@ function parse(data: string): Call | undefined {
   }
 }
 
+/** Listens, on a stream of its own, to calls that a filter of the API is true of, until the answer is called. */
+export function follow(filter: string, { call, reopened }: Happening): () => void {
+  const own = new EventSource(`/api/v1/events?filter=${encodeURIComponent(filter)}`);
+  own.onopen = () => reopened?.();
+  own.addEventListener("call", (event) => {
+    const row = parse(event.data);
+    if (row !== undefined) call?.(row);
+  });
+  own.addEventListener("missed", () => reopened?.());
+  return () => own.close();
+}
+
 /** Listens until the answer is called; the stream is open while anyone listens. */
 export function listen(happening: Happening): () => void {
   listeners.add(happening);

@@ -1,6 +1,18 @@
 import { describe, expect, test } from "vitest";
 import type { Call } from "../api/rows";
-import { finish, firstToken, merge, passes, readCallSearch, readFilter, unpriced } from "./call";
+import {
+  finish,
+  firstToken,
+  merge,
+  ofConversation,
+  passes,
+  readCallSearch,
+  readFilter,
+  terms,
+  unpriced,
+  withoutTerm,
+  withTerm,
+} from "./call";
 
 const row = (more: Partial<Call> = {}): Call => ({
   time: "2026-11-23T20:00:00.000000000Z",
@@ -62,10 +74,30 @@ test("rows are merged newest first, each once", () => {
 });
 
 test("the filter line", () => {
-  expect(readFilter("model:gpt-4.1:free status:error nonsense cost:>1 status:maybe")).toEqual({
-    filter: { model: "gpt-4.1:free", status: "error" },
-    unknown: ["nonsense", "cost:>1", "status:maybe"],
+  expect(readFilter("model:gpt-4.1:free status:error words cost:>1 status:maybe")).toEqual({
+    model: "gpt-4.1:free",
+    status: "error",
+    filter: "words cost:>1 status:maybe",
   });
+  expect(readFilter("  model:gpt-4* -provider:openai service:a,b ")).toEqual({
+    filter: "model:gpt-4* -provider:openai service:a,b",
+  });
+  expect(readFilter(" ")).toEqual({});
+});
+
+test("terms of the filter language", () => {
+  expect(terms('duration:>5s "two words" tool:"a \\" b" open:"to the end')).toEqual([
+    "duration:>5s",
+    '"two words"',
+    'tool:"a \\" b"',
+    'open:"to the end',
+  ]);
+  expect(withTerm("cost:>1 tool:x", "cost:>1")).toBe("tool:x cost:>1");
+  expect(withTerm(undefined, "cost:>1")).toBe("cost:>1");
+  expect(withoutTerm("cost:>1 tool:x", "cost:>1")).toBe("tool:x");
+  expect(withoutTerm("cost:>1", "cost:>1")).toBeUndefined();
+  expect(ofConversation('a "b" \\ c')).toBe('conversation:"a \\"b\\" \\\\ c"');
+  expect(terms(ofConversation('a "b" \\ c'))).toHaveLength(1);
 });
 
 test("nonsense in the URL is ignored", () => {

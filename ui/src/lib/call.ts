@@ -68,9 +68,11 @@ export interface Filter {
   model?: string;
   provider?: string;
   status?: Outcome;
+  /** In the filter language of the API; only the dashboard knows which rows it is true of. */
+  filter?: string;
 }
 
-/** The same choice as the API makes, for rows that arrive by themselves. */
+/** The same choice as the API makes but for the filter language, for rows that arrive by themselves. */
 export function passes(row: Call, filter: Filter): boolean {
   const { service, model: wanted, provider, status } = filter;
   if (service !== undefined && row["service.name"] !== service && row["sonde.workload.key"] !== service)
@@ -100,20 +102,45 @@ export function merge(fresh: Call[], older: Call[]): Call[] {
   );
 }
 
-const FILTERS = ["model", "provider", "status"] as const;
+const FILTERS = ["model", "provider", "status", "filter"] as const;
 
-/** Words of the filter line: `model:x`, `provider:x`, `status:error`, `service:x`; others are refused by name. */
-export function readFilter(text: string): { filter: Filter; unknown: string[] } {
+// What means more than itself in the filter language.
+const PATTERN = /["*,\\]/;
+
+/** Words of the filter line: `model:x`, `provider:x`, `status:error`, `service:x`; all others are of the filter language. */
+export function readFilter(text: string): Filter {
   const filter: Filter = {};
-  const unknown: string[] = [];
-  for (const word of text.split(/\s+/).filter((one) => one !== "")) {
+  const others: string[] = [];
+  for (const word of terms(text)) {
     const [field, value] = split(word);
-    if (value === "") unknown.push(word);
+    if (value === "" || PATTERN.test(value)) others.push(word);
     else if (field === "status" && isOutcome(value)) filter.status = value;
     else if (field === "model" || field === "provider" || field === "service") filter[field] = value;
-    else unknown.push(word);
+    else others.push(word);
   }
-  return { filter, unknown };
+  if (others.length > 0) filter.filter = others.join(" ");
+  return filter;
+}
+
+/** The terms of a text of the filter language: spaces in quotes are part of a term. */
+export function terms(text: string): string[] {
+  return text.match(/(?:"(?:\\.|[^"\\])*"?|[^\s"])+/g) ?? [];
+}
+
+/** A filter with one more term; a term that is there stays there once. */
+export function withTerm(filter: string | undefined, term: string): string {
+  return [...terms(filter ?? "").filter((one) => one !== term), term].join(" ");
+}
+
+/** A filter without a term; absent when none is left. */
+export function withoutTerm(filter: string | undefined, term: string): string | undefined {
+  const left = terms(filter ?? "").filter((one) => one !== term);
+  return left.length === 0 ? undefined : left.join(" ");
+}
+
+/** A term that is true of calls of one conversation. */
+export function ofConversation(id: string): string {
+  return `conversation:"${id.replaceAll(/["\\]/g, "\\$&")}"`;
 }
 
 function split(word: string): [string, string] {

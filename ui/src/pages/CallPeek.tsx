@@ -5,7 +5,7 @@ import { api } from "../api/client";
 import type { Call } from "../api/rows";
 import { spanOf } from "../frame/keys";
 import { useServices } from "../frame/live";
-import { type Filter, finish, firstToken, model, unpriced } from "../lib/call";
+import { type Filter, finish, firstToken, model, ofConversation, unpriced } from "../lib/call";
 import { bytes, clock, day, duration, money, plain, plural, whole } from "../lib/format";
 import { TOKEN_COLOURS, tokenParts } from "../lib/series";
 import { lines } from "../lib/trace";
@@ -82,6 +82,7 @@ export function CallPeek({ id, known, onClose, onFilter }: Props) {
       <Timing row={row} />
       <TokenBar row={row} />
       <TraceTree row={row} />
+      <Conversation row={row} onFilter={onFilter} />
       <CallDetails row={row} onFilter={onFilter} />
     </Peek>
   );
@@ -208,6 +209,66 @@ function TraceTree({ row }: { row: Call }) {
 
 // Lines of a trace that are shown; an agent that ran for hours has thousands.
 const MAX_LINES = 200;
+
+// Turns of a conversation that are shown, the newest; all of them are a click away.
+const MAX_TURNS = 20;
+
+/** The calls of the conversation, where there is more than this one. */
+function Conversation({ row, onFilter }: { row: Call; onFilter: (filter: Filter) => void }) {
+  const id = row["gen_ai.conversation.id"];
+  const filter = ofConversation(id ?? "");
+  const asked = useQuery({
+    queryKey: ["conversation", id],
+    queryFn: () => api.calls({ filter, limit: MAX_TURNS }),
+    enabled: id !== undefined,
+  });
+  const turns = [...(asked.data?.calls ?? [])].reverse();
+  if (turns.length < 2) return null;
+  const isAll = asked.data?.next === undefined;
+  const tokens = turns.reduce(
+    (sum, turn) => sum + (turn["gen_ai.usage.input_tokens"] ?? 0) + (turn["gen_ai.usage.output_tokens"] ?? 0),
+    0,
+  );
+  return (
+    <>
+      <h3 className="section">
+        <b>Conversation</b> {isAll ? plural(turns.length, "call") : `the newest ${turns.length} calls`} ·{" "}
+        {whole(tokens)} tokens ·{" "}
+        <button type="button" className="pick" onClick={() => onFilter({ filter })}>
+          list them
+        </button>
+      </h3>
+      <ul className="trace" aria-label="Conversation">
+        {turns.map((turn) => (
+          <li
+            key={turn["sonde.call.id"]}
+            className={turn["sonde.call.id"] === row["sonde.call.id"] ? "current" : ""}
+          >
+            <span className="faint">{clock(turn.time)}</span>{" "}
+            {turn["sonde.call.id"] === row["sonde.call.id"] ? (
+              <span>{model(turn) ?? "model not known"}</span>
+            ) : (
+              <Link
+                to="/calls"
+                search={(old: Record<string, unknown>) => ({ ...old, call: turn["sonde.call.id"] }) as never}
+              >
+                {model(turn) ?? "model not known"}
+              </Link>
+            )}{" "}
+            <span className="val">
+              {turn["gen_ai.usage.input_tokens"] === undefined
+                ? ""
+                : `${whole(turn["gen_ai.usage.input_tokens"])} in`}
+              {turn["gen_ai.usage.output_tokens"] === undefined
+                ? ""
+                : ` · ${whole(turn["gen_ai.usage.output_tokens"])} out`}
+            </span>
+          </li>
+        ))}
+      </ul>
+    </>
+  );
+}
 
 function TokenBar({ row }: { row: Call }) {
   const input = row["gen_ai.usage.input_tokens"];

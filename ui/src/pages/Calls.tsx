@@ -5,7 +5,17 @@ import { type RefObject, useEffect, useRef, useState } from "react";
 import type { Call } from "../api/rows";
 import { useKeys } from "../frame/keys";
 import { useLive, useNow, useServices, useStatus } from "../frame/live";
-import { type Filter, finish, firstToken, model, readFilter, unpriced } from "../lib/call";
+import {
+  type Filter,
+  finish,
+  firstToken,
+  model,
+  readFilter,
+  terms,
+  unpriced,
+  withoutTerm,
+  withTerm,
+} from "../lib/call";
 import { clock, day, duration, money, NONE, plural, whole } from "../lib/format";
 import { type Span, spanName } from "../lib/range";
 import { Empty, Failed, NoCalls } from "../parts/Empty";
@@ -24,8 +34,8 @@ export function Calls() {
   const { live } = useLive();
   const [scrolled, setScrolled] = useState(false);
   const scroller = useRef<HTMLDivElement>(null);
-  const { range, from, to, service, model: wanted, provider, status } = search;
-  const filter: Filter = { service, model: wanted, provider, status };
+  const { range, from, to, service, model: wanted, provider, status, filter: text } = search;
+  const filter: Filter = { service, model: wanted, provider, status, filter: text };
   const list = useCalls({ range, from, to }, filter, live, scrolled || search.call !== undefined);
   const put = (change: Partial<Search>) =>
     void navigate({
@@ -64,11 +74,16 @@ export function Calls() {
     list.release();
     scroller.current?.scrollTo({ top: 0 });
   };
-  const filtered = [service, wanted, provider, status].some((one) => one !== undefined);
+  const filtered = [service, wanted, provider, status, text].some((one) => one !== undefined);
   return (
     <>
       <div className="line">
-        <FilterLine field={field} filter={filter} onPut={put} />
+        <FilterLine
+          field={field}
+          filter={filter}
+          wrong={text !== undefined && list.error !== null}
+          onPut={put}
+        />
         <span className="dim" data-testid="call-count">
           {list.rows === undefined
             ? ""
@@ -95,7 +110,13 @@ export function Calls() {
               filtered={filtered}
               span={search}
               onClear={() =>
-                put({ service: undefined, model: undefined, provider: undefined, status: undefined })
+                put({
+                  service: undefined,
+                  model: undefined,
+                  provider: undefined,
+                  status: undefined,
+                  filter: undefined,
+                })
               }
             />
           ) : (
@@ -137,17 +158,18 @@ function None({ filtered, span, onClear }: { filtered: boolean; span: Span; onCl
 interface FilterLineProps {
   field: RefObject<HTMLInputElement | null>;
   filter: Filter;
+  /** Whether the dashboard refused it. */
+  wrong: boolean;
   onPut: (change: Partial<Search>) => void;
 }
 
-function FilterLine({ field, filter, onPut }: FilterLineProps) {
+function FilterLine({ field, filter, wrong, onPut }: FilterLineProps) {
   const [text, setText] = useState("");
-  const [refused, setRefused] = useState<string[]>([]);
   const take = () => {
-    const { filter: found, unknown } = readFilter(text);
-    setRefused(unknown);
-    setText(unknown.join(" "));
-    onPut(found);
+    const found = readFilter(text);
+    const all = terms(found.filter ?? "").reduce(withTerm, filter.filter ?? "");
+    setText("");
+    onPut({ ...found, filter: all === "" ? undefined : all });
   };
   const chips = (["service", "model", "provider", "status"] as const).filter(
     (name) => filter[name] !== undefined,
@@ -168,19 +190,28 @@ function FilterLine({ field, filter, onPut }: FilterLineProps) {
           </button>
         </span>
       ))}
+      {terms(filter.filter ?? "").map((term) => (
+        <span className="chip" key={term}>
+          <span className="clip">{term}</span>
+          <button
+            type="button"
+            aria-label={`Remove the filter ${term}`}
+            onClick={() => onPut({ filter: withoutTerm(filter.filter, term) })}
+          >
+            ×
+          </button>
+        </span>
+      ))}
       <input
         ref={field}
         aria-label="Filter calls"
-        aria-invalid={refused.length > 0}
-        placeholder="model:, provider:, service:, status:ok, status:error, status:cancelled"
+        aria-invalid={wrong}
+        placeholder="model:gpt-4o* status:error duration:>5s cost:>0.01 -tool:search"
+        title="service, model, provider, status, error, finish, tool, conversation, trace, user, agent, env, host; duration, ttft, cost, tokens, input, output, cached, http with >, <, >=, <= or a..b; -word leaves out, * stands for anything, plain words are looked for everywhere"
         value={text}
-        onChange={(event) => {
-          setText(event.target.value);
-          setRefused([]);
-        }}
+        onChange={(event) => setText(event.target.value)}
         onKeyDown={(event) => event.key === "Enter" && take()}
       />
-      {refused.length > 0 ? <span className="warn clip">not a filter: {refused.join(" ")}</span> : null}
     </div>
   );
 }

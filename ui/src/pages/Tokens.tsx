@@ -87,7 +87,11 @@ export function Tokens() {
                       )}
                     </td>
                     <td className="num" title={one.last_used}>
-                      {one.last_used === undefined ? <span className="faint">–</span> : ago(one.last_used, now)}
+                      {one.last_used === undefined ? (
+                        <span className="faint">–</span>
+                      ) : (
+                        ago(one.last_used, now)
+                      )}
                     </td>
                     <td className="num faint" title={one.created}>
                       {ago(one.created, now)}

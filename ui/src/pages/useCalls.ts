@@ -2,7 +2,7 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { api } from "../api/client";
-import { listen } from "../api/events";
+import { follow, type Happening, listen } from "../api/events";
 import type { Call } from "../api/rows";
 import { type Filter, merge, passes } from "../lib/call";
 import { query, type Span } from "../lib/range";
@@ -62,14 +62,15 @@ export function useCalls(span: Span, filter: Filter, live: boolean, held: boolea
       if (hold.current) setWaiting((old) => merge(rows, old).slice(0, MAX_FRESH));
       else setShown((old) => ({ name, rows: merge(rows, old.rows).slice(0, MAX_FRESH) }));
     };
-    const stop = listen({
+    const happening: Happening = {
       call: (row) => {
         if (!passes(row, filter)) return;
         batch.push(row);
         timer ??= setTimeout(flush, 200);
       },
       reopened: () => void refetch(),
-    });
+    };
+    const stop = filter.filter === undefined ? listen(happening) : follow(filter.filter, happening);
     return () => {
       stop();
       clearTimeout(timer);
