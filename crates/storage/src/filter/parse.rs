@@ -34,7 +34,7 @@ enum Piece {
 }
 
 /// Words of fields that people are told of, when one is not known.
-const FIELDS: &str = "service, model, provider, operation, status, class, error, duration, ttft, \
+pub(super) const FIELDS: &str = "service, model, provider, operation, status, class, error, duration, ttft, \
     cost, input, output, tokens, cached, reasoning, tool, finish, stream, http, user, agent, env, \
     conversation, trace, host, platform";
 

@@ -174,3 +174,27 @@ proptest! {
         prop_assert!(!Filter::service(&text).matches(&other));
     }
 }
+
+#[test]
+fn every_word_of_the_documentation_can_be_read_and_every_field_is_in_it() {
+    let page = include_str!("../../../../docs/filter.md");
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    // The words of the first table stand in its first column, those of the second in its last.
+    let words = rows.filter_map(|row| {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let word = if cells.len() == 2 { cells.first() } else { cells.last() };
+        word?.strip_prefix('`')?.strip_suffix('`')
+    });
+    let words: Vec<&str> = words.collect();
+    assert!(words.len() > 20, "{words:?}");
+    for word in words {
+        assert!(word.parse::<Filter>().is_ok(), "{word}: {:?}", word.parse::<Filter>());
+    }
+    for field in super::parse::FIELDS.split(',') {
+        let field = field.trim();
+        let is_told = page.lines().any(|line| {
+            line.starts_with("| ") && line.split(['|', ',']).any(|cell| cell.trim() == field)
+        });
+        assert!(is_told, "{field} is not in docs/filter.md");
+    }
+}
