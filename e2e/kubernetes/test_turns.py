@@ -9,6 +9,7 @@ import os
 import pathlib
 import secrets
 import signal
+import time
 
 import pytest
 from test_cluster import containers_of
@@ -124,6 +125,43 @@ def test_no_more_than_two_roll_out_at_once(fleet: Pair) -> None:
         fleet.set_level(key, "off", "discovered")
         assert fleet.object(name)["spec"] == before[name]
     until("all turns are given back", lambda: not fleet.table(), WITHIN, 0.5)
+
+
+def test_one_that_lost_its_turn_stops_acting(fleet: Pair) -> None:
+    """It stands still while new pods crash: the other one puts it back, and that holds."""
+    crash = 'test -z "$PYTHONPATH" || { echo "no room for an agent" >&2; exit 3; }; '
+    key = fleet.deploy("brittle", fleet.strict(crash + 'exec python3 -c "$1"'))
+    before = fleet.object("brittle")
+    named = {fleet.pod(name)["metadata"]["name"]: fleet.pod(name) for name in NAMES}
+    until("both know it", lambda: all(fleet.own_row(pod, key) for pod in named), WITHIN)
+    fleet.sonde.rows("services", "set", key, "--capture", "full", "--wait", "0")
+    until("it is patched", lambda: fleet.patched("brittle"), WITHIN, 0.1)
+    (holder,) = fleet.patched("brittle")
+    (other,) = named.keys() - {holder}
+    pids = [pid for pid in containers_of(named[holder]) if is_controller(pid)]
+
+    def is_unwell(pod: str) -> bool:
+        row = fleet.own_row(pod, key) or {}
+        reason = row.get("sonde.capture.reason", "")
+        return row.get("sonde.capture.state") == "unhealthy" and "exit status 3" in reason
+
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        until("the other one put it back", lambda: is_unwell(other), WITHIN, 0.5)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    after = fleet.object("brittle")
+    assert after["spec"] == before["spec"]
+    until("the first one says so, too", lambda: is_unwell(holder), 60, 0.5)
+    # Two looks later nobody has tried again.
+    end = time.monotonic() + 35
+    until("two looks are over", lambda: time.monotonic() > end, 60, 1)
+    assert fleet.object("brittle")["metadata"]["generation"] == after["metadata"]["generation"]
+    assert fleet.patched("brittle").count(holder) == 1
+    assert fleet.row(key)["sonde.capture.state"] == "unhealthy"
+    fleet.set_level(key, "off", "discovered")
 
 
 def test_one_patches_and_the_other_goes_on_when_it_is_killed(fleet: Pair) -> None:

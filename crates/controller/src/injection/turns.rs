@@ -166,7 +166,7 @@ impl Running {
     }
 
     /// Looks at a change that is in effect.
-    fn glance(&mut self, key: &Key, record: &Record, now: u64) {
+    pub(super) fn glance(&mut self, key: &Key, record: &Record, now: u64) {
         match self.parts.turns.glance(&record.change) {
             Ok(Glance::There) => {}
             Ok(Glance::Other(change)) => {

@@ -62,6 +62,8 @@ impl Running {
             Health::Bad(reason) if since > 0 => {
                 self.advance(key, Phase::Undoing(Why::Unwell { reason }));
             }
+            // Another node may have taken it back while this one stood still.
+            Health::Reverted(_) if is_shared(&record) => self.glance(key, &record, now),
             Health::Reverted(reason) => {
                 self.advance(key, Phase::Undoing(Why::Reverted { reason }));
             }

@@ -194,13 +194,10 @@ impl Known {
         Some(table)
     }
 
-    /// The table with how a change ended; nothing when it says so already.
+    /// The table with how a change ended; nothing when one that made, or watched, it said so first.
     pub(crate) fn ended(&self, key: &str, end: &End) -> Option<Table> {
-        let is_known = |known: &End| {
-            known.generation > end.generation
-                || (known.generation, known.how) == (end.generation, end.how)
-        };
-        if self.table.ends.get(key).is_some_and(is_known) {
+        let known = self.table.ends.get(key);
+        if known.is_some_and(|known| known.generation >= end.generation) {
             return None;
         }
         let mut table = self.renewed();

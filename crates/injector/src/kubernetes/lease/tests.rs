@@ -68,7 +68,8 @@ fn ends_are_remembered_for_their_wish_and_not_without_bound() {
     one.wrote(one.ended("a", &end).unwrap(), seconds(1));
     assert_eq!(one.end("a", 7).unwrap().how, How::RolledBack);
     assert_eq!(one.end("a", 8), None, "somebody wished it anew");
-    assert_eq!(one.ended("a", &end), None, "once is enough");
+    let later = End::new(7, How::Reverted, "it is not there");
+    assert_eq!(one.ended("a", &later), None, "who was there says how it ended");
     assert_eq!(one.ended("a", &End::new(6, How::Reverted, "")), None, "an older one");
     for number in 0..200 {
         let end = End::new(1, How::Reverted, &"y".repeat(5_000));
