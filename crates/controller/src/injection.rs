@@ -153,7 +153,10 @@ impl Running {
         let mut told = BTreeMap::new();
         for key in keys {
             let observed = published.workloads.iter().find(|observed| observed.key == key);
-            self.check(&key, is_due, now);
+            // What others do to a cluster's workload, a node notices that it runs on.
+            let runs_here = observed.is_some_and(|observed| !observed.instances.is_empty());
+            let is_shared = self.parts.records.get(&key).is_some_and(turns::is_shared);
+            self.check(&key, is_due && (runs_here || !is_shared), now);
             if let Some(agent) = self.one(&key, observed, published.full.get(&key).copied(), now) {
                 told.insert(key, agent);
             }

@@ -80,16 +80,23 @@ impl Running {
         if self.waits.get(key).is_some_and(|waits| waits.reads == reads) {
             return false;
         }
+        let is_rollout = workload.kind.rolls();
+        // Who waits asks again whether it was made meanwhile only when its turn has come.
+        let stood = self.waits.contains_key(key) && self.parts.turns.holder(&key.0).is_none();
+        if stood && !self.is_our_turn(key, is_rollout, now) {
+            return false;
+        }
         let made = match self.parts.turns.made(&workload, &container) {
             Ok(made) => made,
             Err(error) => {
+                self.waits.remove(key);
                 self.failed(key, error, now);
                 return false;
             }
         };
-        let is_rollout = workload.kind.rolls();
         if let Some(change) = made {
             self.waits.remove(key);
+            self.let_go(key);
             let target = Target::Pods { workload, container, pid };
             self.adopt(key, (target, change, generation), now);
             return false;
@@ -114,6 +121,7 @@ impl Running {
             Ok(Turn::Theirs(by)) => format!("Another node makes it: {by}."),
             Ok(Turn::Full) => FULL.to_owned(),
             Err(error) => {
+                self.waits.remove(key);
                 self.failed(key, error, now);
                 return false;
             }
