@@ -235,7 +235,9 @@ impl Controller {
         let no_agents = "This node does not know where agents are to send: name it with --agent-endpoint and --agent-token-file.";
         let hands = Hands::new(&config.root).context("cannot start what speaks to platforms")?;
         let cluster = cluster(&config, &host.name);
-        let hands = hands.with_cluster(cluster.clone()).with_engines(engines);
+        let hands = hands
+            .with_cluster(cluster.clone())
+            .with_engines(engines, config.data_dir.join("compose"));
         let turns = Turns::new(cluster).context("cannot start what speaks to the cluster")?;
         let injections = Injections {
             standings: standings.clone(),

@@ -19,7 +19,10 @@ use crate::environment;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
 /// What is shown in place of a secret.
 const HIDDEN: &str = "***";
@@ -39,6 +42,15 @@ pub struct Change {
     /// The engine that they belong to.
     pub(crate) socket: PathBuf,
     pub(crate) parts: Vec<Part>,
+    /// What Compose has to be given too, so that what it makes has the agent.
+    pub(crate) compose: Option<Laid>,
+}
+
+/// A file in Sonde's own directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Laid {
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
 }
 
 /// One of them.
@@ -90,6 +102,35 @@ impl Part {
             "HostConfig": { "Binds": inspect["HostConfig"]["Binds"] },
             "Labels": labels.collect::<serde_json::Map<_, _>>(),
         })
+    }
+}
+
+impl Laid {
+    /// The file for a service of a project, in a directory.
+    fn of(directory: &Path, (project, service): (&str, &str), text: String) -> Self {
+        let is_plain = |it: char| it.is_ascii_alphanumeric() || "-_.".contains(it);
+        let name: String = (format!("{project}-{service}").chars())
+            .map(|it| if is_plain(it) { it } else { '_' })
+            .take(200)
+            .collect();
+        Self { path: directory.join(format!("compose-{name}.yaml")), text }
+    }
+
+    /// Writes it, for its owner alone: it holds what the agent shows to the receiver.
+    fn write(&self) -> io::Result<()> {
+        if let Some(directory) = self.path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(&self.path)?.write_all(self.text.as_bytes())
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -81,6 +81,8 @@ pub struct Hands {
     cluster: Cluster,
     /// Sockets of container engines.
     pub(crate) engines: Vec<PathBuf>,
+    /// Directory for files that people give to Compose.
+    pub(crate) files: Option<PathBuf>,
 }
 
 impl Hands {
@@ -96,6 +98,7 @@ impl Hands {
             root: root.to_owned(),
             cluster: Cluster::default(),
             engines: Vec::new(),
+            files: None,
         })
     }
 
@@ -105,10 +108,11 @@ impl Hands {
         Self { cluster, ..self }
     }
 
-    /// With the sockets of the engines that containers of the node belong to.
+    /// With the sockets of the engines that containers of the node belong to, and a directory for
+    /// files that people give to Compose.
     #[must_use]
-    pub fn with_engines(self, engines: Vec<PathBuf>) -> Self {
-        Self { engines, ..self }
+    pub fn with_engines(self, engines: Vec<PathBuf>, files: PathBuf) -> Self {
+        Self { engines, files: Some(files), ..self }
     }
 
     /// Thinks a change through; nothing that runs is touched.

@@ -9,16 +9,27 @@ use crate::program::Program;
 /// How a person does it, for a container of this service of `docker compose`, or of none.
 pub(super) fn by_hand(service: Option<&str>, program: &Program, injection: &Injection) -> ByHand {
     match service {
-        Some(service) => {
-            ByHand { tool: "docker compose".to_owned(), text: compose(service, program, injection) }
-        }
+        Some(service) => ByHand {
+            tool: "docker compose".to_owned(),
+            text: compose(service, program, (injection, Secrets::Hidden)),
+        },
         None => ByHand { tool: "docker run".to_owned(), text: flags(program, injection) },
     }
 }
 
-fn variables(program: &Program, injection: &Injection) -> Vec<(&'static str, String)> {
+/// Whether what is secret stands in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Secrets {
+    Hidden,
+    Told,
+}
+
+fn variables(
+    program: &Program,
+    (injection, secrets): (&Injection, Secrets),
+) -> Vec<(&'static str, String)> {
     let all = environment::environment(&program.environment, injection);
-    let shown = all.into_iter().map(|change| match change.secret {
+    let shown = all.into_iter().map(|change| match change.secret && secrets == Secrets::Hidden {
         true => (change.name, HIDDEN.to_owned()),
         false => (change.name, change.after),
     });
@@ -29,10 +40,15 @@ const TOKEN: &str =
     "# *** is authorization=Bearer%20TOKEN; `sonde tokens create --kind ingest` makes a token\n";
 
 /// A file that Compose lays over its own.
-fn compose(service: &str, program: &Program, injection: &Injection) -> String {
+pub(super) fn compose(
+    service: &str,
+    program: &Program,
+    (injection, secrets): (&Injection, Secrets),
+) -> String {
+    let token = if secrets == Secrets::Hidden { TOKEN } else { "" };
     let mut text =
-        format!("# compose.sonde.yaml\n{TOKEN}services:\n  {}:\n    environment:\n", yaml(service));
-    for (name, value) in variables(program, injection) {
+        format!("# compose.sonde.yaml\n{token}services:\n  {}:\n    environment:\n", yaml(service));
+    for (name, value) in variables(program, (injection, secrets)) {
         // Compose expands a dollar in every value.
         text.push_str(&format!("      {name}: {}\n", yaml(&value.replace('$', "$$"))));
     }
@@ -49,7 +65,7 @@ fn compose(service: &str, program: &Program, injection: &Injection) -> String {
 fn flags(program: &Program, injection: &Injection) -> String {
     let mut text = format!("{TOKEN}# further flags of `docker run`:\n");
     text.push_str(&format!("--volume {} \\\n", shell(&format!("{0}:{0}:ro", injection.bundle))));
-    let all = variables(program, injection);
+    let all = variables(program, (injection, Secrets::Hidden));
     let lines: Vec<String> = all
         .iter()
         .map(|(name, value)| format!("--env {}", shell(&format!("{name}={value}"))))
@@ -121,5 +137,7 @@ mod tests {
         for text in [compose, run] {
             assert!(!text.contains("sonde_secret"), "{text}");
         }
+        let laid = super::compose("web", &program(), (&injection(), Secrets::Told));
+        assert!(laid.contains("Bearer%20sonde_secret") && !laid.contains("***"), "{laid}");
     }
 }

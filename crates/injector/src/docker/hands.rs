@@ -1,11 +1,11 @@
 //! Plans a change of containers, makes it, looks at it, and takes it back.
 
-use super::by_hand::by_hand;
+use super::by_hand::{Secrets, by_hand, compose};
 use super::engine::{Engine, Failure};
 use super::preflight::{self, Around, name};
 use super::recreate;
 use super::specification::texts;
-use super::{Change, Member, Part, health};
+use super::{Change, Laid, Member, Part, health};
 use crate::environment::{self, Injection};
 use crate::hands::{Hands, Health, Undone};
 use crate::plan::{self, Plan, Refusal};
@@ -34,11 +34,22 @@ impl Hands {
         let planned = self.runtime.block_on(self.parts(members, injection));
         let (socket, parts, findings) = planned.map_err(with_lines)?;
         let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
-        let restart = format!(
+        let mut restart = format!(
             "Another container takes the place of {}; that one is stopped, and is kept until the new one has been well for a while.",
             names.join(", ")
         );
-        let change = plan::Change::Docker(Box::new(Change { socket, parts }));
+        let laid = service.zip(self.files.as_deref()).map(|(service, directory)| {
+            let project = label(&parts, "com.docker.compose.project");
+            let text = compose(service, &program, (injection, Secrets::Told));
+            Laid::of(directory, (&project, service), text)
+        });
+        if let Some(laid) = &laid {
+            restart.push_str(&format!(
+                " The file for Compose is laid at {}, for its owner alone.",
+                laid.path.display()
+            ));
+        }
+        let change = plan::Change::Docker(Box::new(Change { socket, parts, compose: laid }));
         Ok(Plan { change, findings, restart, by_hand })
     }
 
@@ -93,6 +104,10 @@ impl Hands {
 
     /// Puts new containers in the places of the old ones, one after the other.
     pub(crate) fn make_containers(&self, change: &Change) -> Result<(), String> {
+        if let Some(laid) = &change.compose {
+            laid.write()
+                .map_err(|error| format!("Cannot write {}: {error}.", laid.path.display()))?;
+        }
         let engine = Engine::at(&change.socket);
         self.runtime.block_on(async {
             for part in &change.parts {
@@ -146,9 +161,19 @@ impl Hands {
                     kept.push(what);
                 }
             }
+            if let Some(laid) = &change.compose {
+                laid.remove()
+                    .map_err(|error| format!("Cannot remove {}: {error}.", laid.path.display()))?;
+            }
             Ok(if kept.is_empty() { Undone::Exactly } else { Undone::Ours(kept.join("; ")) })
         })
     }
+}
+
+/// A label that all of them have.
+fn label(parts: &[Part], name: &str) -> String {
+    let labels = parts.first().map(|part| &part.before["Config"]["Labels"]);
+    labels.and_then(|labels| labels[name].as_str()).unwrap_or_default().to_owned()
 }
 
 /// What the engine says around a container.

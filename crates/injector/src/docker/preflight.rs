@@ -113,8 +113,11 @@ pub(super) fn written(changes: &Value, inspect: &Value) -> Vec<String> {
     let devices = devices.iter().filter_map(|device| device["PathInContainer"].as_str());
     let working = inspect["Config"]["WorkingDir"].as_str().filter(|path| *path != "/");
     // Places that the engine makes for what it mounts, with the directories above.
-    let places: Vec<&str> =
-        mounts.chain(tmpfs.keys().map(String::as_str)).chain(devices).chain(working).collect();
+    let places: Vec<&str> = (mounts.chain(tmpfs.keys().map(String::as_str)))
+        .chain(devices)
+        .chain(working)
+        .chain(OF_THE_ENGINE)
+        .collect();
     let is_below = |path: &str, place: &str| {
         path.strip_prefix(place.trim_end_matches('/'))
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -125,12 +128,7 @@ pub(super) fn written(changes: &Value, inspect: &Value) -> Vec<String> {
         let is_passing = PASSING.iter().any(|place| is_below(path, place));
         let is_remade = path.split('/').any(|part| REMADE.contains(&part));
         let is_place = places.iter().any(|place| is_below(place, path));
-        !(is_above
-            || is_passing
-            || is_remade
-            || is_place
-            || path.ends_with(".pyc")
-            || OF_THE_ENGINE.contains(path))
+        !(is_above || is_passing || is_remade || is_place || path.ends_with(".pyc"))
     };
     paths.iter().filter(|path| counts(path)).map(|path| (*path).to_owned()).collect()
 }
@@ -169,7 +167,7 @@ pub(super) fn findings(inspect: &Value) -> Vec<Finding> {
     if inspect["Config"]["Labels"].get("com.docker.compose.project").is_some() {
         findings.push(Finding::warn(
             "compose",
-            format!("Compose leaves {name} alone while its file stays as it is; once that changes, it makes {name} anew without the SDK, unless the file below lies beside it."),
+            format!("Compose leaves {name} alone while its file stays as it is; once that changes, it makes {name} anew without the SDK, unless it is given the file below, too."),
         ));
     }
     findings
