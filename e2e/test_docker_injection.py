@@ -11,8 +11,9 @@ import time
 
 import pytest
 
-from docker_host import GATEWAY, PYTHON
-from harness import Sonde, until
+from agent import FRAMEWORKS, venv
+from docker_host import GATEWAY, IMAGE_ARCHIVE, PYTHON, environment
+from harness import Sonde, StandIn, ask_socket, until
 from test_docker import Containers
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
@@ -21,6 +22,15 @@ WINDOW = 4
 # Wishes with a kill in the middle.
 CYCLES = int(os.environ.get("SONDE_CYCLES", "6"))
 LABEL = "dev.sonde.replaces"
+# Where a container sees a framework's packages, made for the Python of its image.
+PACKAGES = "/srv/venv/lib/python3.11/site-packages"
+# Once and again, as a server would.
+AGAIN = """
+import runpy, time
+while True:
+    runpy.run_path("/srv/frameworks/langgraph_agent.py", run_name="__main__")
+    time.sleep(1)
+"""
 
 
 class Reachable(Sonde):
@@ -119,7 +129,8 @@ def specification(inspect: dict) -> dict:
     """All that a container was made from: what the engine says of it, without what each container
     has for itself. Written without a look at how Sonde does it."""
     own = {"Id", "Created", "State", "ResolvConfPath", "HostnamePath", "HostsPath", "LogPath"}
-    said = {name: value for name, value in inspect.items() if name not in own | {"GraphDriver"}}
+    own |= {"GraphDriver", "ExecIDs"}
+    said = {name: value for name, value in inspect.items() if name not in own}
     said = json.loads(json.dumps(said))
     short = inspect["Id"][:12]
     if said["Config"]["Hostname"] == short:
@@ -224,7 +235,10 @@ LAYOUTS = {
     "on-host": (["--network", "host", "--uts", "host"], "127.0.0.1"),
     "with-host-pids": (["--pid", "host", "--ipc", "host"], GATEWAY),
     "private-groups": (["--cgroupns", "private", "--cgroup-parent", "/batch"], GATEWAY),
-    "limited": (["--security-opt", "seccomp=unconfined", "--cpus", "1.5", "--pids-limit", "200"], GATEWAY),
+    "limited": (
+        ["--security-opt", "seccomp=unconfined", "--cpus", "1.5", "--pids-limit", "200"],
+        GATEWAY,
+    ),
     "read-only": (["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"], GATEWAY),
     "with-terminal": (["--tty", "--interactive", "--workdir", "/srv/new"], GATEWAY),
     "with-ports": (
@@ -430,6 +444,11 @@ def test_replicas_of_compose_are_changed_and_put_back_together(host):
     dry = host.sonde.cli("services", "enable", key, "--full", "--dry-run").stdout
     assert "# compose.sonde.yaml" in dry and "Compose leaves" in dry, dry
     host.set_level(key, "full", "capturing")
+    # What Compose has to be given is at hand, with the token, for its owner alone.
+    (laid,) = host.sonde.data.glob("**/compose-shop-web.yaml")
+    assert str(laid) in dry and laid.stat().st_mode & 0o777 == 0o600
+    token = (host.sonde.data / "agent.token").read_text().strip()
+    assert token in laid.read_text() and token not in dry
     for name in names:
         labels = host.host.inspect(name)["Config"]["Labels"]
         assert labels[LABEL] == before[name]["Id"]
@@ -438,6 +457,7 @@ def test_replicas_of_compose_are_changed_and_put_back_together(host):
     for name in names:
         assert specification(host.host.inspect(name)) == specification(before[name])
     assert host.names() == set(names)
+    assert not laid.exists()
 
 
 def test_what_others_changed_since_stays(host):
@@ -567,3 +587,93 @@ def test_a_sonde_that_leaves_puts_everything_back(host):
     assert host.names() == {"left"}
     host.sonde.start()
     host.set_level(key, "off", "discovered")
+
+
+@pytest.fixture
+def api(host, tmp_path):
+    """A stand-in that has each tool that is offered called once."""
+    one = StandIn(tmp_path, "0.0.0.0:8443", prefix=host.host.enter, more=["--calls-tools"])
+    yield one
+    one.stop()
+
+
+def test_a_run_in_a_container_is_one_tree_with_exact_tokens(host, api):
+    """An unmodified program of a real framework, on a network of its own."""
+    variables = {
+        "OPENAI_BASE_URL": "https://api.openai.com:8443/v1",
+        "OPENAI_API_KEY": "sk-stand-in",
+        "SSL_CERT_FILE": "/srv/ca.pem",
+        "PYTHONPATH": PACKAGES,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    places = {
+        venv("requirements").parent: "/srv/venv",
+        FRAMEWORKS: "/srv/frameworks",
+        api.ca: "/srv/ca.pem",
+    }
+    flags = [part for pair in variables.items() for part in ("--env", "=".join(pair))]
+    flags += [part for at, to in places.items() for part in ("--volume", f"{at}:{to}:ro")]
+    flags += ["--network", "front", "--add-host", f"api.openai.com:{GATEWAY}"]
+    command = ["run", "--detach", "--name", "forecast", *flags, PYTHON, "python3", "-c", AGAIN]
+    host.host.docker(*command)
+    key = host.key(host.host.pid("forecast"))
+    before = host.host.inspect("forecast")
+    host.set_level(key, "full", "capturing")
+
+    def whole() -> dict | None:
+        """The trace of a run that is over: two model calls around a tool."""
+        for call in host.sonde.calls(key):
+            trace = call.get("trace_id")
+            told = ask_socket(host.sonde.data / "sonde.sock", "GET", f"traces/{trace}")
+            kinds = {run["gen_ai.operation.name"] for run in told.get("runs", [])}
+            if len(told["calls"]) == 2 and {"invoke_workflow", "execute_tool"} <= kinds:
+                return told
+        return None
+
+    told = until("a run is whole", whole, 40, 1)
+    spans = [*told["calls"], *told["runs"]]
+    known = {span["span_id"] for span in spans}
+    roots = [span for span in spans if span.get("parent_span_id") not in known]
+    assert [root["gen_ai.operation.name"] for root in roots] == ["invoke_workflow"]
+    for call in told["calls"]:
+        assert call["gen_ai.usage.input_tokens"] == 42
+        assert call["gen_ai.usage.output_tokens"] == 17
+        assert call["sonde.workload.key"] == key
+    host.reached(key, "full", "capturing", "spans arrive")
+    host.set_level(key, "off", "discovered")
+    assert specification(host.host.inspect("forecast")) == specification(before)
+
+
+def test_a_container_of_podman_is_refused_by_its_own_engines_word(host):
+    """Its interface for Docker's clients cannot read all that it says itself."""
+    podman = host.host.call
+    podman("podman", "load", "--input", str(IMAGE_ARCHIVE))
+    flags = [*host.flags("in-podman", "127.0.0.1"), "--network", "host"]
+    podman("podman", "run", *flags, PYTHON, "python3", "/srv/app/caller.py")
+    service = None
+    try:
+        shown = ("podman", "inspect", "--format", "{{.Id}} {{.State.Pid}}", "in-podman")
+        before = podman(*shown)
+        key = host.key(int(before.split()[1]))
+        enable = ("services", "enable", key, "--full", "--dry-run")
+        dry = host.sonde.cli(*enable, check=False)
+        assert dry.returncode == 1 and "No engine that Sonde may speak to" in dry.stderr, dry
+        socket = "/run/podman/podman.sock"
+        podman("mkdir", "-p", "/run/podman")
+        serve = ["podman", "system", "service", "--time=0", f"unix://{socket}"]
+        service = subprocess.Popen([*host.host.enter, *serve], env=environment())
+        until("it listens", lambda: host.host.run("test", "-S", socket).returncode == 0, 20)
+
+        def refused() -> bool:
+            dry = host.sonde.cli(*enable, check=False)
+            lines = "--env 'PYTHONPATH=" in dry.stdout
+            return lines and "Cannot make another one of container in-podman" in dry.stderr
+
+        until("it is refused with why and with lines", refused, 20, 1)
+        assert podman(*shown) == before
+        assert podman("podman", "ps", "--all", "--format", "{{.Names}}") == "in-podman"
+    finally:
+        if service is not None:
+            service.terminate()
+            service.wait()
+        podman("podman", "rm", "--force", "--time", "1", "in-podman")
