@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -30,7 +31,7 @@ def test_commands_of_dev_exist():
     known = re.findall(r"^  (\w+)", usage, re.MULTILINE)
     assert commands("./dev")
     for line in commands("./dev"):
-        assert line.split()[1] in known, line
+        assert shlex.split(line)[1] in known, line
 
 
 @pytest.mark.kernel
@@ -48,7 +49,7 @@ def test_commands_of_sonde_work(kernel, up):
         lines = [line for line in commands("sonde") if not line.startswith(ENDLESS)]
         assert lines
         for line in lines:
-            command = [str(SONDE), *line.split()[1:]]
+            command = [str(SONDE), *shlex.split(line)[1:]]
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=60, env=environment
             )

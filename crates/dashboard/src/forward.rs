@@ -1,8 +1,10 @@
-//! OTLP out: passes calls, or everything, on to another receiver over HTTP.
+//! OTLP out: passes calls, or everything, on to another receiver over HTTP or gRPC.
 //!
 //! It never slows ingest down: what is to be passed on goes into a bounded queue, and what the
 //! queue or the receiver refuses is counted by reason. The queue is in memory, so that content on
 //! its way elsewhere never reaches our disk.
+
+mod grpc;
 
 use crate::config::{PassOn, Passed};
 use crate::otlp::Signal;
@@ -37,7 +39,8 @@ const MARK: &str = "sonde-forwarded";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(
-        "cannot use `{0}` as the receiver to forward to; write it as https://HOST or http://HOST:PORT"
+        "cannot use `{0}` as the receiver to forward to; write it as https://HOST or http://HOST:PORT, \
+         for gRPC as grpcs://HOST:PORT or grpc://HOST:PORT"
     )]
     Endpoint(String),
     #[error("cannot use a header of that receiver; write it as NAME=VALUE in plain ASCII")]
@@ -63,6 +66,7 @@ pub(crate) struct Sending {
     jobs: mpsc::Receiver<Job>,
     client: reqwest::Client,
     endpoint: String,
+    is_grpc: bool,
     counts: Arc<Counts>,
     mark: String,
     has_complained: bool,
@@ -99,7 +103,10 @@ enum Verdict {
 impl Forward {
     /// Makes the queue, and the loop behind it.
     pub(crate) fn new(to: &PassOn) -> Result<(Self, Sending), Error> {
-        let url = reqwest::Url::parse(&to.endpoint)
+        // gRPC has no scheme of its own on the wire.
+        let is_grpc = to.endpoint.starts_with("grpc");
+        let written = to.endpoint.replacen("grpc", "http", usize::from(is_grpc));
+        let url = reqwest::Url::parse(&written)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
             .ok_or_else(|| Error::Endpoint(to.endpoint.clone()))?;
@@ -123,6 +130,9 @@ impl Forward {
                 reqwest::Certificate::from_pem_bundle(&pem).map_err(|_not_pem| unusable())?;
             client = client.tls_certs_merge(bundle);
         }
+        if is_grpc {
+            client = client.http2_prior_knowledge();
+        }
         let client = client.build().map_err(Error::Client)?;
         let (queue, jobs) = mpsc::channel(MAX_JOBS);
         let counts = Arc::new(Counts::default());
@@ -132,6 +142,7 @@ impl Forward {
             jobs,
             client,
             endpoint,
+            is_grpc,
             counts: Arc::clone(&counts),
             mark: mark.clone(),
             has_complained: false,
@@ -194,11 +205,13 @@ impl Sending {
     }
 
     async fn deliver(&mut self, job: Job) {
-        let packed = tokio::task::spawn_blocking(move || {
-            gzip(&job.body).map(|packed| (job.signal, job.json, packed))
-        });
-        let Ok(Ok((signal, json, packed))) = packed.await else { return };
-        let packed = Bytes::from(packed);
+        let (is_grpc, signal) = (self.is_grpc, job.signal);
+        let json = job.json && !is_grpc;
+        let packed = tokio::task::spawn_blocking(move || packed(&job, is_grpc));
+        let Ok(Some(packed)) = packed.await else {
+            self.counts.refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
         let mut wait = FIRST_WAIT;
         loop {
             let asked = match self.send(signal, json, packed.clone()).await {
@@ -222,6 +235,9 @@ impl Sending {
     }
 
     async fn send(&mut self, signal: Signal, json: bool, body: Bytes) -> Verdict {
+        if self.is_grpc {
+            return self.call(signal, body).await;
+        }
         let kind = if json { "application/json" } else { crate::otlp::PROTOBUF };
         let request = self
             .client
@@ -255,6 +271,31 @@ impl Sending {
         }
     }
 
+    /// As [`send`](Self::send), over gRPC.
+    async fn call(&mut self, signal: Signal, body: Bytes) -> Verdict {
+        let request = self
+            .client
+            .post(format!("{}{}", self.endpoint, signal.method()))
+            .header("content-type", "application/grpc")
+            .header("grpc-encoding", "gzip")
+            .header("te", "trailers")
+            .header(MARK, &self.mark)
+            .body(body);
+        match request.send().await {
+            Ok(response) => {
+                let (verdict, words) = grpc::answer(response).await;
+                if verdict != Verdict::Taken {
+                    self.complain(&format!("it answers {words}"));
+                }
+                verdict
+            }
+            Err(error) => {
+                self.complain(&error.without_url().to_string());
+                Verdict::Later(None)
+            }
+        }
+    }
+
     /// Says once, until it works again, that it does not.
     fn complain(&mut self, error: &str) {
         if !self.has_complained {
@@ -274,6 +315,15 @@ fn verdict(status: u16, retry_after: Option<u64>) -> Verdict {
         ),
         _ => Verdict::Refused,
     }
+}
+
+/// A request as it is sent; `None` for what has no such form.
+fn packed(job: &Job, is_grpc: bool) -> Option<Bytes> {
+    if !is_grpc {
+        return gzip(&job.body).ok().map(Bytes::from);
+    }
+    let as_protobuf = if job.json { Some(grpc::protobuf(job.signal, &job.body)?) } else { None };
+    grpc::frame(&gzip(as_protobuf.as_deref().unwrap_or(&job.body)).ok()?)
 }
 
 fn gzip(body: &[u8]) -> io::Result<Vec<u8>> {

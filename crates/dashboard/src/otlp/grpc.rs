@@ -33,11 +33,9 @@ pub(crate) fn routes() -> Router<App> {
             }
         })
     };
-    let path = |service| format!("/opentelemetry.proto.collector.{service}/Export");
-    Router::new()
-        .route(&path("trace.v1.TraceService"), export(Signal::Traces))
-        .route(&path("metrics.v1.MetricsService"), export(Signal::Metrics))
-        .route(&path("logs.v1.LogsService"), export(Signal::Logs))
+    [Signal::Traces, Signal::Metrics, Signal::Logs]
+        .into_iter()
+        .fold(Router::new(), |routes, signal| routes.route(signal.method(), export(signal)))
 }
 
 async fn export(

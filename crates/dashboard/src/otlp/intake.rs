@@ -86,6 +86,15 @@ impl Signal {
             Self::Logs => "/v1/logs",
         }
     }
+
+    /// The path over gRPC: its service and method.
+    pub(crate) fn method(self) -> &'static str {
+        match self {
+            Self::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            Self::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+            Self::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+        }
+    }
 }
 
 impl Coding {

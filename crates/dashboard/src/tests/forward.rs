@@ -11,7 +11,8 @@ fn start(dir: &Path, forward: Option<PassOn>) -> Dashboard {
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let config = Config::new(dir, ([127, 0, 0, 1], 0).into());
     let http = Some(Port::at(([127, 0, 0, 1], 0).into()));
-    Dashboard::start(Config { otlp_http: http, forward, ..config }).unwrap()
+    let grpc = Some(Port::at(([127, 0, 0, 1], 0).into()));
+    Dashboard::start(Config { otlp_http: http, otlp_grpc: grpc, forward, ..config }).unwrap()
 }
 
 fn call(number: u64) -> Call {
@@ -98,6 +99,29 @@ fn everything_is_passed_on_as_it_came_and_a_ring_ends() {
     assert_eq!(send(&ring, "/v1/logs", vec![0x0a, 4, 0x12, 2, 0x12, 0]), 200);
     std::thread::sleep(Duration::from_millis(300));
     assert!(ring.counts()["log"] <= 2);
+}
+
+#[test]
+fn over_grpc_it_is_the_same_also_what_came_as_json() {
+    let (near, far) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let to = start(far.path(), None);
+    let endpoint = format!("grpc://{}", to.otlp_grpc().unwrap());
+    let over_grpc = PassOn { endpoint, ..pass_on(&to, Passed::Everything) };
+    let from = start(near.path(), Some(over_grpc));
+    assert_eq!(send(&from, "/v1/traces", crate::otlp::calls_request(&[call(1)])), 200);
+    assert_eq!(send(&from, "/v1/metrics", vec![0x0a, 8, 0x12, 6, 0x12, 4, 0x2a, 2, 0x0a, 0]), 200);
+    let json =
+        r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"x"}}]}]}]}"#;
+    let request = reqwest::blocking::Client::new()
+        .post(format!("http://{}/v1/logs", from.otlp_http().unwrap()))
+        .header("content-type", "application/json")
+        .bearer_auth(from.controller_token());
+    assert_eq!(request.body(json).send().unwrap().status(), 200);
+    until("all three", || {
+        let counts = to.counts();
+        (counts["call"], counts["metric"], counts["log"]) == (1, 1, 1)
+    });
+    assert_eq!(to.rows(), from.rows());
 }
 
 #[test]

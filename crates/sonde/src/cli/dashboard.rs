@@ -92,7 +92,8 @@ pub(crate) struct Telemetry {
     /// where it is free
     #[arg(long, env = "SONDE_OTLP_HTTP", value_name = "ADDR:PORT")]
     pub(crate) otlp_http: Option<OtlpPort>,
-    /// Pass telemetry on to this receiver of OTLP over HTTP, such as `https://otel.example.com`
+    /// Pass telemetry on to this receiver of OTLP, such as `https://otel.example.com`; over gRPC
+    /// `grpcs://otel.example.com:4317`, or `grpc://` without TLS
     #[arg(long, env = "SONDE_FORWARD", value_name = "URL")]
     pub(crate) forward: Option<String>,
     /// What to pass on: model calls without content, or everything as it came
