@@ -204,6 +204,11 @@ pub fn families() -> Vec<&'static str> {
     names
 }
 
+/// Names of the providers of known hosts, as often as each has hosts.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    HOSTS.iter().map(|(_, provider)| *provider)
+}
+
 /// The provider behind a host name, which may have a port: `api.openai.com` is `openai`.
 ///
 /// This is the list that discovery goes by; a host that is not in it may still serve models.

@@ -71,10 +71,9 @@ pub(super) fn vercel(operation: &str) -> (Step, bool) {
 }
 
 /// Names of providers that are not the conventions' own.
-const PROVIDERS: [(&str, &str); 27] = [
+const PROVIDERS: &[(&str, &str)] = &[
     ("amazon-bedrock", "aws.bedrock"),
     ("amazon_bedrock", "aws.bedrock"),
-    ("anthropic", "anthropic"),
     ("aws_bedrock", "aws.bedrock"),
     ("aws", "aws.bedrock"),
     ("az.ai.inference", "azure.ai.inference"),
@@ -83,18 +82,15 @@ const PROVIDERS: [(&str, &str); 27] = [
     ("azure-openai", "azure.ai.openai"),
     ("azure_openai", "azure.ai.openai"),
     ("bedrock", "aws.bedrock"),
-    ("cohere", "cohere"),
     ("fireworks", "fireworks_ai"),
     ("gemini", "gcp.gemini"),
     ("google.vertex", "gcp.vertex_ai"),
     ("google", "gcp.gemini"),
     ("google_genai", "gcp.gemini"),
-    ("groq", "groq"),
     ("huggingface", "hugging_face"),
     ("mistral", "mistral_ai"),
     ("mistralai", "mistral_ai"),
     ("moonshot", "moonshot_ai"),
-    ("openai", "openai"),
     ("togetherai", "together_ai"),
     ("vertex_ai", "gcp.vertex_ai"),
     ("vertexai", "gcp.vertex_ai"),
@@ -104,17 +100,13 @@ const PROVIDERS: [(&str, &str); 27] = [
 /// The conventions' word for a provider. Some senders write more than the provider, with a point
 /// between: `openai.chat`, `anthropic.messages`.
 pub(super) fn provider(word: &str) -> String {
-    const OWN: [&str; 4] =
-        ["aws.bedrock", "azure.ai.inference", "azure.ai.openai", "ibm.watsonx.ai"];
     let lower = word.trim().to_ascii_lowercase().replace(' ', "_");
-    if OWN.contains(&lower.as_str()) {
-        return lower;
-    }
     let is = |name: &str| {
         lower.strip_prefix(name).is_some_and(|rest| matches!(rest.as_bytes(), [] | [b'.', ..]))
     };
-    let known = PROVIDERS.iter().find(|(theirs, _)| is(theirs));
-    known.map_or_else(|| lower.clone(), |(_, ours)| (*ours).to_owned())
+    let theirs = || PROVIDERS.iter().find(|(theirs, _)| is(theirs)).map(|(_, ours)| *ours);
+    let known = genai::provider_names().find(|ours| is(ours)).or_else(theirs);
+    known.map_or_else(|| lower.clone(), str::to_owned)
 }
 
 /// The conventions' word for the reason why an answer ended; words of one provider alone stay.
@@ -150,6 +142,8 @@ mod tests {
             ("azure-openai.chat", "azure.ai.openai"),
             ("azure", "azure.ai.openai"),
             ("azure.ai.inference", "azure.ai.inference"),
+            ("azure.ai.inference.chat", "azure.ai.inference"),
+            ("deepseek.chat", "deepseek"),
             ("google.generative-ai", "gcp.gemini"),
             ("google.vertex.chat", "gcp.vertex_ai"),
             ("gcp.gemini", "gcp.gemini"),
