@@ -27,6 +27,18 @@ pub enum Platform {
     Process,
 }
 
+impl Platform {
+    /// Its word in attributes and rows, the same as in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Kubernetes => "kubernetes",
+            Self::Docker => "docker",
+            Self::Systemd => "systemd",
+            Self::Process => "process",
+        }
+    }
+}
+
 /// A workload, as observed on one node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Observed {
@@ -261,6 +273,19 @@ impl By {
             Self::Call | Self::Sni | Self::Host | Self::Connect => Confidence::Certain,
             Self::Dns | Self::Listen => Confidence::Likely,
             Self::Address => Confidence::Hint,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Platform;
+
+    #[test]
+    fn a_platform_has_one_word_in_attributes_and_in_json() {
+        use Platform::{Docker, Kubernetes, Process, Systemd};
+        for platform in [Kubernetes, Docker, Systemd, Process] {
+            assert_eq!(serde_json::to_value(platform).unwrap(), platform.word());
         }
     }
 }

@@ -3,7 +3,6 @@
 use super::{Finished, Sender};
 use contract::attribute;
 use contract::row::Money;
-use contract::workload::Platform;
 use genai::{Incomplete, ModelCall, RecognisedBy, Usage};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -133,7 +132,7 @@ pub(crate) fn workload(program: &Program, sender: &Sender) -> Vec<KeyValue> {
     let mut all = Attributes(Vec::new());
     all.set(attribute::SERVICE_NAME, sender.given.name(&program.key, &program.name).as_str());
     all.set(attribute::WORKLOAD_KEY, program.key.0.as_str());
-    all.set(attribute::PLATFORM, platform(program.platform));
+    all.set(attribute::PLATFORM, program.platform.word());
     all.set(attribute::HOST_NAME, sender.host_name.as_str());
     all.set(attribute::HOST_ID, sender.host_id.as_str());
     for (name, value) in &program.attributes {
@@ -143,16 +142,6 @@ pub(crate) fn workload(program: &Program, sender: &Sender) -> Vec<KeyValue> {
         all.set(attribute::RECORDED, true);
     }
     all.0
-}
-
-/// The word of the contract for a platform.
-fn platform(platform: Platform) -> &'static str {
-    match platform {
-        Platform::Kubernetes => "kubernetes",
-        Platform::Docker => "docker",
-        Platform::Systemd => "systemd",
-        Platform::Process => "process",
-    }
 }
 
 fn span(finished: &Finished, ids: &mut Ids) -> Span {
