@@ -3,62 +3,54 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Why something was not kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Loss {
-    /// Events that the pipeline was too slow for; data among them leaves a gap.
-    EventQueueFull,
-    /// Connections that were given up because too many were open.
-    ConnectionLimit,
-    /// Connections without traffic for so long that they were given up.
-    ConnectionIdle,
-    /// Calls whose program had ended before it could be read.
-    ProgramGone,
-    /// Notices from the pipeline that the reconcile loop was too slow for.
-    NoticeQueueFull,
-    /// Workloads beyond the limit of a node.
-    WorkloadLimit,
-    /// Workloads that were stopped and made room for new ones.
-    WorkloadForgotten,
-    /// Workloads that were stopped and not seen for so long that they were forgotten.
-    WorkloadExpired,
-    /// Processes of one workload beyond the limit.
-    InstanceLimit,
-    /// Evidence, providers and models of one workload that made room for new ones.
-    EvidenceForgotten,
-    /// Programs that were seen to talk to a model and ended before they could be read; they are
-    /// shown under what the kernel said of them.
-    ProgramUnread,
-    /// Spans that did not fit the export queue.
-    SpanQueueFull,
-    /// Spans that the receiver rejected, or refused for good.
-    SpanRejected,
-    /// Spans that could not be sent before the stop.
-    SpanUnsent,
-    /// Series of metrics beyond the limit.
-    SeriesLimit,
-    /// Chunks that did not fit the recording.
-    RecordingLimit,
+/// Makes the reasons and the list of them from one table.
+macro_rules! losses {
+    ($($(#[$doc:meta])+ $reason:ident = $word:literal,)+) => {
+        /// Why something was not kept.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Loss {
+            $($(#[$doc])+ $reason,)+
+        }
+
+        const ALL: &[(Loss, &str)] = &[$((Loss::$reason, $word),)+];
+    };
 }
 
-const ALL: [(Loss, &str); 16] = [
-    (Loss::EventQueueFull, "event_queue_full"),
-    (Loss::ConnectionLimit, "connection_limit"),
-    (Loss::ConnectionIdle, "connection_idle"),
-    (Loss::ProgramGone, "program_gone"),
-    (Loss::NoticeQueueFull, "notice_queue_full"),
-    (Loss::WorkloadLimit, "workload_limit"),
-    (Loss::WorkloadForgotten, "workload_forgotten"),
-    (Loss::WorkloadExpired, "workload_expired"),
-    (Loss::InstanceLimit, "instance_limit"),
-    (Loss::EvidenceForgotten, "evidence_forgotten"),
-    (Loss::ProgramUnread, "program_unread"),
-    (Loss::SpanQueueFull, "span_queue_full"),
-    (Loss::SpanRejected, "span_rejected"),
-    (Loss::SpanUnsent, "span_unsent"),
-    (Loss::SeriesLimit, "series_limit"),
-    (Loss::RecordingLimit, "recording_limit"),
-];
+losses! {
+    /// Events that the pipeline was too slow for; data among them leaves a gap.
+    EventQueueFull = "event_queue_full",
+    /// Connections that were given up because too many were open.
+    ConnectionLimit = "connection_limit",
+    /// Connections without traffic for so long that they were given up.
+    ConnectionIdle = "connection_idle",
+    /// Calls whose program had ended before it could be read.
+    ProgramGone = "program_gone",
+    /// Notices from the pipeline that the reconcile loop was too slow for.
+    NoticeQueueFull = "notice_queue_full",
+    /// Workloads beyond the limit of a node.
+    WorkloadLimit = "workload_limit",
+    /// Workloads that were stopped and made room for new ones.
+    WorkloadForgotten = "workload_forgotten",
+    /// Workloads that were stopped and not seen for so long that they were forgotten.
+    WorkloadExpired = "workload_expired",
+    /// Processes of one workload beyond the limit.
+    InstanceLimit = "instance_limit",
+    /// Evidence, providers and models of one workload that made room for new ones.
+    EvidenceForgotten = "evidence_forgotten",
+    /// Programs that were seen to talk to a model and ended before they could be read; they are
+    /// shown under what the kernel said of them.
+    ProgramUnread = "program_unread",
+    /// Spans that did not fit the export queue.
+    SpanQueueFull = "span_queue_full",
+    /// Spans that the receiver rejected, or refused for good.
+    SpanRejected = "span_rejected",
+    /// Spans that could not be sent before the stop.
+    SpanUnsent = "span_unsent",
+    /// Series of metrics beyond the limit.
+    SeriesLimit = "series_limit",
+    /// Chunks that did not fit the recording.
+    RecordingLimit = "recording_limit",
+}
 
 /// Counters of all losses since the start.
 #[derive(Debug, Default)]
