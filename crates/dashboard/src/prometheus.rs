@@ -6,7 +6,7 @@ use crate::error::ApiError;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use contract::row::Call;
+use contract::row::{Call, Node};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
@@ -105,7 +105,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 #[utoipa::path(get, path = "/metrics", tag = "health",
     responses((status = OK, body = String, content_type = "text/plain"), (status = UNAUTHORIZED)))]
 async fn metrics(State(state): State<App>) -> Result<impl IntoResponse, ApiError> {
-    let (nodes, bytes) = state.ask(|store| Ok((store.nodes()?.len(), store.bytes()))).await?;
+    let (nodes, bytes) = state.ask(|store| Ok((store.nodes()?, store.bytes()))).await?;
     let mut text = String::new();
     let mut page = Page(&mut text);
     page.family("sonde_build_info", "gauge", "The version that runs.");
@@ -115,7 +115,8 @@ async fn metrics(State(state): State<App>) -> Result<impl IntoResponse, ApiError
         page.line("sonde_received_total", &[("result", &what)], count);
     }
     page.family("sonde_controllers", "gauge", "Controllers that ever reported.");
-    page.line("sonde_controllers", &[], nodes);
+    page.line("sonde_controllers", &[], nodes.len());
+    page.losses(&nodes);
     page.family("sonde_storage_bytes", "gauge", "Size of the data directory.");
     page.line("sonde_storage_bytes", &[], bytes);
     if let Some(forward) = &state.forward {
@@ -147,6 +148,18 @@ impl Page<'_> {
             true => writeln!(self.0, "{name} {value}"),
             false => writeln!(self.0, "{name}{{{}}} {value}", labels.join(",")),
         };
+    }
+
+    /// What controllers counted as lost since their start; a new reason needs no line here.
+    fn losses(&mut self, nodes: &[Node]) {
+        let family = "sonde_controller_lost_total";
+        self.family(family, "counter", "What a controller could not keep, by reason.");
+        for node in nodes {
+            for (reason, number) in &node.lost {
+                let labels = [("id", &*node.id), ("node", &*node.host_name), ("reason", reason)];
+                self.line(family, &labels, number);
+            }
+        }
     }
 
     fn calls(&mut self, all: &BTreeMap<Labels, Series>) {

@@ -177,6 +177,9 @@ async fn metrics_are_for_who_may_ask_the_api_and_count_each_call_once() {
             .unwrap();
         assert_eq!(bench.send(Door::Socket, sent).await.status(), 200);
     }
+    let mut report = super::report("n1", "n1/k", 0, 0);
+    report["lost"] = serde_json::json!({ "span_unsent": 3 });
+    assert_eq!(bench.owner("POST", "/api/v1/poll", &report).await.0, 200);
     let api = bench.token(TokenKind::Api);
     let ask = |token: String| {
         let request = Request::get("/metrics")
@@ -201,6 +204,7 @@ async fn metrics_are_for_who_may_ask_the_api_and_count_each_call_once() {
         format!("sonde_call_duration_seconds_bucket{{{labels},le=\"1.28\"}} 1"),
         format!("sonde_call_duration_seconds_bucket{{{labels},le=\"+Inf\"}} 1"),
         "sonde_received_total{result=\"duplicate\"} 1".to_owned(),
+        "sonde_controller_lost_total{id=\"n1\",node=\"h\",reason=\"span_unsent\"} 3".to_owned(),
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
