@@ -75,7 +75,8 @@ pub(crate) enum Mark {
     Rust,
 }
 
-const MARKS: [(Mark, &[u8]); 8] = [
+/// A derivative of OpenSSL under another name is one more row of its mark.
+const MARKS: &[(Mark, &[u8])] = &[
     (Mark::Node, b"https://nodejs.org/download/release/v"),
     (Mark::Bun, b"Bun/"),
     (Mark::Deno, b"Deno/"),
@@ -249,7 +250,7 @@ fn defines_ssl(file: &File, names: &Section, table: &Section) -> bool {
 
 fn read_marks(file: &File, section: &Section, marks: &mut Vec<(Mark, Option<String>)>) {
     pieces(file, section, MAX_CONSTANTS, |piece| {
-        for (mark, text) in MARKS {
+        for &(mark, text) in MARKS {
             let found = marks.iter().position(|(found, _)| *found == mark);
             if found.is_some_and(|at| marks[at].1.is_some()) {
                 continue;
