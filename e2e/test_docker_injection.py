@@ -228,6 +228,11 @@ def test_a_container_gets_the_agent_and_is_put_back_to_the_field(host):
     assert specification(after) == specification(before)
     assert host.host.docker("exec", "odd", "cat", "/data/file") == "kept"
     assert host.names() == {"odd"}
+    # And once more, from the one that was made anew.
+    host.set_level(key, "full", "capturing")
+    host.set_level(key, "network", "capturing")
+    assert specification(host.host.inspect("odd")) == specification(before)
+    assert host.host.docker("exec", "odd", "cat", "/data/file") == "kept"
 
 
 # Flags of `run`, and where such a container finds the stand-in.

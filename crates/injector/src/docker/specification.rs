@@ -123,7 +123,9 @@ pub(crate) fn creation(inspect: &Value, image: &str) -> Creation {
     }
     let mut host = object(&inspect["HostConfig"]);
     let mut binds = texts(&inspect["HostConfig"]["Binds"]);
-    binds.extend(anonymous(inspect));
+    // One that was made anew before has them by name already.
+    let unnamed = anonymous(inspect).into_iter().filter(|bind| !binds.contains(bind));
+    binds.extend(unnamed.collect::<Vec<_>>());
     host.insert("Binds".to_owned(), json!(binds));
     let main = inspect["HostConfig"]["NetworkMode"].as_str().unwrap_or_default();
     let main = if main == "default" { "bridge" } else { main };
@@ -397,6 +399,10 @@ mod tests {
         new["Mounts"][1]["Mode"] = json!("z");
         assert_eq!(new["Mounts"][1]["Destination"], "/data");
         assert_eq!(lost(&kept, &new), [""; 0]);
+        // Made anew from the new one, it is mounted once.
+        let again = super::creation(&new, "python:1");
+        let binds = json!(["/srv:/srv:ro", format!("{VOLUME}:/data")]);
+        assert_eq!(again.body["HostConfig"]["Binds"], binds);
         new["Mounts"][1]["Name"] = json!("another");
         assert_ne!(lost(&kept, &new), [""; 0]);
     }
