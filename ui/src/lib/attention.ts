@@ -1,5 +1,6 @@
 // What deserves attention, from what nodes and calls say; nothing is guessed.
 import type { Overview, Service, Status } from "../api/rows";
+import { SILENT_MS } from "./fleet";
 import { ago, at, percent, plain, plural } from "./format";
 import { errorRate } from "./series";
 
@@ -15,9 +16,6 @@ export interface Notice {
 
 /** The list of the first screen is short; what is left out is counted. */
 export const MAX_NOTICES = 6;
-
-// A controller asks at least every half minute.
-const SILENT_MS = 90_000;
 
 // Below this share, or number, failed calls are everyday life.
 const ERROR_SHARE = 0.02;

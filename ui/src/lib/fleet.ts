@@ -4,7 +4,7 @@ import { ago, plural, whole } from "./format";
 import type { Tone } from "./service";
 
 /** A node that was not heard of for so long is said to be silent; the dashboard waits 30 s at most. */
-const SILENT_MS = 60_000;
+export const SILENT_MS = 60_000;
 
 /** How a node is, in one sentence; the worst thing first. */
 export function standingOf(node: Node, now: number): { tone: Tone; text: string } {

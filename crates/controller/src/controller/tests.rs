@@ -223,7 +223,7 @@ fn exchange(connection: ConnectionId) -> [Event; 2] {
 }
 
 fn asked(asks: &Receiver<(Action, u32)>) -> (Action, u32) {
-    asks.recv_timeout(Duration::from_secs(10)).unwrap()
+    asks.recv_timeout(Duration::from_secs(30)).unwrap()
 }
 
 #[test]
