@@ -14,6 +14,12 @@ pub(in crate::sqlite) fn convert(file: &mut Connection) -> Result<(), Error> {
     if !file.prepare(sql).and_then(|mut found| found.exists([])).doing(DOING)? {
         return Ok(());
     }
+    // A new file has none.
+    let sql = "SELECT 1 FROM series_sum";
+    if file.prepare(sql).and_then(|mut found| found.exists([])).doing(DOING)? {
+        let path = file.path().unwrap_or_default().to_owned();
+        tracing::info!(path, "bringing the sums of a day to their newest form, some seconds a day");
+    }
     let transaction = file.transaction().doing(DOING)?;
     bring_over(&transaction, By::Series, "SELECT level, bucket, id, body FROM series_sum")?;
     bring_over(&transaction, By::Model, "SELECT level, bucket, id, body FROM model_sum")?;
