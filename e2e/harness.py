@@ -34,6 +34,9 @@ PRICES = {
 }
 
 
+# Loops and rollouts of minutes, beside shorter tests of the same, run only where this is set.
+LONG_RUN = bool(os.environ.get("SONDE_LONG_RUN"))
+
 # How much longer than on a machine with nothing else to do a thing may take: other tests' leftovers
 # and neighbours on a shared machine take their time.
 PATIENCE = 3

@@ -5,7 +5,6 @@ a thousand rounds long.
 """
 
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -16,10 +15,10 @@ import urllib.parse
 import pytest
 
 from apart import Apart
-from harness import KINDS, SONDE, until
+from harness import KINDS, LONG_RUN, SONDE, until
 
-KILLS = 1_000 if os.environ.get("SONDE_LONG_RUN") else 300
-STEPS = 300 if os.environ.get("SONDE_LONG_RUN") else 8
+KILLS = 1_000 if LONG_RUN else 300
+STEPS = 300 if LONG_RUN else 8
 
 
 def test_a_node_joins_once_and_comes_back_without_its_token(apart):

@@ -15,11 +15,14 @@ import pytest
 from test_cluster import containers_of
 from test_injection import NAMESPACE, WITHIN, Injecting, running
 
-from harness import until
+from harness import LONG_RUN, until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
 
 NAMES = ("sonde-controller", "sonde-second")
+
+# Rollouts that are waited for take a minute each.
+long = pytest.mark.skipif(not LONG_RUN, reason="rollouts of minutes: SONDE_LONG_RUN=1 runs it")
 
 
 class Pair(Injecting):
@@ -91,6 +94,7 @@ def fleet(kernel, cluster, tmp_path_factory):
     yield from running(Pair(cluster, tmp_path_factory.mktemp("fleet")))
 
 
+@long
 def test_no_more_than_two_roll_out_at_once(fleet: Pair) -> None:
     names = ["one", "two", "three"]
     keys = {name: fleet.deploy(name, fleet.strict()) for name in names}
@@ -127,6 +131,7 @@ def test_no_more_than_two_roll_out_at_once(fleet: Pair) -> None:
     until("all turns are given back", lambda: not fleet.table(), WITHIN, 0.5)
 
 
+@long
 def test_one_that_lost_its_turn_stops_acting(fleet: Pair) -> None:
     """It stands still while new pods crash: the other one puts it back, and that holds."""
     crash = 'test -z "$PYTHONPATH" || { echo "no room for an agent" >&2; exit 3; }; '
