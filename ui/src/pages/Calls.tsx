@@ -207,7 +207,7 @@ function FilterLine({ field, filter, wrong, onPut }: FilterLineProps) {
         aria-label="Filter calls"
         aria-invalid={wrong}
         placeholder="model:gpt-4o* status:error duration:>5s cost:>0.01 -tool:search"
-        title="service, model, provider, status, error, finish, tool, conversation, trace, user, agent, env, host; duration, ttft, cost, tokens, input, output, cached, http with >, <, >=, <= or a..b; -word leaves out, * stands for anything, plain words are looked for everywhere"
+        title="field:value, field:>value or field:a..b; a minus leaves out, a star is any text, and a word alone is looked for everywhere. A field that is not known is answered with the list of all."
         value={text}
         onChange={(event) => setText(event.target.value)}
         onKeyDown={(event) => event.key === "Enter" && take()}

@@ -49,8 +49,8 @@ const REMADE: [&str; 4] = ["__pycache__", ".cache", "docker-init", ".dockerenv"]
 const OF_THE_ENGINE: [&str; 5] =
     ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/etc/mtab", "/run/.containerenv"];
 
-/// Most paths that are named.
-const MAX_NAMED: usize = 5;
+/// Most of a list that is named.
+const MAX_NAMED: usize = 8;
 
 /// Why a container must not be made anew.
 pub(super) fn refuse(around: &Around) -> Result<(), Refusal> {
@@ -290,7 +290,8 @@ pub(super) fn name(inspect: &Value) -> &str {
     inspect["Name"].as_str().unwrap_or_default().trim_start_matches('/')
 }
 
-fn named(paths: &[String]) -> String {
+/// The first of a list, and how many more there are.
+pub(super) fn named(paths: &[String]) -> String {
     let mut text = paths.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
     if paths.len() > MAX_NAMED {
         text.push_str(&format!(" and {} more", paths.len() - MAX_NAMED));

@@ -7,7 +7,7 @@
 
 use super::Part;
 use super::engine::{Engine, Failure};
-use super::preflight::{name, unwritten, written};
+use super::preflight::{name, named, unwritten, written};
 use super::specification::{LABEL, creation, lost, without_agent};
 use crate::hands::Undone;
 use crate::plan::Refusal;
@@ -25,9 +25,6 @@ const BACK: &str = ".sonde-back";
 const IDLE: &str = ".sonde-idle";
 /// That stays for what it wrote.
 const KEPT: &str = ".sonde-kept";
-
-/// Most differences that are named.
-const MAX_NAMED: usize = 8;
 
 /// Whether a container has been moved aside, by its name.
 pub(super) fn is_aside(name: &str) -> bool {
@@ -237,15 +234,12 @@ async fn create(engine: &Engine, part: &Part, wished: &Value, end: &str) -> Resu
         }
     }
     engine.remove(&id).await.map_err(failed)?;
-    let mut named = lost.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
-    if lost.len() > MAX_NAMED {
-        named.push_str(&format!(" and {} more", lost.len() - MAX_NAMED));
-    }
     Err(Refusal::unsupported(
         "not_reproducible",
         format!(
-            "Another container made from the same as {} is not the same, by its engine's word: {named} would be lost; use the lines below, or set it to Network.",
-            part.name
+            "Another container made from the same as {} is not the same, by its engine's word: {} would be lost; use the lines below, or set it to Network.",
+            part.name,
+            named(&lost)
         ),
     ))
 }
