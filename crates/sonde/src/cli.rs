@@ -11,8 +11,8 @@ mod tokens;
 
 pub(crate) use agents::{Agents, AgentsAction, BundlePlace, Launch};
 pub(crate) use controller::{
-    AgentOptions, CaptureOptions, CeilingOptions, Controller, ControllerAction, ControllerStatus,
-    ControllerUninstall, PlatformOptions, RuleOptions,
+    AgentOptions, Controller, ControllerAction, ControllerStatus, ControllerUninstall, NodeOptions,
+    RuleOptions,
 };
 pub(crate) use dashboard::{
     Dashboard, DataDir, ForwardWhat, Keep, Listen, OtlpPort, StoreOptions, Telemetry,
@@ -98,15 +98,7 @@ pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) keep: Keep,
     #[command(flatten)]
-    pub(crate) capture: CaptureOptions,
-    #[command(flatten)]
-    pub(crate) platforms: PlatformOptions,
-    #[command(flatten)]
-    pub(crate) rules: RuleOptions,
-    #[command(flatten)]
-    pub(crate) ceilings: CeilingOptions,
-    #[command(flatten)]
-    pub(crate) agents: AgentOptions,
+    pub(crate) node: NodeOptions,
 }
 
 /// A dashboard on another machine.

@@ -18,6 +18,13 @@ pub(crate) struct Controller {
     #[command(flatten)]
     pub(crate) way: Way,
     #[command(flatten)]
+    pub(crate) node: NodeOptions,
+}
+
+/// What a controller does on its node, whoever it reports to.
+#[derive(Debug, Args)]
+pub(crate) struct NodeOptions {
+    #[command(flatten)]
     pub(crate) capture: CaptureOptions,
     #[command(flatten)]
     pub(crate) platforms: PlatformOptions,

@@ -2,8 +2,8 @@
 
 use crate::api;
 use crate::cli::{
-    AgentOptions, CaptureOptions, Controller as ControllerOptions, Dashboard as DashboardOptions,
-    ForwardWhat, Keep, Listen, OtlpPort, StoreOptions, Telemetry, Up,
+    AgentOptions, Controller as ControllerOptions, Dashboard as DashboardOptions, ForwardWhat,
+    Keep, Listen, NodeOptions, OtlpPort, StoreOptions, Telemetry, Up,
 };
 use crate::failure::Failure;
 use crate::place::{self, CONTROLLER_SOCKET, SOCKET};
@@ -22,18 +22,10 @@ pub(crate) fn up(options: Up) -> Result<(), Failure> {
     let dashboard = start_dashboard(&data_dir, options.listen, options.telemetry, keep)?;
     let _announced = place::announce(&data_dir);
     let link = format!("unix:{}", data_dir.join(SOCKET).display());
-    let mut config = controller_config(
-        controller::Config::new(controller_dir(&data_dir)?, link),
-        options.capture,
-    );
+    let mut config = controller::Config::new(controller_dir(&data_dir)?, link);
     config.socket = Some(data_dir.join(CONTROLLER_SOCKET));
-    config.set_log = Some(crate::set_log);
-    config.rules = options.rules.rules();
-    config.platforms = options.platforms.platforms();
-    config.ceilings = options.ceilings.ceilings();
-    config.wishes = options.ceilings.wish;
     let own = (Some(dashboard.url()), Some(dashboard.agent_token().to_owned()));
-    config.agents = agents(options.agents, own)?;
+    configure(&mut config, options.node, own)?;
     let controller = Controller::start(config).context("cannot start the controller")?;
     greet(&dashboard)?;
     signals.wait();
@@ -68,10 +60,6 @@ pub(crate) fn controller(options: ControllerOptions) -> Result<(), Failure> {
     config.token = api::token(&options.remote)?.map(controller::Token);
     config.token_file = options.remote.token_file.clone();
     config.socket = Some(data_dir.join(SOCKET));
-    config.rules = options.rules.rules();
-    config.platforms = options.platforms.platforms();
-    config.ceilings = options.ceilings.ceilings();
-    config.wishes = options.ceilings.wish;
     config.trust = controller::Trust {
         ca_file: options.way.ca_file,
         client_cert: options.way.client_cert,
@@ -82,12 +70,10 @@ pub(crate) fn controller(options: ControllerOptions) -> Result<(), Failure> {
     let trust = controller::Trust { ca_file: options.way.otlp_ca, ..Default::default() };
     config.otlp =
         options.way.otlp_endpoint.map(|endpoint| controller::Otlp { endpoint, headers, trust });
-    config.set_log = Some(crate::set_log);
-    let is_url = |url: &String| url.starts_with("http");
-    config.agents = agents(options.agents, (Some(config.dashboard.clone()).filter(is_url), None))?;
     let place = config.dashboard.clone();
-    let controller = Controller::start(controller_config(config, options.capture))
-        .context("cannot start the controller")?;
+    let own = Some(place.clone()).filter(|url| url.starts_with("http"));
+    configure(&mut config, options.node, (own, None))?;
+    let controller = Controller::start(config).context("cannot start the controller")?;
     let announced = place::announce(&data_dir);
     signals.wait_unless(|| controller.is_stranger());
     let is_stranger = controller.is_stranger();
@@ -215,14 +201,23 @@ fn controller_dir(data_dir: &Path) -> Result<PathBuf, Failure> {
     place::prepare(Some(&data_dir.join("controller")))
 }
 
-fn controller_config(
-    mut config: controller::Config,
-    options: CaptureOptions,
-) -> controller::Config {
-    config.ring_bytes = options.ring_mib << 20;
-    config.record = options.record;
-    config.ebpf = options.ebpf;
-    config
+/// What is the same whoever the controller reports to; `own` is where agents in programs send, and
+/// what they show there, where nothing else was said.
+fn configure(
+    config: &mut controller::Config,
+    options: NodeOptions,
+    own: (Option<String>, Option<String>),
+) -> Result<(), Failure> {
+    config.ring_bytes = options.capture.ring_mib << 20;
+    config.record = options.capture.record;
+    config.ebpf = options.capture.ebpf;
+    config.rules = options.rules.rules();
+    config.platforms = options.platforms.platforms();
+    config.ceilings = options.ceilings.ceilings();
+    config.wishes = options.ceilings.wish;
+    config.set_log = Some(crate::set_log);
+    config.agents = agents(options.agents, own)?;
+    Ok(())
 }
 
 /// Prints where the page is, and a link that logs one browser in.
