@@ -52,3 +52,22 @@ def test_names_of_both_runners_are_read(tmp_path):
     (tmp_path / "log").write_text(CARGO + PYTEST)
     found = summary.failed_in(tmp_path / "log")
     assert found == ["a::bad", "e2e/test_x.py::test_a[p q]", "e2e/test_x.py::test_b"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "failed"),
+    [("rollouts of minutes: SONDE_LONG_RUN=1 runs it", 0), ("no kernel", 1)],
+)
+def test_where_all_can_run_what_did_not_is_a_failure_unless_nobody_asked_for_it(
+    tmp_path, monkeypatch, capsys, reason, failed
+):
+    (tmp_path / "system.log").write_text("")
+    (tmp_path / "system.xml").write_text(
+        f'<testsuite><testcase/><testcase><skipped message="{reason}"/></testcase></testsuite>'
+    )
+    monkeypatch.setenv("SONDE_REQUIRE_KERNEL", "1")
+    monkeypatch.setattr("sys.argv", ["summary.py", str(tmp_path)])
+    assert summary.main() == failed
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == f"1 passed, {failed} failed"
+    assert any(reason in line for line in said)
