@@ -311,6 +311,46 @@ def test_a_sonde_that_leaves_puts_everything_back(machine, inside):
     set_level(inside, key, "off", "discovered")
 
 
+def test_a_node_that_lost_its_notes_hears_from_the_dashboard_what_it_changed(machine, inside):
+    machine.unit("lost.service", machine.service("Environment=PYTHONPATH=/srv/lib"))
+    machine.unit("kept.service", machine.service())
+    machine.call("mkdir", "/etc/systemd/system/kept.service.d")
+    before = {unit: files(machine, unit) for unit in ("lost.service", "kept.service")}
+    keys = {unit: known(inside, machine, unit) for unit in before}
+    own = effective(machine, "lost.service")
+    for unit, key in keys.items():
+        now = set_level(inside, key, "full", "capturing")
+        shown = now["sonde.agent"]["before"]["shown"]
+        there = "was there" if unit == "kept.service" else "was not there"
+        assert f"/etc/systemd/system/{unit}.d {there}\n" in shown, shown
+        # The page and `explain` have the same; the way back has no secret in it.
+        explained = inside.cli("services", "explain", key).stdout
+        assert f"before: /etc/systemd/system/{unit}.d {there}" in explained, explained
+        assert "sonde_" not in str(now["sonde.agent"]["before"])
+
+    # All that the controller has on disk is gone.
+    assert inside.stop() == 0
+    notes = inside.data / "controller"
+    assert "lost.service" in (notes / "injections.json").read_text()
+    machine.call("sh", "-c", f"rm -rf {notes}/*")
+    machine.call("systemctl", "start", "sonde.service")
+    until("it answers again", inside.answers, 30, 0.3)
+
+    def recovered():
+        kept = notes / "injections.json"
+        return kept.exists() and all(key in kept.read_text() for key in keys.values())
+
+    until("it knows what it changed", recovered, 60)
+    # What is wanted still is in effect still, without another restart.
+    now = reached(inside, keys["kept.service"], "full", "capturing")
+    assert now["sonde.agent"]["before"]["shown"]
+    for unit, key in keys.items():
+        set_level(inside, key, "off", "discovered")
+        assert files(machine, unit) == before[unit]
+    assert effective(machine, "lost.service") == own
+    assert "PYTHONPATH" not in effective(machine, "kept.service")
+
+
 def test_a_frozen_fleet_changes_nothing(machine, inside):
     machine.unit("frozen.service", machine.service())
     before = files(machine, "frozen.service")

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attribute;
+pub mod before;
 pub mod capture;
 pub mod doctor;
 pub mod poll;

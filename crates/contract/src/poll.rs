@@ -10,6 +10,7 @@
 //! ([`agreed`]). Fields that are not known are ignored, and what is added has a default, so a
 //! dashboard understands controllers two versions back and the other way round.
 
+use crate::before::Before;
 use crate::capture::Level;
 use crate::doctor::Fact;
 use crate::rules::Rules;
@@ -87,6 +88,10 @@ pub struct Report {
     /// All wishes that the node keeps; an answer with [`Wish::ask_held`] asks for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Vec<Desired>>,
+    /// True when the sender has no notes of what it changed: it wants [`Wish::before`], and what it
+    /// says of workloads ends no change until it has that.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub asks_before: bool,
 }
 
 /// What changed in the list of workloads.
@@ -210,6 +215,9 @@ pub struct Wish {
     /// True when [`Report::next_credential`] is known now; using it ends the one before.
     #[serde(default, skip_serializing_if = "is_false")]
     pub credential_kept: bool,
+    /// What was there before each change that the node told of, where it asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<BTreeMap<Key, Before>>,
 }
 
 /// What is wanted of one workload.

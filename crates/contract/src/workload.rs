@@ -1,5 +1,6 @@
 //! Workloads as a node sees them.
 
+use crate::before::Before;
 use crate::capture::{Level, State};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -91,6 +92,9 @@ pub struct Agent {
     /// What was changed for it, as a difference; empty when nothing is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub change: String,
+    /// What was there before; nothing when nothing is changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
 }
 
 /// How far the SDK is in one process.

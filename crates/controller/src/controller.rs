@@ -187,6 +187,7 @@ impl Controller {
             Ability { missing: missing.clone(), ceilings: ceilings.clone(), recorded: false };
         let tuning = Tuning::open(&config.data_dir, config.set_log);
         let records = Records::open(&config.data_dir);
+        standings.ask_before(records.is_fresh());
         let event_loop = event_loop::Loop {
             programs: Arc::clone(&programs),
             ability,

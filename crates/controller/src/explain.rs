@@ -11,7 +11,7 @@ use contract::capture::Level;
 use contract::doctor::{Fact, Standing};
 use contract::row::{About, Explained, Explanation, Finding, Ruling, Rulings, Step, Time};
 use contract::rules::Rules;
-use contract::workload::{By, Extent, Key};
+use contract::workload::{Agent, By, Extent, Key};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -36,6 +36,7 @@ pub(crate) struct Account {
     pub(crate) book: Rulebook,
     pub(crate) given: Given,
     pub(crate) desired: BTreeMap<Key, Level>,
+    pub(crate) agents: BTreeMap<Key, Agent>,
     pub(crate) own_rules: Rules,
     pub(crate) their_rules: Rules,
 }
@@ -177,6 +178,7 @@ impl Account {
         steps.push(step);
         steps.extend(program.as_deref().map(tls));
         steps.push(registry(workload));
+        steps.extend(self.agents.get(key).map(sdk));
         steps.extend(tiers(sources.doctor));
         let verdict = match (is_hidden, &decision.rule) {
             (true, Some(rule)) => format!("Left out by a rule: {rule}."),
@@ -468,6 +470,15 @@ fn registry(workload: &Workload) -> Step {
         ),
         details,
     }
+}
+
+/// What was changed for an SDK, and what was there before.
+fn sdk(agent: &Agent) -> Step {
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let before = agent.before.as_ref().map(|before| lines(&before.shown)).unwrap_or_default();
+    let before = before.into_iter().map(|line| format!("before: {line}"));
+    let details = before.chain(lines(&agent.change)).collect();
+    Step { about: About::Sdk, finding: Finding::Neither, text: agent.reason.clone(), details }
 }
 
 fn tiers(doctor: &[Fact]) -> Option<Step> {

@@ -9,6 +9,7 @@ mod kept;
 mod planning;
 mod preview;
 mod processes;
+mod recovery;
 mod restore;
 mod standing;
 mod turns;
@@ -30,7 +31,7 @@ pub(crate) use kept::Records;
 use kept::{Phase, Record, Why};
 pub(crate) use preview::{Previews, Questions};
 pub use restore::{Restored, changed, restore};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -141,15 +142,10 @@ impl Running {
             self.looked_at = now;
         }
         self.keep_turns(published, now);
-        let mut keys: Vec<Key> = published.full.keys().cloned().collect();
-        keys.extend(
-            self.parts
-                .records
-                .all()
-                .keys()
-                .filter(|key| !published.full.contains_key(key))
-                .cloned(),
-        );
+        self.bring_back();
+        let records = &self.parts.records;
+        let keys = records.all().keys().chain(records.lost().keys()).chain(published.full.keys());
+        let keys: BTreeSet<Key> = keys.cloned().collect();
         let mut told = BTreeMap::new();
         for key in keys {
             let observed = published.workloads.iter().find(|observed| observed.key == key);
@@ -169,6 +165,10 @@ impl Running {
             self.told.clone_from(&told);
             self.parts.notices.send_surely(Notice::Agents(told));
         }
+        // From now on what is said of workloads is all that was changed.
+        if !self.parts.records.is_fresh() {
+            self.parts.standings.ask_before(false);
+        }
     }
 
     /// Takes the next step for one workload, and says how it stands.
@@ -179,6 +179,10 @@ impl Running {
         wanted: Option<u64>,
         now: u64,
     ) -> Option<Agent> {
+        if let Some(before) = self.parts.records.lost().get(key).cloned() {
+            let generation = wanted.unwrap_or_default();
+            return self.recover_lost((key, &before), observed, generation, now);
+        }
         self.finish(key, now);
         let tries = self.tries.entry(key.clone()).or_default();
         if wanted.is_some_and(|generation| generation > tries.generation) {

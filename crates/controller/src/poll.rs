@@ -265,6 +265,7 @@ impl Poll {
             doctor: with_doctor.then(|| self.facts()),
             lost,
             configuration: self.tuning.applied(),
+            asks_before: self.standings.asks_before(),
             ..Report::default()
         }
     }
@@ -432,7 +433,11 @@ impl Poll {
     }
 
     /// Takes an answer over; true when it brought something.
-    fn take_over(&self, wish: Wish, asked_at: u64) -> bool {
+    fn take_over(&self, mut wish: Wish, asked_at: u64) -> bool {
+        // Before the wishes: they hold for what is there.
+        if let Some(before) = wish.before.take() {
+            self.standings.bring_back(before);
+        }
         let mut is_news = !wish.steps.is_empty() || !wish.cancelled.is_empty();
         if let Some(steps) = &self.steps {
             steps.acknowledge(&wish.acknowledged);

@@ -1,5 +1,6 @@
 //! How things stand, for those who ask: the poll and the socket.
 
+use contract::before::Before;
 use contract::capture::Level;
 use contract::poll::Desired;
 use contract::workload::{Key, Observed};
@@ -34,6 +35,9 @@ struct State {
     published: Arc<Published>,
     version: u64,
     generation: u64,
+    /// Whether the dashboard is asked what was changed, and what it answered.
+    asks_before: bool,
+    brought_back: Option<BTreeMap<Key, Before>>,
     is_stopped: bool,
 }
 
@@ -60,6 +64,31 @@ impl Standings {
     /// The generation of wishes that was taken over.
     pub(crate) fn generation(&self) -> u64 {
         self.state().generation
+    }
+
+    /// Says whether the dashboard is to be asked what was changed.
+    pub(crate) fn ask_before(&self, asks: bool) {
+        self.state().asks_before = asks;
+    }
+
+    /// Whether the dashboard is to be asked what was changed.
+    pub(crate) fn asks_before(&self) -> bool {
+        self.state().asks_before
+    }
+
+    /// What the dashboard answered to that; wakes who waits for it.
+    pub(crate) fn bring_back(&self, before: BTreeMap<Key, Before>) {
+        let mut state = self.state();
+        if state.asks_before {
+            state.brought_back = Some(before);
+            state.version += 1;
+            self.0.changed.notify_all();
+        }
+    }
+
+    /// What was brought back, if it is news.
+    pub(crate) fn brought_back(&self) -> Option<BTreeMap<Key, Before>> {
+        self.state().brought_back.take()
     }
 
     /// What is published, with its version.

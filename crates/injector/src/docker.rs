@@ -11,6 +11,7 @@ mod engine;
 mod hands;
 mod health;
 mod preflight;
+mod recovery;
 mod recreate;
 mod specification;
 

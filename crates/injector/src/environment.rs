@@ -28,6 +28,10 @@ pub const BESIDE: &str = "SONDE_AGENT_BESIDE";
 /// Directory of a bundle that alone is put on the path of modules.
 pub const BOOTSTRAP: &str = "bootstrap";
 
+/// All variables that are ever set.
+pub(crate) const NAMES: [&str; 6] =
+    [PYTHONPATH, SERVICE_NAME, RESOURCE_ATTRIBUTES, ENDPOINT, HEADERS, CAPTURE_CONTENT];
+
 /// All that the agent is told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Injection {
@@ -95,6 +99,20 @@ pub fn environment(effective: &BTreeMap<String, String>, injection: &Injection) 
             secret,
         })
         .collect()
+}
+
+/// Whether a value of before is part of the one that was made of it.
+pub(crate) fn is_within(name: &str, before: &str, after: &str) -> bool {
+    match name {
+        PYTHONPATH => {
+            before.is_empty() || after.split_once(':').is_some_and(|(_, rest)| rest == before)
+        }
+        RESOURCE_ATTRIBUTES => {
+            let is_there = |pair: &str| after.split(',').any(|it| it == pair);
+            before.split(',').all(|pair| pair.trim().is_empty() || is_there(pair))
+        }
+        _ => false,
+    }
 }
 
 /// Our directory first, then what was there, to the byte: an empty element means the working
@@ -230,6 +248,19 @@ mod tests {
         {
             assert_eq!(environment(&applied(&own), &injection()), []);
         }
+    }
+
+    #[test]
+    fn what_was_there_before_is_told_from_what_was_not() {
+        let own = effective(&[(PYTHONPATH, "/a::/b"), (RESOURCE_ATTRIBUTES, "team=a%20b,,x=y")]);
+        let all = applied(&own);
+        for (name, before) in &own {
+            assert!(is_within(name, before, &all[name]), "{name}");
+            assert!(!is_within(name, &format!("{before},evil"), &all[name]), "{name}");
+            assert!(!is_within(name, "/evil", &all[name]), "{name}");
+        }
+        assert!(!is_within(ENDPOINT, "http://evil", "http://evil"));
+        assert!(all.keys().all(|name| NAMES.contains(&name.as_str())), "{all:?}");
     }
 
     #[test]

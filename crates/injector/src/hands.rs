@@ -9,6 +9,7 @@ use crate::kubernetes::Workload;
 use crate::kubernetes::cluster::Cluster;
 use crate::plan::{Change, Plan, Refusal};
 use crate::program::Program;
+use contract::before::Was;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -191,6 +192,26 @@ impl Hands {
             Change::Systemd(change) => self.undo_unit(change, revive),
             Change::Docker(change) => self.undo_containers(change, revive),
             Change::Kubernetes(change) => self.runtime.block_on(self.cluster.undo(change)),
+        }
+    }
+
+    /// A change of this node that nobody has notes of any more, made out from what was there before
+    /// and from what is there now; nothing when nothing of it is.
+    ///
+    /// # Errors
+    ///
+    /// A sentence; it is to be tried again.
+    pub fn recover(&self, target: &Target, was: &Was) -> Result<Option<Change>, String> {
+        match (target, was) {
+            (Target::Unit(name), Was::Unit { has_directory, variables }) => {
+                let change = self.recover_unit(name, (*has_directory, variables))?;
+                Ok(change.map(Change::Systemd))
+            }
+            (Target::Containers { .. }, Was::Containers { containers }) => {
+                let change = self.recover_containers(containers)?;
+                Ok(change.map(|change| Change::Docker(Box::new(change))))
+            }
+            _ => Ok(None),
         }
     }
 

@@ -18,6 +18,7 @@ mod yaml;
 use crate::difference::unified;
 use crate::environment::{self, Injection};
 use crate::plan::{ByHand, Refusal};
+use contract::before::{Before, Was};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -303,6 +304,26 @@ impl Change {
         let [before, after] = [&self.before, &self.after]
             .map(|template| yaml::text(&template::shown(template, &self.put)));
         unified(&self.workload.shown(), Some(&before), Some(&after))
+    }
+
+    /// What was there before: of the template only what was touched. All of it stands in the note.
+    pub(crate) fn before(&self) -> Before {
+        let mut lines = vec![format!(
+            "{}, container {}: no init container, volume or mount {NAME}",
+            self.workload.shown(),
+            self.put.container
+        )];
+        let set = self.put.variables.iter().filter(|variable| !is_original(&variable.name));
+        lines.extend(set.map(|Variable { name, before, .. }| {
+            let value = before.as_ref().map(|before| (before.get("valueFrom"), &before["value"]));
+            match value {
+                None => format!("{name} was not in its env"),
+                Some((Some(from), _)) => format!("{name} was from {from}"),
+                Some(_) if name == environment::HEADERS => format!("{name} was in its env"),
+                Some((None, value)) => format!("{name} was {}", value.as_str().unwrap_or_default()),
+            }
+        }));
+        Before { shown: lines.join("\n"), was: Was::Template }
     }
 
     /// The same for `kubectl`.

@@ -3,6 +3,7 @@
 use crate::docker;
 use crate::kubernetes;
 use crate::systemd;
+use contract::before::Before;
 use serde::{Deserialize, Serialize};
 
 /// A change that was thought through, and not made.
@@ -31,6 +32,15 @@ pub enum Change {
 }
 
 impl Change {
+    /// What was there before, in short and without secrets.
+    pub fn before(&self) -> Before {
+        match self {
+            Self::Systemd(change) => change.before(),
+            Self::Docker(change) => change.before(),
+            Self::Kubernetes(change) => change.before(),
+        }
+    }
+
     /// The exact difference, as `diff -u` writes it. What is secret is left out.
     pub fn difference(&self) -> String {
         match self {

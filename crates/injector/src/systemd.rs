@@ -6,6 +6,7 @@
 mod bus;
 mod files;
 mod hands;
+mod recovery;
 
 use crate::difference::unified;
 use crate::environment::{self, Injection};
@@ -93,8 +94,6 @@ pub(crate) struct File {
     pub(crate) text: String,
     /// The same with secrets hidden, to be shown.
     pub(crate) shown: String,
-    /// What was there before; nothing as a rule.
-    pub(crate) before: Option<String>,
 }
 
 /// Where the drop-ins of a unit are.
@@ -133,39 +132,13 @@ pub(crate) fn plan(unit: &Unit, around: &Around, injection: &Injection) -> Resul
             ),
         ));
     }
-    let (drop_in, file) = paths(&unit.name);
-    let text = |hide: bool| {
-        let lines = variables.iter().map(|(name, value)| {
-            let is_secret = secret.contains(&name.as_str());
-            let value = if hide && is_secret { HIDDEN } else { value };
-            format!("{name}={}\n", quoted(value))
-        });
-        format!("{MARK}\n{}", lines.collect::<String>())
-    };
-    // The `-` lets the unit start when the file is lost: the program matters more than we do.
-    let named =
-        format!("{MARK}\n[Service]\nEnvironmentFile=-{}\n", named(&file.display().to_string()));
-    let files = vec![
-        File {
-            path: file.clone(),
-            mode: 0o600,
-            text: text(false),
-            shown: text(true),
-            before: around.variables.clone(),
-        },
-        File {
-            path: drop_in.clone(),
-            mode: 0o644,
-            text: named.clone(),
-            shown: named.clone(),
-            before: around.drop_in.clone(),
-        },
-    ];
+    let files = files_of(&unit.name, &variables, &secret);
+    let by_hand = files.iter().map(|file| {
+        format!("# {} (mode {:04o})\n{}\n", file.path.display(), file.mode, file.shown)
+    });
     let by_hand = format!(
-        "# {} (mode 0600)\n{}\n# {}\n{named}\nsystemctl daemon-reload && systemctl restart {}",
-        file.display(),
-        text(true),
-        drop_in.display(),
+        "{}systemctl daemon-reload && systemctl restart {}",
+        by_hand.collect::<String>(),
         shell(&unit.name)
     );
     let change = Change {
@@ -183,6 +156,26 @@ pub(crate) fn plan(unit: &Unit, around: &Around, injection: &Injection) -> Resul
         ),
         by_hand: vec![ByHand { tool: "an editor and systemctl".to_owned(), text: by_hand }],
     })
+}
+
+/// Both files of a unit, with these variables, some of which are secret.
+fn files_of(unit: &str, variables: &BTreeMap<String, String>, secret: &[&str]) -> Vec<File> {
+    let (drop_in, file) = paths(unit);
+    let text = |hide: bool| {
+        let lines = variables.iter().map(|(name, value)| {
+            let is_secret = secret.contains(&name.as_str());
+            let value = if hide && is_secret { HIDDEN } else { value };
+            format!("{name}={}\n", quoted(value))
+        });
+        format!("{MARK}\n{}", lines.collect::<String>())
+    };
+    // The `-` lets the unit start when the file is lost: the program matters more than we do.
+    let named =
+        format!("{MARK}\n[Service]\nEnvironmentFile=-{}\n", named(&file.display().to_string()));
+    vec![
+        File { path: file, mode: 0o600, text: text(false), shown: text(true) },
+        File { path: drop_in, mode: 0o644, text: named.clone(), shown: named },
+    ]
 }
 
 /// What speaks against changing the unit itself.
@@ -275,10 +268,8 @@ impl Change {
     /// What is written, as a difference. Secrets are hidden.
     pub(crate) fn difference(&self) -> String {
         let one = |file: &File| {
-            let before = file.before.as_ref().map(|_| file.shown.as_str());
-            let before = if file.before.as_deref() == Some(&file.text) { before } else { None };
             let name = format!("{} (mode {:04o})", file.path.display(), file.mode);
-            unified(&name, before, Some(&file.shown))
+            unified(&name, None, Some(&file.shown))
         };
         self.files.iter().rev().map(one).collect()
     }

@@ -73,6 +73,8 @@ pub struct Asked {
     pub has_wishes: bool,
     /// Hash of the configuration that it tried last.
     pub configuration: Option<String>,
+    /// Whether it wants to hear what it changed.
+    pub before: bool,
 }
 
 impl Asked {
@@ -82,6 +84,7 @@ impl Asked {
             generation: report.generation,
             has_wishes: report.has_wishes,
             configuration: report.configuration.as_ref().map(|applied| applied.hash.clone()),
+            before: report.asks_before,
         }
     }
 }

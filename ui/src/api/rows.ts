@@ -132,6 +132,8 @@ export interface Agent {
   processes?: AgentIn[];
   /** What was changed for it, as a difference. */
   change?: string;
+  /** What was there before, without secrets. */
+  before?: { shown: string };
 }
 
 /** How far the SDK is in one process. */

@@ -20,6 +20,12 @@ export function Rollout({ of }: { of: Agent }) {
           <pre className="command preview">{of.change}</pre>
         </details>
       )}
+      {of.before === undefined ? null : (
+        <details data-testid="before">
+          <summary>What was there before</summary>
+          <pre className="command preview">{of.before.shown}</pre>
+        </details>
+      )}
     </div>
   );
 }

@@ -72,6 +72,8 @@ pub enum About {
     Tls,
     /// What is remembered of it.
     Registry,
+    /// The SDK that was put into it.
+    Sdk,
     /// Ways of discovery that are off.
     Tiers,
 }

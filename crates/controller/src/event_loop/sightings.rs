@@ -70,6 +70,7 @@ impl Running {
         let given = &self.parts.given;
         let mut account = Account::of(&question.about, &self.registry, &self.book, given);
         account.desired.clone_from(&self.desired);
+        account.agents.clone_from(&self.agents);
         account.own_rules.clone_from(&self.parts.rules);
         account.their_rules.clone_from(&self.wishes.rules);
         question.answer(account);

@@ -1,6 +1,7 @@
 //! What was changed for the SDK, on disk: noted before anything is touched, with the way back.
 
 use crate::file;
+use contract::before::Before;
 use contract::capture::State;
 use contract::workload::{Agent, Key};
 use injector::Target;
@@ -72,12 +73,18 @@ impl Record {
 pub(crate) struct Records {
     file: PathBuf,
     all: BTreeMap<Key, Record>,
+    /// Changes that there are no notes of, with what the dashboard says was there before.
+    lost: BTreeMap<Key, Before>,
+    /// Nothing was ever noted here, or it is gone.
+    is_fresh: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     version: u32,
     records: BTreeMap<Key, Record>,
+    #[serde(default)]
+    lost: BTreeMap<Key, Before>,
 }
 
 impl Records {
@@ -89,7 +96,43 @@ impl Records {
             other => Err(format!("version {other} is not {VERSION}")),
         };
         let kept: Option<Kept> = file::load(&file, MAX_FILE, check);
-        Self { file, all: kept.map(|kept| kept.records).unwrap_or_default() }
+        let is_fresh = kept.is_none();
+        let (all, lost) = kept.map(|kept| (kept.records, kept.lost)).unwrap_or_default();
+        Self { file, all, lost, is_fresh }
+    }
+
+    /// Whether the dashboard has to be asked what was changed.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.is_fresh
+    }
+
+    /// What the dashboard says of changes that there are no notes of: on disk before anything is made
+    /// of it.
+    pub(crate) fn bring_back(&mut self, before: BTreeMap<Key, Before>) -> std::io::Result<()> {
+        if !std::mem::replace(&mut self.is_fresh, false) {
+            return Ok(());
+        }
+        let is_unknown = |key: &Key| !self.all.contains_key(key);
+        self.lost = before.into_iter().filter(|(key, _)| is_unknown(key)).collect();
+        self.write()
+    }
+
+    /// Changes that there are no notes of.
+    pub(crate) fn lost(&self) -> &BTreeMap<Key, Before> {
+        &self.lost
+    }
+
+    /// Such a change was looked for: what was found of it, if anything.
+    pub(crate) fn found(&mut self, key: &Key, record: Option<Record>) -> std::io::Result<()> {
+        let Some(before) = self.lost.remove(key) else { return Ok(()) };
+        let written = match record {
+            Some(record) => self.put(key, record),
+            None => self.write(),
+        };
+        if written.is_err() {
+            self.lost.insert(key.clone(), before);
+        }
+        written
     }
 
     /// What is said of those that are in effect, until they were looked at.
@@ -100,8 +143,19 @@ impl Records {
             reason: "The node looks at the SDK that it put in.".to_owned(),
             processes: Vec::new(),
             change: record.difference.clone(),
+            before: Some(record.change.before()),
         };
-        in_effect.map(|(key, record)| (key.clone(), one(record))).collect()
+        let lost = self.lost.iter().map(|(key, before)| {
+            let agent = Agent {
+                state: State::Pending,
+                reason: "The node lost its notes of what it changed, and looks for it.".to_owned(),
+                processes: Vec::new(),
+                change: String::new(),
+                before: Some(before.clone()),
+            };
+            (key.clone(), agent)
+        });
+        in_effect.map(|(key, record)| (key.clone(), one(record))).chain(lost).collect()
     }
 
     pub(crate) fn all(&self) -> &BTreeMap<Key, Record> {
@@ -145,6 +199,33 @@ impl Records {
     }
 
     fn write(&self) -> std::io::Result<()> {
-        file::replace(&self.file, &Kept { version: VERSION, records: self.all.clone() })
+        let (records, lost) = (self.all.clone(), self.lost.clone());
+        file::replace(&self.file, &Kept { version: VERSION, records, lost })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::before::Was;
+
+    #[test]
+    fn what_was_lost_is_brought_back_once_and_outlives_a_crash_until_it_was_looked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = Key("host/systemd:a.service".to_owned());
+        let before = Before { shown: "none".to_owned(), was: Was::Template };
+        let told = BTreeMap::from([(key.clone(), before)]);
+        let mut records = Records::open(directory.path());
+        assert!(records.is_fresh());
+        records.bring_back(told.clone()).unwrap();
+        let mut records = Records::open(directory.path());
+        assert!(!records.is_fresh());
+        assert_eq!(records.lost(), &told);
+        assert_eq!(records.told()[&key].before.as_ref(), told.get(&key), "it is told meanwhile");
+        records.found(&key, None).unwrap();
+        // Notes are at hand: what the dashboard says later is older than they are.
+        records.bring_back(told).unwrap();
+        assert_eq!(records.lost().len(), 0);
+        assert_eq!(Records::open(directory.path()).lost().len(), 0);
     }
 }

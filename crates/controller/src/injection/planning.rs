@@ -3,7 +3,7 @@
 use super::Running;
 use crate::config::{Agents, Token};
 use contract::attribute;
-use contract::workload::{Observed, Platform};
+use contract::workload::{Key, Observed, Platform};
 use injector::bundle::Bundle;
 use injector::environment::Injection;
 use injector::plan::{ByHand, Plan, Refusal};
@@ -62,9 +62,14 @@ impl Running {
     }
 }
 
+/// What a key says beside the scope that it holds in.
+pub(super) fn place_of(key: &Key) -> &str {
+    key.0.split_once('/').map_or("", |(_, place)| place)
+}
+
 /// The object of its platform that is to be changed.
 pub(super) fn target(observed: &Observed) -> Result<Target, Refusal> {
-    let place = observed.key.0.split_once('/').map_or("", |(_, place)| place);
+    let place = place_of(&observed.key);
     match observed.platform {
         Platform::Systemd => match place.strip_prefix("systemd:") {
             Some(unit) if !unit.contains('/') => Ok(Target::Unit(unit.to_owned())),

@@ -126,7 +126,9 @@ impl Running {
             _ => Vec::new(),
         };
         let change = record.map(|record| record.difference.clone()).unwrap_or_default();
-        Agent { state, reason, processes, change }
+        let before = record.map(|record| record.change.before());
+        let before = before.or_else(|| self.parts.records.lost().get(key).cloned());
+        Agent { state, reason, processes, change, before }
     }
 
     /// Why nothing is done, with what was found in this workload.

@@ -16,7 +16,8 @@ impl Running {
         let is_watching = self.parts.records.all().values().any(|record| {
             matches!(record.phase, Phase::Making | Phase::Watched { .. } | Phase::Undoing(_))
         });
-        match is_watching || !self.leaving.is_empty() {
+        let is_looking = !self.parts.records.lost().is_empty();
+        match is_watching || is_looking || !self.leaving.is_empty() {
             true => WATCH_EVERY,
             false if self.stands_by() => STAND_BY,
             false => LOOK_EVERY,

@@ -2,6 +2,7 @@
 //! move a terminal's cursor.
 
 use crate::error::ApiError;
+use contract::before::{Before, Variable, Was};
 use contract::poll::{Instance as Sender, Refused, Report};
 use contract::step::Progress;
 use contract::workload::{Instance, Observed};
@@ -142,6 +143,7 @@ pub(crate) fn clean_workload(workload: &mut Observed) {
         clean_text(&mut agent.reason);
         agent.change.retain(|c| !c.is_control() || c == '\n' || c == '\t');
         cut(&mut agent.change, MAX_OUTPUT_CHARS);
+        agent.before.iter_mut().for_each(clean_before);
         agent.processes.truncate(MAX_LIST);
         agent.processes.iter_mut().for_each(|process| clean_text(&mut process.detail));
     }
@@ -156,6 +158,36 @@ pub(crate) fn clean_workload(workload: &mut Observed) {
     workload.asked.iter_mut().for_each(|asked| clean_text(&mut asked.name));
     clean_attributes(&mut workload.attributes);
     workload.replaces.truncate(MAX_LIST);
+}
+
+/// What is cut here is not told to the node again, so it puts less back in order, and nothing wrong.
+fn clean_before(before: &mut Before) {
+    before.shown.retain(|c| !c.is_control() || c == '\n' || c == '\t');
+    cut(&mut before.shown, MAX_OUTPUT_CHARS);
+    match &mut before.was {
+        Was::Unit { variables, .. } => {
+            while variables.len() > MAX_LIST {
+                variables.pop_last();
+            }
+        }
+        Was::Containers { containers } => {
+            containers.truncate(MAX_LIST);
+            for container in containers {
+                [&mut container.id, &mut container.image].into_iter().for_each(clean_text);
+                container.environment.truncate(MAX_LIST);
+                container.environment.iter_mut().for_each(clean_text);
+                while container.variables.len() > MAX_LIST {
+                    container.variables.pop_last();
+                }
+                for variable in container.variables.values_mut() {
+                    if let Variable::Value(text) = variable {
+                        cut(text, MAX_OUTPUT_CHARS);
+                    }
+                }
+            }
+        }
+        Was::Template | Was::Unknown => {}
+    }
 }
 
 fn clean_attributes(attributes: &mut BTreeMap<String, String>) {

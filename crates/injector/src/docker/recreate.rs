@@ -31,6 +31,12 @@ pub(super) fn is_aside(name: &str) -> bool {
     [NEW, OLD, BACK, IDLE].iter().any(|end| name.ends_with(end))
 }
 
+/// The name of the place that a container has, or was moved aside from.
+pub(super) fn place(name: &str) -> &str {
+    let ends = [NEW, OLD, BACK, IDLE];
+    ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
+}
+
 /// The container that is ours, in the place of another or on the way there.
 pub(super) async fn ours(engine: &Engine, part: &Part) -> Result<Option<Value>, Failure> {
     for container in engine.list(Some(&format!("{LABEL}={}", part.id))).await? {

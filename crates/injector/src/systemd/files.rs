@@ -1,6 +1,6 @@
 //! Files that are written beside others' files, and taken away to the byte.
 
-use super::{Change, File, MARK};
+use super::{Change, DROP_IN, File, MARK, VARIABLES};
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -18,6 +18,13 @@ pub(crate) fn read(root: &Path, path: &Path) -> std::io::Result<Option<String>> 
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a directory was there before us: one with nothing in it but our files was not.
+pub(crate) fn was_there(root: &Path, directory: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(below(root, directory)) else { return false };
+    let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    names.is_empty() || names.iter().any(|name| name != DROP_IN && name != VARIABLES)
 }
 
 /// Writes all files of a change; each is there as a whole, or not at all.
@@ -61,10 +68,9 @@ pub(crate) fn put_back(root: &Path, change: &Change) -> std::io::Result<Vec<Stri
         remove(&path.with_extension("sonde-new"))?;
         let Some(now) = read(root, &file.path)? else { continue };
         let ours_left = if now == file.text { None } else { without_ours(&now, change) };
-        match (ours_left, &file.before) {
-            (None, None) => remove(&path)?,
-            (None, Some(before)) => fs::write(&path, before)?,
-            (Some(theirs), _) => {
+        match ours_left {
+            None => remove(&path)?,
+            Some(theirs) => {
                 fs::write(&path, &theirs)?;
                 kept.push(file.path.display().to_string());
             }
@@ -107,7 +113,6 @@ mod tests {
             mode,
             text: format!("{MARK}\n{text}"),
             shown: String::new(),
-            before: None,
         };
         Change {
             unit: "a.service".to_owned(),
@@ -133,6 +138,20 @@ mod tests {
         assert_eq!(put_back(root.path(), &change).unwrap(), Vec::<String>::new());
         assert_eq!(put_back(root.path(), &change).unwrap(), Vec::<String>::new());
         assert_eq!(fs::read_dir(&units).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_that_was_made_for_us_is_known_by_what_is_in_it() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = Path::new("/etc/systemd/system/a.service.d");
+        let there = || was_there(root.path(), directory);
+        assert!(!there());
+        fs::create_dir_all(below(root.path(), directory)).unwrap();
+        assert!(there(), "somebody else made it");
+        write(root.path(), &change()).unwrap();
+        assert!(!there());
+        fs::write(below(root.path(), &directory.join("10-mine.conf")), "").unwrap();
+        assert!(there());
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Puts the files beside a unit, restarts it, looks at it, and puts all back.
 
 use super::bus::Bus;
+use super::files::was_there;
+use super::recovery::recovered;
 use super::{Around, Change, Unit, directory, paths, plan, put_back, read, write};
 use crate::environment::Injection;
 use crate::hands::{Hands, Health, Undone};
 use crate::plan::{Plan, Refusal};
 use rustix::time::{ClockId, clock_gettime};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 impl Hands {
@@ -56,6 +59,23 @@ impl Hands {
             true => Undone::Exactly,
             false => Undone::Ours(format!("kept what others wrote to {}", kept.join(", "))),
         })
+    }
+
+    /// The change of a unit that nobody has notes of any more, by what is on disk; nothing when
+    /// nothing of it is.
+    pub(crate) fn recover_unit(
+        &self,
+        name: &str,
+        (has_directory, names): (bool, &BTreeSet<String>),
+    ) -> Result<Option<Change>, String> {
+        let (drop_in, variables) = paths(name);
+        let read = |path: &Path| {
+            read(&self.root, path)
+                .map_err(|error| format!("Cannot read {}: {error}.", path.display()))
+        };
+        let (drop_in, variables) = (read(&drop_in)?, read(&variables)?);
+        let texts = (drop_in.as_deref(), variables.as_deref());
+        Ok(recovered(name, texts, (has_directory, names)))
     }
 
     fn unit(&self, name: &str) -> Result<Unit, String> {
@@ -137,10 +157,7 @@ impl Hands {
                 .flatten(),
             drop_in: read(&drop_in)?,
             variables: read(&variables)?,
-            has_directory: self
-                .root
-                .join(directory(&unit.name).strip_prefix("/").unwrap_or(Path::new("")))
-                .is_dir(),
+            has_directory: was_there(&self.root, &directory(&unit.name)),
             now_micros: u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000
                 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000,
         })

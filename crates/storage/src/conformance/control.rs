@@ -2,6 +2,7 @@
 
 use super::{NOON, SECOND, call, store};
 use crate::{Asked, Bearer, Denied, Error, NewToken, NewWish, Store, TokenKind, Wanted};
+use contract::before::{Before, Was};
 use contract::capture::{Level, State};
 use contract::poll::{Instance, PROTOCOL, Report, Wish};
 use contract::row::Time;
@@ -100,6 +101,7 @@ fn of_several_nodes_with_a_workload_the_one_speaks_where_it_runs_and_waits_for_n
         reason: format!("{state:?}"),
         processes: vec![AgentIn { pid, progress: AgentProgress::Loaded, detail: String::new() }],
         change: change.to_owned(),
+        before: None,
     };
     let said = |node: &str, pids: &[u32], agent: Agent| {
         let mut told = report(node, &["a"]);
@@ -124,6 +126,42 @@ fn of_several_nodes_with_a_workload_the_one_speaks_where_it_runs_and_waits_for_n
     store.report(&said("n1", &[], agent(State::Stopped, "+ sdk", 1)), later).unwrap();
     store.report(&said("n2", &[2], agent(State::Capturing, "+ sdk", 2)), NOW).unwrap();
     assert_eq!(row().host_name.as_deref(), Some("host of n2"));
+}
+
+#[test]
+fn a_node_that_lost_its_notes_hears_what_it_changed_and_another_does_not() {
+    let (dir, store) = store();
+    let was = Was::Unit { has_directory: false, variables: ["PYTHONPATH".to_owned()].into() };
+    let before = Before { shown: "the directory was not there".into(), was };
+    let said = |node: &str, before: Option<&Before>, asks_before| {
+        let mut told = report(node, &["a", "b"]);
+        told.asks_before = asks_before;
+        told.workloads.as_mut().unwrap()[0].agent = Some(Agent {
+            state: State::Capturing,
+            reason: String::new(),
+            processes: Vec::new(),
+            change: "+ sdk".into(),
+            before: before.cloned(),
+        });
+        told
+    };
+    store.report(&said("n1", Some(&before), false), NOW).unwrap();
+    store.report(&report("n2", &["a"]), NOW).unwrap();
+    assert_eq!(wish_of(&store, "n1").unwrap().before, None, "it did not ask");
+    drop(store);
+    let store = Store::open_with(&super::place(&dir.path().join("data"))).unwrap();
+    // It began anew, so its lists know nothing of it; nor do those that name no workload at all.
+    let asking = said("n1", None, true);
+    store.report(&asking, NOW).unwrap();
+    store.report(&Report { workloads: Some(Vec::new()), ..asking.clone() }, NOW).unwrap();
+    let asked = Asked::of(&asking);
+    assert!(store.has_news("n1", &asked, NOW));
+    let heard = |node| store.wish(node, &asked, NOW).unwrap().before.unwrap();
+    assert_eq!(heard("n1"), [(Key("a".into()), before)].into());
+    assert_eq!(heard("n2"), [].into());
+    // What it took back, with its notes at hand, is over.
+    store.report(&said("n1", None, false), NOW).unwrap();
+    assert_eq!(heard("n1"), [].into());
 }
 
 #[test]

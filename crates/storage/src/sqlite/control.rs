@@ -3,9 +3,10 @@
 //! Few and small rows behind one connection; a wish is on disk before it is answered. `live.rs`
 //! holds in memory what most polls are answered from, `report.rs` takes reports over, `wishes.rs`
 //! keeps what people want, `steps.rs` what nodes are asked to do, `settings.rs` the layers of
-//! configuration, `identity.rs` and `access.rs` who may come in.
+//! configuration, `before.rs` what nodes changed, `identity.rs` and `access.rs` who may come in.
 
 mod access;
+mod before;
 mod identity;
 mod live;
 mod report;
@@ -27,10 +28,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration { name: "control", sql: include_str!("control_1.sql") },
     Migration { name: "fleet", sql: include_str!("control_2.sql") },
     Migration { name: "untold", sql: include_str!("control_3.sql") },
+    Migration { name: "before", sql: include_str!("control_4.sql") },
 ];
 
 /// The feature that a capture level is about.

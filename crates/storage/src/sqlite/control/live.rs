@@ -162,6 +162,7 @@ impl Live {
             return false;
         };
         known.generation != asked.generation
+            || asked.before
             || known.due.is_some_and(|due| due <= now.0)
             || self.configuration_news(instance, asked).is_some()
     }

@@ -1,6 +1,6 @@
 //! Reports of nodes.
 
-use super::{Control, identity::Kept, live, next_generation, note, signed, steps, wishes};
+use super::{Control, before, identity::Kept, live, next_generation, note, signed, steps, wishes};
 use crate::error::{Doing, Error};
 use crate::fleet::Taken;
 use contract::capture::Level;
@@ -45,11 +45,13 @@ impl Control {
         });
         if let Some(workloads) = report.workloads.as_ref().filter(|_| !is_late) {
             taken.changed |= keep_workloads(&transaction, id, workloads, now)?;
+            before::keep(&transaction, report, workloads)?;
             sequence = Some((started, report.sequence));
         }
         match &report.delta {
             Some(delta) if sequence == Some((started, delta.base)) => {
                 taken.changed |= keep_delta(&transaction, id, delta, now)?;
+                before::keep(&transaction, report, &delta.changed)?;
                 sequence = Some((started, delta.sequence));
             }
             // A delta that was taken over already is sent again when its answer was lost.

@@ -1,6 +1,8 @@
 //! What people want of workloads, which names they gave them, and what happened to each.
 
-use super::{AGENT, Control, NETWORK, level, next_generation, note, signed, steps, unsigned};
+use super::{
+    AGENT, Control, NETWORK, before, level, next_generation, note, signed, steps, unsigned,
+};
 use crate::error::{Doing, Error};
 use crate::fleet::{Asked, NewWish};
 use crate::store::Wanted;
@@ -28,6 +30,9 @@ impl Control {
             wish.desired = desired(&transaction, instance)?;
             wish.names = names(&transaction, instance)?;
             wish.rules = rules(&transaction)?;
+        }
+        if asked.before {
+            wish.before = Some(before::kept(&transaction, instance)?);
         }
         let lent = steps::lend(&transaction, instance, now)?;
         transaction.commit().doing(DOING)?;
