@@ -55,10 +55,10 @@ class Dashboard:
         done = subprocess.run([str(p) for p in command], capture_output=True, text=True, check=True)
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    def send(self, numbers: range) -> bool:
+    def send(self, numbers: range, make=lambda number: span(number)) -> bool:
         """Whether calls of these numbers were acknowledged."""
-        spans = [span(number) for number in numbers]
-        body = {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
+        spans = [make(number) for number in numbers]
+        body = {"resourceSpans": [{"scopeSpans": [{"scope": {"name": "openlit"}, "spans": spans}]}]}
         headers = {
             "content-type": "application/json",
             "authorization": f"Bearer {self.token}",
@@ -103,6 +103,30 @@ def span(number: int) -> dict:
             {"key": "gen_ai.usage.input_tokens", "value": {"intValue": "3"}},
         ],
     }
+
+
+def seen_by_kernel(number: int) -> dict:
+    """The sighting that knows what was answered, and its place in no trace."""
+    made = span(number)
+    made["attributes"] += [
+        {"key": "gen_ai.response.id", "value": {"stringValue": f"chatcmpl-{number}"}},
+        {"key": "sonde.recognised_by", "value": {"stringValue": "host"}},
+        {"key": "gen_ai.usage.output_tokens", "value": {"intValue": "7"}},
+    ]
+    return made
+
+
+def seen_by_sdk(number: int) -> dict:
+    """The same call as an SDK tells of a stream: without counts, in a trace of the program."""
+    made = span(number)
+    made["traceId"] = f"{number + (1 << 64):032x}"
+    made["spanId"] = f"{number + (1 << 32):016x}"
+    made["attributes"] = [one for one in made["attributes"] if "usage" not in one["key"]]
+    made["attributes"] += [
+        {"key": "gen_ai.response.id", "value": {"stringValue": f"chatcmpl-{number}"}},
+        {"key": "gen_ai.conversation.id", "value": {"stringValue": "talk"}},
+    ]
+    return made
 
 
 @pytest.fixture
@@ -169,6 +193,48 @@ def test_a_wish_at_one_dashboard_wakes_the_poll_that_waits_at_another(start):
     ((took, answer),) = answers
     assert took < 25, "it was held until its end"
     assert [(one["key"], one["level"]) for one in answer["desired"]] == [(key, "network")]
+
+
+def test_two_sightings_by_way_of_two_dashboards_count_once_whatever_is_killed(start):
+    """The kernel's go to one dashboard, the SDK's to another; each is killed now and then, and
+    what it did not acknowledge is sent again, half of it to the other one."""
+    one, other = start("a"), start("b")
+    size, batches = 5, 30
+
+    def sender(make, dashboards) -> None:
+        for batch in range(batches):
+            numbers = range(batch * size + 1, (batch + 1) * size + 1)
+            for attempt in range(10_000):
+                if dashboards[attempt % 2 if batch % 2 else 0].send(numbers, make):
+                    break
+                time.sleep(0.02)
+
+    threads = [
+        threading.Thread(target=sender, args=(seen_by_kernel, [one, other])),
+        threading.Thread(target=sender, args=(seen_by_sdk, [other, one])),
+    ]
+    for thread in threads:
+        thread.start()
+    for kill in range(4):
+        time.sleep(0.5 + kill * 0.2)
+        victim = [one, other][kill % 2]
+        victim.end(signal.SIGKILL)
+        victim.start()
+    for thread in threads:
+        thread.join()
+    wanted = size * batches
+    # Whatever a kill left half done is finished by the next that writes.
+    assert one.send(range(wanted + 1, wanted + 2), seen_by_kernel)
+    assert other.send(range(wanted + 1, wanted + 2), seen_by_sdk)
+    wanted += 1
+    for dashboard in (one, other):
+        found = dashboard.numbers()
+        assert sorted(found) == [number + (1 << 32) for number in range(1, wanted + 1)]
+        sums = totals(dashboard)
+        counted = (sums["calls"], sums["input_tokens"], sums["output_tokens"])
+        assert counted == (wanted, 3 * wanted, 7 * wanted)
+        page = dashboard.ask("calls?limit=1000&filter=conversation:talk%20output:7")
+        assert len(page["calls"]) == wanted
 
 
 def test_what_was_acknowledged_is_there_once_after_kills_under_full_ingest(start):

@@ -30,16 +30,21 @@ use crate::retention::{Disk, Limits, ReadDisk, Retained, Standing};
 use crate::secret::Pepper;
 use crate::sqlite::control::Control;
 use crate::store::Telemetry;
-use crate::units::{DAY_NANOS, day_name, read_id, trace_id};
+use crate::units::{DAY_NANOS, day_name, read_id, span_id, trace_id};
 use contract::row::{Call, Calls, Run, Time};
+use joining::Whole;
 use keep::Gone;
 use link::{Ask, Link, is_over_time};
-use row::{COLUMNS, CallRow, FIRST, moment, within};
+use row::{COLUMNS, COUNTS, CallRow, moment, within};
 use schema::{Layout, quoted};
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use writer::Writer;
+
+/// Rows that are read at once where few of them are listed.
+const MAX_LISTED: usize = 2_000;
 
 /// A ClickHouse server and the database in it.
 #[derive(Clone, PartialEq, Eq)]
@@ -115,14 +120,6 @@ impl Shared {
         self.link.rows(doing, ask)
     }
 
-    /// The newest calls as they were first seen, oldest first.
-    fn newest(&self, len: usize) -> Result<Vec<Call>, Error> {
-        let begin = moment(self.gone()?.calls_end());
-        let which = format!("WHERE time >= {begin} AND {FIRST} ORDER BY time DESC LIMIT {len}");
-        let rows = self.rows("look at the newest calls", Ask::default(), &which)?;
-        Ok(rows.into_iter().rev().map(CallRow::into_call).collect())
-    }
-
     /// The days that are kept, oldest first.
     fn days(&self, gone: &Gone) -> Result<Vec<u64>, Error> {
         let mut days = keep::days(&self.link, &self.layout, "call")?;
@@ -132,46 +129,73 @@ impl Shared {
 
     fn list(&self, query: &CallsQuery) -> Result<Calls, Error> {
         let limit = query.limit.max(1);
-        let mut rows: Vec<CallRow> = Vec::new();
+        let mut found: Vec<(Cursor, Call)> = Vec::new();
         let mut stopped = None;
         let last = query.before.map_or(u64::MAX, |before| before.time.0 / DAY_NANOS);
         let last = last.min(query.to.map_or(u64::MAX, |to| to.0 / DAY_NANOS));
         let first = query.from.map_or(0, |from| from.0 / DAY_NANOS);
         let days = self.days(&self.gone()?)?;
         for day in days.into_iter().rev().filter(|day| (first..=last).contains(day)) {
-            let stop = Cursor::before(Time((day + 1).saturating_mul(DAY_NANOS)));
-            if query.budget.is_over() {
-                stopped = Some(stop);
-                break;
-            }
             // One more than asked for tells whether there is a next page.
-            match self.list_day(query, day, limit + 1 - rows.len()) {
-                Ok(found) => rows.extend(found),
-                Err(error) if is_over_time(&error) => {
-                    stopped = Some(stop);
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
-            if rows.len() > limit {
+            stopped = self.list_day(query, day, limit + 1, &mut found)?;
+            if stopped.is_some() || found.len() > limit {
                 break;
             }
         }
-        let more = rows.len() > limit;
-        rows.truncate(limit);
+        let more = found.len() > limit;
+        found.truncate(limit);
         // Of the row, whose ids the call need not have.
-        let next = rows.last().filter(|_| more).map(CallRow::cursor).or(stopped);
+        let next = found.last().filter(|_| more).map(|(cursor, _)| *cursor).or(stopped);
         let next = next.map(|cursor| cursor.to_string());
-        let calls = joining::joined(self, rows)?;
+        let calls = found.into_iter().map(|(_, call)| call).collect();
         Ok(Calls { calls, next, partial: !more && stopped.is_some() })
     }
 
-    fn list_day(&self, query: &CallsQuery, day: u64, limit: usize) -> Result<Vec<CallRow>, Error> {
+    /// Adds calls of a day until there are so many; says where the search stopped when its time was
+    /// over before.
+    fn list_day(
+        &self,
+        query: &CallsQuery,
+        day: u64,
+        enough: usize,
+        found: &mut Vec<(Cursor, Call)>,
+    ) -> Result<Option<Cursor>, Error> {
+        let begin = Cursor::before(Time((day + 1).saturating_mul(DAY_NANOS)));
+        let mut before = query.before;
+        let mut asked = enough - found.len();
+        loop {
+            if query.budget.is_over() {
+                return Ok(Some(before.unwrap_or(begin)));
+            }
+            let rows = match self.list_rows(query, day, before, asked) {
+                Ok(rows) => rows,
+                Err(error) if is_over_time(&error) => return Ok(Some(before.unwrap_or(begin))),
+                Err(error) => return Err(error),
+            };
+            let is_last = rows.len() < asked;
+            before = rows.last().map(CallRow::cursor).or(before);
+            found.extend(self.listed(query, rows)?);
+            if is_last || found.len() >= enough {
+                return Ok(None);
+            }
+            // Where sightings that came later make many calls unlike the filter.
+            asked = (asked * 4).min(MAX_LISTED.max(enough));
+        }
+    }
+
+    /// Rows of a day by which calls may be listed: a call is in the place of its last sighting.
+    fn list_rows(
+        &self,
+        query: &CallsQuery,
+        day: u64,
+        before: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<CallRow>, Error> {
         let mut ask = limited(Ask::default(), query.budget.left());
         let condition = filter::condition(&query.filter, &mut ask);
         let from = query.from.map_or(0, |from| from.0).max(day.saturating_mul(DAY_NANOS));
         let to = query.to.map_or(u64::MAX, |to| to.0).min((day + 1).saturating_mul(DAY_NANOS));
-        let before = query.before.map_or_else(String::new, |before| {
+        let before = before.map_or_else(String::new, |before| {
             let Cursor { time, trace, span } = before;
             let time = moment(time.0);
             format!(
@@ -180,12 +204,30 @@ impl Shared {
             )
         });
         let which = format!(
-            "WHERE time >= {} AND time < {} {before} AND {FIRST} AND ({condition})
-             ORDER BY time DESC, trace_id DESC, span_id DESC LIMIT {limit}",
+            "WHERE time >= {} AND time < {} {before} AND {COUNTS} AND amends >= 0 AND ({condition})
+             ORDER BY time DESC, trace_id DESC, span_id DESC
+             LIMIT 1 BY time, trace_id, span_id LIMIT {limit}",
             moment(from),
             moment(to),
         );
         self.rows("list calls", ask, &which)
+    }
+
+    /// The calls of rows that stand for them, where they still are like the filter.
+    fn listed(&self, query: &CallsQuery, rows: Vec<CallRow>) -> Result<Vec<(Cursor, Call)>, Error> {
+        let firsts = joining::firsts(self, rows.clone())?;
+        let ids: Vec<_> = firsts.iter().map(CallRow::ids).collect();
+        let wholes = joining::wholes(self, firsts)?;
+        let wholes: HashMap<_, _> = ids.into_iter().zip(wholes).collect();
+        let stands_for = |row: CallRow| {
+            let Whole { call, is_amended } = wholes.get(&row.first().unwrap_or(row.ids()))?;
+            let is_it = call.time.0 == row.start()
+                && (trace_id(&call.trace_id), span_id(&call.span_id))
+                    == (Some(row.trace_id), Some(row.span_id));
+            let stands = is_it || !is_amended && !row.is_amendment();
+            (stands && query.filter.matches(call)).then(|| (row.cursor(), call.clone()))
+        };
+        Ok(rows.into_iter().filter_map(stands_for).collect())
     }
 }
 
@@ -255,7 +297,8 @@ impl Engine for Remote {
         }
         // The day is that of the first sighting, the ids may be those of another.
         let which = format!(
-            "WHERE {} AND trace_id = toUInt128('{trace}') AND span_id = {span} LIMIT 1",
+            "WHERE {} AND trace_id = toUInt128('{trace}') AND span_id = {span} AND amends = 0
+             LIMIT 1",
             within(day.saturating_sub(1), day + 1),
         );
         let rows = self.shared.rows("read a call", Ask::default(), &which)?;
@@ -267,7 +310,7 @@ impl Engine for Remote {
         let Some(id) = trace_id(trace) else { return Ok(Vec::new()) };
         let begin = moment(self.shared.gone()?.calls_end());
         let which = format!(
-            "WHERE trace_id = toUInt128('{id}') AND time >= {begin}
+            "WHERE trace_id = toUInt128('{id}') AND time >= {begin} AND amends = 0
              ORDER BY time DESC, span_id DESC LIMIT {MAX_TRACE}"
         );
         let rows = self.shared.rows("read a trace", Ask::default(), &which)?;

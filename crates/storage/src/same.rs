@@ -95,6 +95,19 @@ impl Numbers {
         }
     }
 
+    /// Takes the newest back where it is this one; true when none is left.
+    fn take_back(&mut self, last: u64) -> bool {
+        match self {
+            Self::One(number) => *number == last,
+            Self::Many(numbers) => {
+                if numbers.back() == Some(&last) {
+                    numbers.pop_back();
+                }
+                numbers.is_empty()
+            }
+        }
+    }
+
     fn newest_first(&self) -> impl Iterator<Item = u64> {
         let (one, many) = match self {
             Self::One(number) => (Some(*number), None),
@@ -117,6 +130,17 @@ pub(crate) struct Sightings {
     observers: Vec<u64>,
     /// Ids that are now under others.
     moved: HashMap<Ids, Ids>,
+    /// What was noted since [`begin`](Sightings::begin), while it may be taken back.
+    trial: Option<Vec<Noted>>,
+}
+
+/// A change that can be taken back.
+#[derive(Debug)]
+enum Noted {
+    Remembered,
+    /// The sighting of a number was joined by another; its second observer and response before.
+    Joined(u64, Option<u64>, Option<u64>),
+    Moved(Ids),
 }
 
 #[derive(Debug)]
@@ -149,17 +173,94 @@ impl Sightings {
         new.first_observer = self.told_apart(new.observers[0]);
         if let Some(number) = self.earlier(&new) {
             let index = usize::try_from(number - self.first).ok()?;
-            let old = self.seen.get_mut(index)?;
-            if old.ids == new.ids {
+            let old = self.seen.get(index)?;
+            let ids = old.ids;
+            if ids == new.ids {
                 return None;
             }
-            old.observers[1] = new.observers[0];
-            // The widest of what is known, so that a third sighting is judged by all of it.
-            old.response = old.response.or(new.response);
-            return Some(old.ids);
+            self.join(number, index, &new);
+            return Some(ids);
         }
         self.remember(new);
         None
+    }
+
+    /// Gives a sighting what a further one of the same call knows.
+    fn join(&mut self, number: u64, index: usize, further: &Seen) {
+        let Some(old) = self.seen.get_mut(index) else { return };
+        let noted = Noted::Joined(number, old.observers[1], old.response);
+        old.observers[1] = further.observers[0];
+        // The widest of what is known, so that a third sighting is judged by all of it.
+        old.response = old.response.or(further.response);
+        self.note_trial(noted);
+    }
+
+    fn note_trial(&mut self, noted: Noted) {
+        if let Some(trial) = &mut self.trial {
+            trial.push(noted);
+        }
+    }
+
+    /// Begins what [`undo`](Self::undo) takes back; forgets how to take back what was before.
+    pub(crate) fn begin(&mut self) {
+        self.trial = Some(Vec::new());
+    }
+
+    /// What was seen since [`begin`](Self::begin) is kept.
+    pub(crate) fn keep(&mut self) {
+        self.trial = None;
+    }
+
+    /// Forgets what was seen since [`begin`](Self::begin): it was not written.
+    pub(crate) fn undo(&mut self) {
+        for noted in self.trial.take().unwrap_or_default().into_iter().rev() {
+            match noted {
+                Noted::Moved(ids) => {
+                    self.moved.remove(&ids);
+                }
+                Noted::Joined(number, observer, response) => {
+                    let index = number.checked_sub(self.first).and_then(|at| at.try_into().ok());
+                    if let Some(old) = index.and_then(|index: usize| self.seen.get_mut(index)) {
+                        (old.observers[1], old.response) = (observer, response);
+                    }
+                }
+                Noted::Remembered => {
+                    let Some(gone) = self.seen.pop_back() else { continue };
+                    let number = self.first + u64::try_from(self.seen.len()).unwrap_or(0);
+                    for key in gone.keys() {
+                        let numbers = self.found_by.get_mut(&key);
+                        if numbers.is_some_and(|numbers| numbers.take_back(number)) {
+                            self.found_by.remove(&key);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Learns of a sighting that another writer kept: a first one, or a further one of a call.
+    pub(crate) fn learn(&mut self, ids: Ids, of: Option<Ids>, call: &Call) {
+        let is_known = |number: &u64| {
+            let index = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+            index.and_then(|at| self.seen.get(at)).is_some_and(|seen| seen.ids == of.unwrap_or(ids))
+        };
+        let trace = self.hash.hash_one(("trace", of.unwrap_or(ids).0));
+        let known = self.found_by.get(&trace).and_then(|n| n.newest_first().find(is_known));
+        let mut seen = self.sighting(call, ids);
+        match (of, known) {
+            (None, Some(_)) => {}
+            (None, None) => {
+                seen.first_observer = self.told_apart(seen.observers[0]);
+                self.remember(seen);
+            }
+            (Some(first), known) => {
+                self.note_further(ids, first);
+                let index = known.and_then(|number| usize::try_from(number - self.first).ok());
+                if let Some((number, index)) = known.zip(index) {
+                    self.join(number, index, &seen);
+                }
+            }
+        }
     }
 
     /// The ids that a row has now, where it was given others.
@@ -197,6 +298,7 @@ impl Sightings {
         }
         if sighting != call {
             self.moved.insert(sighting, call);
+            self.note_trial(Noted::Moved(sighting));
         }
     }
 
@@ -302,6 +404,7 @@ impl Sightings {
         let number = self.first + u64::try_from(self.seen.len()).unwrap_or(0);
         seen.keys().for_each(|key| self.note(key, number));
         self.seen.push_back(seen);
+        self.note_trial(Noted::Remembered);
         if self.seen.len() > MAX_SEEN
             && let Some(gone) = self.seen.pop_front()
         {
@@ -555,6 +658,38 @@ mod tests {
         for model in ["gpt-4o-mini", "gpt-4", "", "ä-2024-08-0", "o1-pro-12345678901"] {
             assert_eq!(plain(model), model);
         }
+    }
+
+    #[test]
+    fn what_was_not_written_is_forgotten_and_what_another_wrote_is_learnt() {
+        let mut sightings = Sightings::default();
+        let (one, other) = (kernel(1, SECOND), sdk(2, SECOND));
+        let (first, second) = (ids_of(&one).unwrap(), ids_of(&other).unwrap());
+        assert_eq!(see(&mut sightings, &kernel(9, 0)), None);
+        for _ in 0..3 {
+            sightings.begin();
+            assert_eq!(see(&mut sightings, &one), None);
+            assert_eq!(see(&mut sightings, &other), Some(first));
+            sightings.note_further(second, first);
+            sightings.undo();
+            assert_eq!((sightings.seen.len(), sightings.moved.len()), (1, 0));
+        }
+        sightings.begin();
+        assert_eq!(see(&mut sightings, &other), None, "now it is the first");
+        sightings.keep();
+        sightings.undo();
+        assert_eq!(see(&mut sightings, &one), Some(second));
+
+        let mut elsewhere = Sightings::default();
+        for _ in 0..2 {
+            elsewhere.learn(second, None, &other);
+            elsewhere.learn(first, Some(second), &one);
+        }
+        assert_eq!(elsewhere.seen.len(), 1, "learnt once");
+        assert_eq!(see(&mut elsewhere, &one), Some(second));
+        let third = Call { more: [("otel.scope.name".to_owned(), "b".into())].into(), ..other };
+        let third = Call { span_id: format!("{:016x}", 3), ..third };
+        assert_eq!(see(&mut elsewhere, &third), None, "both are taken");
     }
 
     #[test]

@@ -48,16 +48,22 @@ pub(super) struct CallRow {
     /// The ids of the call that this is a further sighting of; zeros of the first.
     of_trace: u128,
     of_span: u64,
+    /// -1 and 1 of what a further sighting made of a call; zero of a sighting.
+    amends: i8,
 }
 
-/// The condition that a row is the first sighting of a call: the one that counts.
+/// The condition that a row is the first sighting of a call.
 pub(super) const FIRST: &str = "of_trace = 0 AND of_span = 0";
+
+/// The condition that a row counts, and how often: a first sighting, and what was made of it since.
+pub(super) const COUNTS: &str = "(amends != 0 OR of_trace = 0 AND of_span = 0)";
+pub(super) const TIMES: &str = "if(amends = 0, 1, amends)";
 
 /// The columns of [`CallRow`].
 pub(super) const COLUMNS: &str = "time, ended, trace_id, span_id, duration, first_chunk,
     first_token, outcome, class, stream, error_type, http_status, service, workload, host, pid,
     provider, operation, request_model, response_model, input_tokens, output_tokens, cache_read,
-    cache_write, reasoning, cost, wasted, counts, rest, batch, writer, of_trace, of_span";
+    cache_write, reasoning, cost, wasted, counts, rest, batch, writer, of_trace, of_span, amends";
 
 impl CallRow {
     /// The row of a call; `None` without valid ids, or when it starts after the year 2262, which
@@ -104,6 +110,7 @@ impl CallRow {
             writer: 0,
             of_trace: 0,
             of_span: 0,
+            amends: 0,
         })
     }
 
@@ -155,6 +162,22 @@ impl CallRow {
     pub(super) fn of_call(self, first: Option<Ids>) -> Self {
         let (of_trace, of_span) = first.unwrap_or_default();
         Self { of_trace, of_span, ..self }
+    }
+
+    /// As what counts of a call so many times, in the insertion of a further sighting: -1 of what it
+    /// was until then, 1 of what it is now.
+    pub(super) fn amending(self, first: Ids, times: i8) -> Self {
+        Self { amends: times, ..self.of_call(Some(first)) }
+    }
+
+    pub(super) fn is_amendment(&self) -> bool {
+        self.amends != 0
+    }
+
+    /// On the day of another row, where it is not already: an insertion is of one day.
+    pub(super) fn on_day_of(self, other: &Self) -> Self {
+        let is_there = self.start() / DAY_NANOS == other.start() / DAY_NANOS;
+        if is_there { self } else { Self { time: other.time, ..self } }
     }
 
     /// Its place in a list.

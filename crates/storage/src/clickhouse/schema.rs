@@ -19,28 +19,31 @@ struct Step {
     by_level: bool,
 }
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step { name: "call", sql: include_str!("call_1.sql"), by_level: false },
     Step { name: "sum", sql: include_str!("sum_1.sql"), by_level: true },
     Step { name: "gone", sql: include_str!("gone_1.sql"), by_level: false },
     Step { name: "control", sql: include_str!("control_1.sql"), by_level: false },
     Step { name: "run", sql: include_str!("run_1.sql"), by_level: false },
     Step { name: "again", sql: include_str!("again_1.sql"), by_level: false },
+    Step { name: "amend", sql: include_str!("amend_1.sql"), by_level: false },
 ];
 
 /// Tokens of insertions that ClickHouse remembers, so that a number is given once.
 const TOKENS: u32 = 10_000;
 
-/// What is added up of calls `c`; the columns of a sum after those that it is told apart by.
-pub(super) const SUMS: &str = "count() AS calls,
-    sum(toUInt128(c.cost)) AS cost,
-    sum(if(c.wasted, toUInt128(c.cost), NULL)) AS wasted,
-    sum(toUInt128(c.input_tokens)) AS input_tokens,
-    sum(toUInt128(c.output_tokens)) AS output_tokens,
-    sum(toUInt128(c.cache_read)) AS cache_read,
-    sum(toUInt128(c.cache_write)) AS cache_write,
-    sum(toUInt128(c.reasoning)) AS reasoning,
-    sumMap(c.counts, arrayWithConstant(length(c.counts), toUInt64(1))) AS counts";
+/// What is added up of rows `c` that count (`row::COUNTS`), each as often as its `times`, which may
+/// be -1: numbers wrap around, and so does taking away. The columns of a sum after those that it is
+/// told apart by.
+pub(super) const SUMS: &str = "toUInt64(sum(c.times)) AS calls,
+    toUInt128(sum(toInt128(c.cost) * c.times)) AS cost,
+    toUInt128(sum(if(c.wasted, toInt128(c.cost) * c.times, NULL))) AS wasted,
+    toUInt128(sum(toInt128(c.input_tokens) * c.times)) AS input_tokens,
+    toUInt128(sum(toInt128(c.output_tokens) * c.times)) AS output_tokens,
+    toUInt128(sum(toInt128(c.cache_read) * c.times)) AS cache_read,
+    toUInt128(sum(toInt128(c.cache_write) * c.times)) AS cache_write,
+    toUInt128(sum(toInt128(c.reasoning) * c.times)) AS reasoning,
+    sumMap(c.counts, arrayWithConstant(length(c.counts), toUInt64(c.times))) AS counts";
 
 /// Where and how tables are made.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 //! last one is not in the sums, and nobody was told that it is kept.
 
 use super::link::{Ask, Link};
-use super::row::{FIRST, within};
+use super::row::{COUNTS, TIMES, within};
 use super::schema::{LEVELS, Layout, SUMS};
 use crate::error::Error;
 
@@ -37,7 +37,8 @@ fn statement(layout: &Layout, day: u64, number: u64, level: u64) -> String {
             c.service AS service, c.workload AS workload, c.provider AS provider,
             coalesce(c.request_model, c.response_model) AS model,
             c.operation AS operation, c.outcome AS outcome, {SUMS}
-         FROM (SELECT * FROM {calls} WHERE {day} AND batch = {number} AND {FIRST}) AS c
+         FROM (SELECT *, {TIMES} AS times FROM {calls}
+            WHERE {day} AND batch = {number} AND {COUNTS}) AS c
          GROUP BY bucket, {NAMES} ORDER BY bucket, {NAMES}",
         sums = layout.local(&format!("sum_{level}")),
         calls = layout.local("call"),

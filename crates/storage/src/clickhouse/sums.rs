@@ -105,10 +105,11 @@ fn of_piece(piece: &Piece, query: &SumsQuery<'_>, layout: &Layout, ask: &mut Ask
         let (from, to) = (row::moment(piece.from), row::moment(piece.to));
         let (names, at) = (names(&mut |by| of_call(by, ask)), at("toUnixTimestamp64Nano(ended)"));
         let inner = format!(
-            "SELECT *, {at} AS at, {names} AS names FROM {}
-             WHERE ended >= {from} AND ended < {to} AND {FIRST} AND ({condition})",
+            "SELECT *, {TIMES} AS times, {at} AS at, {names} AS names FROM {}
+             WHERE ended >= {from} AND ended < {to} AND {COUNTS} AND ({condition})",
             layout.name("call"),
-            FIRST = row::FIRST,
+            COUNTS = row::COUNTS,
+            TIMES = row::TIMES,
         );
         return format!("SELECT at, names, {SUMS} FROM ({inner}) AS c GROUP BY at, names");
     };
@@ -162,16 +163,21 @@ pub(super) fn answer(rows: Vec<SumRow>, query: &SumsQuery<'_>) -> Sums {
     let mut sums = Sums::default();
     let mut groups: HashMap<Vec<Option<String>>, usize> = HashMap::new();
     let mut rest: HashMap<i64, Tally> = HashMap::new();
+    // Where further sightings moved all of a group to another, nothing is left of it.
     for row in rows {
+        let tally = row.tally();
+        if tally.count() == 0 {
+            continue;
+        }
         let known = groups.len();
         if known >= MAX_GROUPS && !groups.contains_key(&row.names) {
             sums.truncated = true;
-            rest.entry(row.at).or_default().merge(&row.tally());
+            rest.entry(row.at).or_default().merge(&tally);
             continue;
         }
         groups.entry(row.names.clone()).or_insert(known);
         let time = u64::try_from(row.at).unwrap_or(0);
-        sums.rows.push(Sum { time, tally: row.tally(), group: row.names });
+        sums.rows.push(Sum { time, tally, group: row.names });
     }
     let unnamed = vec![None; query.by.len()];
     sums.rows.extend(rest.into_iter().map(|(at, tally)| Sum {
@@ -199,7 +205,9 @@ impl SumRow {
             ..Tally::default()
         };
         for (number, count) in self.counts.0.iter().zip(&self.counts.1) {
-            parts::add(&mut tally, *number, *count);
+            // Below zero: what was made of a call that itself went with the day before.
+            let count = i64::try_from(*count).map_or(0, i64::unsigned_abs);
+            parts::add(&mut tally, *number, count);
         }
         tally
     }

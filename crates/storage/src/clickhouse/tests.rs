@@ -5,7 +5,7 @@ use crate::conformance::{self, NOON, call};
 use crate::fleet::{Asked, Bearer, NewToken};
 use crate::{CallsIn, CallsQuery, ClickHouse, Error, Place, Span, Store, TokenKind};
 use contract::capture::Level;
-use contract::row::Time;
+use contract::row::{Call, Time};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -137,6 +137,124 @@ fn a_call_that_two_dashboards_get_at_once_is_kept_and_counted_once() {
     let day = 86_400_000_000_000;
     let span = Span { from: Time(NOON - day), to: Time(NOON + day), ..Span::default() };
     assert_eq!(b.overview(&span).unwrap().totals.calls, 300);
+}
+
+/// Sightings of one call by an SDK and by the kernel.
+fn seen_twice(number: u64) -> [Call; 2] {
+    let by_kernel = Call {
+        recognised_by: Some("host".into()),
+        response_id: Some(format!("r{number}")),
+        ..call(number, number as i64)
+    };
+    let by_sdk = Call {
+        time: Time(by_kernel.time.0 - 1_000_000),
+        trace_id: format!("{:032x}", 1_000_000 + number),
+        span_id: format!("{:016x}", 1_000_000 + number),
+        recognised_by: None,
+        conversation_id: Some("talk".into()),
+        output_tokens: None,
+        cost: None,
+        more: [("otel.scope.name".to_owned(), "openlit".into())].into(),
+        ..by_kernel.clone()
+    };
+    [by_sdk, by_kernel]
+}
+
+/// Holds a store to so many calls, each counted once with what both sightings knew.
+fn check_counted_once(store: &Store, calls: u64) {
+    let listed = store.calls(&CallsQuery { limit: 10_000, ..CallsQuery::default() }).unwrap().calls;
+    let of_both = |call: &&Call| call.conversation_id.is_some() && call.output_tokens == Some(5);
+    assert_eq!((listed.len() as u64, listed.iter().filter(of_both).count() as u64), (calls, calls));
+    let day = 86_400_000_000_000;
+    for from in [NOON - day / 2, NOON - day / 2 - 1] {
+        let span = Span { from: Time(from), to: Time(NOON + day), ..Span::default() };
+        let totals = store.overview(&span).unwrap().totals;
+        assert_eq!((totals.calls, totals.output_tokens), (calls, Some(5 * calls)));
+        assert_eq!(totals.cost.map(|cost| cost.pico_usd), Some(7 * u128::from(calls)));
+    }
+}
+
+#[test]
+fn a_call_that_comes_by_way_of_two_dashboards_is_counted_once_in_either_order() {
+    for order in [[0, 1], [1, 0]] {
+        let dir = tempfile::tempdir().unwrap();
+        let Some([(a, _), (b, place)]) = two(dir.path()) else { return };
+        let pair = seen_twice(1);
+        assert_eq!(a.insert(vec![pair[order[0]].clone()]).unwrap().new.len(), 1);
+        assert_eq!(b.insert(vec![pair[order[1]].clone()]).unwrap().joined, 1);
+        // More of both, so that each learns of the other while it runs, not only at its first.
+        for number in 2..=9 {
+            let pair = seen_twice(number);
+            let (first, second) = if number % 2 == 0 { (&b, &a) } else { (&a, &b) };
+            assert_eq!(first.insert(vec![pair[order[0]].clone()]).unwrap().new.len(), 1);
+            assert_eq!(second.insert(vec![pair[order[1]].clone()]).unwrap().joined, 1);
+        }
+        // Sent again, each to the other, and to one that starts anew.
+        drop(b);
+        let b = Store::open_with(&place).unwrap();
+        for (store, which) in [(&a, 1), (&b, 0), (&b, 1)] {
+            let again = store.insert((1..=9).map(|n| seen_twice(n)[which].clone()).collect());
+            assert_eq!(again.unwrap().duplicates, 9);
+        }
+        check_counted_once(&a, 9);
+        check_counted_once(&b, 9);
+    }
+}
+
+#[test]
+fn sightings_that_two_dashboards_get_at_once_are_joined() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some([(a, _), (b, _)]) = two(dir.path()) else { return };
+    let (mut new, mut joined) = (0, 0);
+    std::thread::scope(|scope| {
+        let send = |store, which: usize, size: u64| {
+            scope.spawn(move || {
+                let batches = (0..240 / size).map(|batch| batch * size + 1..=(batch + 1) * size);
+                let calls = batches.map(|of| of.map(|n| seen_twice(n)[which].clone()).collect());
+                let kept = calls.map(|calls| Store::insert(store, calls).unwrap());
+                kept.fold((0, 0), |sum, kept| (sum.0 + kept.new.len(), sum.1 + kept.joined))
+            })
+        };
+        for thread in [send(&a, 0, 20), send(&b, 1, 30)] {
+            let kept = thread.join().unwrap();
+            (new, joined) = (new + kept.0, joined + kept.1);
+        }
+    });
+    assert_eq!((new, joined), (240, 240));
+    check_counted_once(&a, 240);
+    check_counted_once(&b, 240);
+}
+
+#[test]
+fn a_dashboard_that_wrote_nothing_for_long_goes_on_where_the_others_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some([(a, _), (b, _)]) = two(dir.path()) else { return };
+    b.insert(vec![seen_twice(1)[0].clone()]).unwrap();
+    for number in 2..=40 {
+        a.insert(vec![seen_twice(number)[0].clone()]).unwrap();
+    }
+    let kept = b.insert((1..=40).map(|number| seen_twice(number)[1].clone()).collect()).unwrap();
+    assert_eq!(kept.joined, 40);
+    check_counted_once(&a, 40);
+}
+
+#[test]
+fn a_sighting_that_was_not_written_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some([(a, place), _]) = two(dir.path()) else { return };
+    let CallsIn::ClickHouse(to) = &place.calls else { panic!() };
+    let link = Link::open(to).unwrap();
+    let table = |from: &str, to: &str, database: &str| {
+        let sql = format!("RENAME TABLE {database}.{from} TO {database}.{to}");
+        link.execute("take a table away", Ask::of(sql)).unwrap();
+    };
+    let [by_sdk, by_kernel] = seen_twice(1);
+    table("call", "away", &to.database);
+    a.insert(vec![by_sdk.clone()]).unwrap_err();
+    table("away", "call", &to.database);
+    assert_eq!(a.insert(vec![by_kernel]).unwrap().new.len(), 1);
+    assert_eq!(a.insert(vec![by_sdk]).unwrap().joined, 1, "what its sender sends again");
+    check_counted_once(&a, 1);
 }
 
 #[test]

@@ -9,10 +9,15 @@
 //! Whose it was is read back; the other looks for its calls again, and takes the next number. The
 //! same makes it safe to try an insertion again whose fate is not known. Sums are made after it, of
 //! what then has the number (`summing.rs`).
+//!
+//! Two sightings of one call are told apart from two calls in the same order: whoever inserts under
+//! a number has learnt what all numbers before it hold, its own and those of others. Only two that
+//! start on two sides of midnight, and that two dashboards insert at the same moment, stay two.
 
+use super::joining::{self, Growing};
 use super::link::Ask;
-use super::row::{CallRow, within};
-use super::{Shared, joining, runs, summing};
+use super::row::{COLUMNS, CallRow, within};
+use super::{Shared, runs, summing};
 use crate::engine::Done;
 use crate::error::Error;
 use crate::same::{self, Ids, Sightings};
@@ -34,8 +39,12 @@ const MAX_WAITING: usize = 100_000;
 /// Calls after which an insertion takes no more submissions in. ClickHouse wants few and large
 /// ones.
 const MAX_TOGETHER: usize = 50_000;
+/// Sightings that others kept on a day that are learnt at once; [`Sightings`] remembers no more.
+const MAX_LEARNT: usize = 50_000;
+/// How close to midnight a call starts whose other sighting may lie on the other day.
+const NEAR_NANOS: u64 = 10_000_000_000;
 /// How often a number is lost to other dashboards before the submission is refused as busy.
-const MAX_LOST: u32 = 20;
+const MAX_LOST: u32 = 50;
 
 struct Job {
     calls: Vec<Call>,
@@ -58,9 +67,11 @@ struct Hand {
     waiting: Arc<AtomicUsize>,
     /// The last number of each day that is known here, and is in the sums.
     numbers: BTreeMap<u64, u64>,
+    /// The number of each day up to which all is in `sightings`.
+    learnt: BTreeMap<u64, u64>,
     /// Which insertion was the last: a random number, and one more for each.
     attempt: u64,
-    /// What came by way of this dashboard: sightings of one call by two dashboards stay apart.
+    /// What came by way of this dashboard, and of the others.
     sightings: Sightings,
 }
 
@@ -93,6 +104,7 @@ impl Writer {
             shared,
             waiting: Arc::clone(&waiting),
             numbers: BTreeMap::new(),
+            learnt: BTreeMap::new(),
             attempt,
             sightings: Sightings::default(),
         };
@@ -145,11 +157,6 @@ impl Drop for Writer {
 
 impl Hand {
     fn run(&mut self, jobs: &Receiver<Job>) {
-        match self.shared.newest(same::RECALLED) {
-            Ok(newest) => self.sightings.recall(&newest),
-            // The first insertion says so itself.
-            Err(error) => tracing::debug!(%error, "cannot look at the newest calls"),
-        }
         while let Ok(first) = jobs.recv() {
             let mut calls = first.calls.len() + first.runs.len();
             let mut together = vec![first];
@@ -200,11 +207,7 @@ impl Hand {
                 if horizon.is_some_and(|horizon| day <= horizon) {
                     kept[job].too_old += 1;
                 } else if let Some(row) = CallRow::of(call) {
-                    let first = self.sightings.see(row.ids(), call);
-                    if let Some(first) = first {
-                        self.sightings.note_further(row.ids(), first);
-                    }
-                    by_day.entry(day).or_default().push(New { job, call, row, first });
+                    by_day.entry(day).or_default().push(New { job, call, row, first: None });
                 } else {
                     kept[job].refused += 1;
                 }
@@ -220,7 +223,7 @@ impl Hand {
             if new.is_empty() {
                 continue;
             }
-            self.write_day(day, new, &seen, &mut kept)?;
+            self.write_day(day, new, &mut kept)?;
         }
         Ok(kept)
     }
@@ -240,7 +243,6 @@ impl Hand {
         &mut self,
         day: u64,
         mut new: Vec<New<'_>>,
-        written: &HashSet<Ids>,
         kept: &mut [Kept],
     ) -> Result<(), Error> {
         for _ in 0..MAX_LOST {
@@ -256,48 +258,141 @@ impl Hand {
             if new.is_empty() {
                 return Ok(());
             }
-            for new in &mut new {
-                // One whose first sighting was never written, or went, is a call of its own.
-                new.first = new.first.filter(|ids| known.contains(ids) || written.contains(ids));
+            self.learn(day, last, &new)?;
+            self.sightings.begin();
+            let written = self.join(day, &mut new).and_then(|amendments| {
+                let rows = new.iter().map(|new| new.row.clone().of_call(new.first));
+                self.insert(day, last + 1, rows.chain(amendments).collect())
+            });
+            if !written.as_ref().is_ok_and(|is_ours| *is_ours) {
+                self.sightings.undo();
+                written?;
+                continue;
             }
-            if self.insert(day, last + 1, &new)? {
-                for New { job, call, first, .. } in new {
-                    match first {
-                        Some(_) => kept[job].joined += 1,
-                        None => kept[job].new.push(Call { id: id_of(call), ..call.clone() }),
-                    }
+            self.sightings.keep();
+            self.has_learnt(day, last + 1);
+            for New { job, call, first, .. } in new {
+                match first {
+                    Some(_) => kept[job].joined += 1,
+                    None => kept[job].new.push(Call { id: id_of(call), ..call.clone() }),
                 }
-                return Ok(());
             }
+            return Ok(());
         }
         Err(Error::Busy)
     }
 
+    /// Finds the calls that these are further sightings of, and gives the rows that say what becomes
+    /// of those.
+    fn join(&mut self, day: u64, new: &mut [New<'_>]) -> Result<Vec<CallRow>, Error> {
+        for new in new.iter_mut() {
+            new.first = self.sightings.see(new.row.ids(), new.call);
+            if let Some(first) = new.first {
+                self.sightings.note_further(new.row.ids(), first);
+            }
+        }
+        let firsts = || new.iter().filter_map(|new| new.first);
+        let here: HashSet<Ids> =
+            new.iter().filter(|new| new.first.is_none()).map(|new| new.row.ids()).collect();
+        let elsewhere = firsts().filter(|first| !here.contains(first)).collect();
+        let mut growing = Growing::read(&self.shared, day, &elsewhere)?;
+        let wanted: HashSet<Ids> = firsts().collect();
+        let begin = new.iter().filter(|new| wanted.contains(&new.row.ids()));
+        begin.for_each(|new| growing.begin(new.row.clone()));
+        let mut amendments = Vec::new();
+        for new in new {
+            // One whose first sighting went with its day is a call of its own.
+            new.first = new.first.filter(|first| growing.has(*first));
+            if let Some(first) = new.first {
+                amendments.extend(growing.amend(first, new.row.clone()));
+            }
+        }
+        Ok(amendments)
+    }
+
     /// Inserts under a number of the day; false when another insertion had the number.
-    fn insert(&mut self, day: u64, number: u64, new: &[New<'_>]) -> Result<bool, Error> {
+    fn insert(&mut self, day: u64, number: u64, rows: Vec<CallRow>) -> Result<bool, Error> {
         const DOING: &str = "write calls";
         // Another one each time: an insertion of this dashboard that was given up may still be
         // under way, with other calls.
         self.attempt = self.attempt.wrapping_add(1);
         let attempt = self.attempt;
-        let row = |new: &New<'_>| new.row.of_batch(number, attempt).of_call(new.first);
-        let rows = new.iter().map(row);
+        let rows = rows.iter().map(|row| row.of_batch(number, attempt)).collect();
         let Shared { link, layout, .. } = &*self.shared;
         // Until it is known who has the number.
         self.numbers.remove(&day);
-        link.insert(DOING, &layout.local("call"), &format!("{day}-{number}"), rows.collect())?;
-        let is_ours = self.owner(day, number)? == Some(attempt);
-        self.sum(day, number)?;
-        Ok(is_ours)
+        link.insert(DOING, &layout.local("call"), &format!("{day}-{number}"), rows)?;
+        let owner = self.owner(day, number)?;
+        // Where it is another's, others may be far ahead: the last number is read anew.
+        match owner {
+            Some(owner) if owner == attempt => self.sum(day, number)?,
+            Some(_) => {}
+            // Given to rows that went since.
+            None => drop(self.numbers.insert(day, number)),
+        }
+        Ok(owner == Some(attempt))
     }
 
-    /// Which of the calls, and of those that they are further sightings of, are known, by their
-    /// ids, on the day or one beside it: a sender whose
-    /// clock was set anew, or that reckons the start anew at each try, may name another day.
-    fn known(&self, day: u64, new: &[New<'_>]) -> Result<HashSet<(u128, u64)>, Error> {
+    /// Learns what others wrote on a day, up to a number, and on the day beside it where one of the
+    /// calls may have been seen there.
+    fn learn(&mut self, day: u64, last: u64, new: &[New<'_>]) -> Result<(), Error> {
+        self.learn_day(day, last)?;
+        let near = |other: u64, edge: u64| {
+            let is_near = |new: &New<'_>| new.call.time.0.abs_diff(edge) < NEAR_NANOS;
+            new.iter().any(is_near).then_some(other)
+        };
+        let (begin, end) = (day.saturating_mul(DAY_NANOS), (day + 1).saturating_mul(DAY_NANOS));
+        let beside =
+            [day.checked_sub(1).and_then(|before| near(before, begin)), near(day + 1, end)];
+        for day in beside.into_iter().flatten() {
+            let last = self.number(day, "ORDER BY batch DESC LIMIT 1")?;
+            self.learn_day(day, last.map_or(0, |last| last.number))?;
+        }
+        Ok(())
+    }
+
+    fn learn_day(&mut self, day: u64, last: u64) -> Result<(), Error> {
+        let learnt = self.learnt.get(&day).copied();
+        if last == 0 || learnt >= Some(last) {
+            return Ok(());
+        }
+        // After a start only the newest, as they lie; later what is new.
+        let which = match learnt {
+            None => format!("ORDER BY time DESC LIMIT {}", same::RECALLED),
+            Some(learnt) => {
+                format!("AND batch > {learnt} ORDER BY batch DESC, time DESC LIMIT {MAX_LEARNT}")
+            }
+        };
         let Shared { link, layout, .. } = &*self.shared;
-        let wanted: HashSet<Ids> =
-            new.iter().flat_map(|new| [Some(new.row.ids()), new.first]).flatten().collect();
+        let ask = Ask::of(format!(
+            "SELECT {COLUMNS} FROM {} WHERE {} AND amends = 0 {which}",
+            layout.local("call"),
+            within(day, day),
+        ));
+        let rows: Vec<CallRow> = link.rows("learn what other dashboards wrote", ask)?;
+        // Firsts before further ones, whichever came first of two that lie in one insertion.
+        let (firsts, further): (Vec<_>, Vec<_>) =
+            rows.into_iter().rev().partition(|row| row.first().is_none());
+        for row in firsts.into_iter().chain(further) {
+            let (ids, first) = (row.ids(), row.first());
+            self.sightings.learn(ids, first, &row.into_call());
+        }
+        self.has_learnt(day, last);
+        Ok(())
+    }
+
+    fn has_learnt(&mut self, day: u64, number: u64) {
+        if self.learnt.len() > 64 {
+            self.learnt.pop_first();
+        }
+        self.learnt.insert(day, number);
+    }
+
+    /// Which of the calls are known, by their ids, on the day or one beside it: a sender whose
+    /// clock was set anew, or that reckons the start anew at each try, may name another day.
+    fn known(&self, day: u64, new: &[New<'_>]) -> Result<HashSet<Ids>, Error> {
+        let Shared { link, layout, .. } = &*self.shared;
+        let wanted: HashSet<Ids> = new.iter().map(|new| new.row.ids()).collect();
         let spans = joining::spans(&wanted);
         let ask = Ask::of(format!(
             "SELECT trace_id, span_id FROM {} WHERE {} AND span_id IN ({spans})",

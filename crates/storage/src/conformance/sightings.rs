@@ -90,6 +90,124 @@ fn two_sightings_of_a_call_are_one_row_and_one_count_whoever_comes_first() {
     }
 }
 
+/// Of the SDK before the kernel's: what a stream without usage leaves it with.
+fn of_pair(number: u64) -> [Call; 2] {
+    let at = Time(NOON + number * 3_000_000_000);
+    let (exact, tree) = (kernel(), sdk());
+    let response_id = Some(format!("chatcmpl-{number}"));
+    let exact = Call {
+        time: at,
+        span_id: format!("{:016x}", 2 * number),
+        response_id: response_id.clone(),
+        workload_key: Some("host/agent".into()),
+        error_type: (number == 1).then(|| "429".into()),
+        input_tokens: Some(5),
+        ..exact
+    };
+    let tree = Call {
+        time: Time(at.0 - 1_000_000),
+        trace_id: format!("{:032x}", 1000 + number),
+        span_id: format!("{:016x}", 2 * number + 1),
+        response_id,
+        duration: Some(1.5),
+        ..tree
+    };
+    [tree, exact]
+}
+
+fn like(store: &Store, filter: &str) -> Vec<Call> {
+    let filter: Filter = filter.parse().unwrap();
+    let mut found = Vec::new();
+    let mut before = None;
+    loop {
+        let query =
+            CallsQuery { limit: 3, before, filter: filter.clone(), ..CallsQuery::default() };
+        let page = store.calls(&query).unwrap();
+        found.extend(page.calls);
+        let Some(next) = page.next else { return found };
+        before = Some(next.parse().unwrap());
+    }
+}
+
+#[test]
+fn sums_and_lists_know_what_any_sighting_knew_whoever_came_first() {
+    for kernel_first in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let pairs: Vec<_> = (1..=10).map(of_pair).collect();
+        let nth = |n: usize| pairs.iter().map(|pair| pair[n].clone()).collect::<Vec<_>>();
+        let (first, second) = if kernel_first { (1, 0) } else { (0, 1) };
+        store.insert(nth(first)).unwrap();
+        assert_eq!(store.insert(nth(second)).unwrap().joined, 10);
+        // All of these at once, too.
+        let both = store.insert((11..=13).flat_map(of_pair).collect()).unwrap();
+        assert_eq!((both.new.len(), both.joined), (3, 3));
+        let check = |store: &Store| {
+            let hour = NOON - NOON % 3_600_000_000_000;
+            // Whole hours, of which sums are kept, and an edge, where the calls are asked.
+            for (from, filter) in [(hour - 1, ""), (hour, ""), (hour, "conversation:talk")] {
+                let span = Span {
+                    from: Time(from),
+                    to: Time(hour + 3_600_000_000_000),
+                    filter: filter.parse().unwrap(),
+                    budget: Budget::default(),
+                };
+                let overview = store.overview(&span).unwrap();
+                let totals = &overview.totals;
+                assert_eq!((totals.calls, totals.errors), (13, 1), "{filter} {kernel_first}");
+                assert_eq!(totals.output_tokens, Some(13 * 17), "{filter} {kernel_first}");
+                assert_eq!(totals.input_tokens, Some(13 * 5));
+                assert_eq!(totals.cost, "3.25".parse().ok(), "{filter} {kernel_first}");
+                assert_eq!(totals.duration.as_ref().map(|duration| duration.count), Some(12));
+                assert_eq!(overview.services.len(), 1, "{:?}", overview.services);
+            }
+            assert_eq!(like(store, "").len(), 13);
+            assert_eq!(like(store, "conversation:talk").len(), 13);
+            assert_eq!(like(store, "conversation:talk status:error").len(), 1);
+            assert_eq!(like(store, "-conversation:talk"), []);
+            assert_eq!(like(store, "output:<17"), []);
+            let of_trace = |id: u64| like(store, &format!("trace:{id:032x}")).len();
+            assert_eq!((of_trace(1003), of_trace(1)), (1, 0));
+            let times: Vec<_> = like(store, "").iter().map(|call| call.time).collect();
+            assert!(times.is_sorted_by(|a, b| a > b), "{times:?}");
+            assert!(
+                like(store, "").iter().all(|call| store.trace(&call.trace_id).unwrap()[0] == *call)
+            );
+        };
+        check(&store);
+        drop(store);
+        check(&open(dir.path()));
+    }
+}
+
+#[test]
+fn sightings_on_two_sides_of_midnight_are_one_call() {
+    let midnight = NOON + 43_200_000_000_000;
+    for kernel_first in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let [tree, exact] = of_pair(2);
+        let pair = [
+            Call { time: Time(midnight - 1_000), ..tree },
+            Call { time: Time(midnight + 1_000), ..exact },
+        ];
+        let (first, second) = if kernel_first { (1, 0) } else { (0, 1) };
+        open(dir.path()).insert(vec![pair[first].clone()]).unwrap();
+        let store = open(dir.path());
+        assert_eq!(store.insert(vec![pair[second].clone()]).unwrap().joined, 1);
+        let span = Span {
+            from: Time(NOON),
+            to: Time(NOON + 2 * 43_200_000_000_000),
+            filter: Filter::default(),
+            budget: Budget::default(),
+        };
+        let totals = store.overview(&span).unwrap().totals;
+        assert_eq!((totals.calls, totals.output_tokens), (1, Some(17)));
+        let listed = rows(&store);
+        assert_eq!((listed.len(), listed[0].output_tokens), (1, Some(17)));
+        assert_eq!(store.call(&listed[0].id).unwrap().as_ref(), Some(&listed[0]));
+    }
+}
+
 #[test]
 fn both_in_one_submission_are_one_call_too_and_the_second_may_come_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
