@@ -351,6 +351,93 @@ def test_a_node_that_lost_its_notes_hears_from_the_dashboard_what_it_changed(mac
     assert "PYTHONPATH" not in effective(machine, "kept.service")
 
 
+class User:
+    """A user with a systemd of their own, and a unit of it that calls."""
+
+    ID = "1717"
+    UNIT = "bot.service"
+
+    def __init__(self, machine):
+        self.machine = machine
+        machine.call("useradd", "--create-home", "--uid", self.ID, "ann")
+        lines = ["Type=notify", f"User={self.ID}", f"Slice=user-{self.ID}.slice", "Delegate=yes"]
+        lines += [f"Environment=XDG_RUNTIME_DIR=/run/user/{self.ID}", "KillMode=mixed"]
+        lines += [f"ExecStartPre=+/usr/bin/install -d -o ann -g ann -m 700 /run/user/{self.ID}"]
+        lines += ["ExecStart=/lib/systemd/systemd --user"]
+        machine.unit(f"user@{self.ID}.service", "\n".join(["[Service]", *lines, ""]))
+        text = machine.service("Environment=PYTHONPATH=/srv/lib")
+        where = f"/etc/systemd/user/{self.UNIT}"
+        assert machine.run("tee", where, input=text).returncode == 0
+        machine.call("systemctl", "start", f"user@{self.ID}.service")
+        self.systemctl("start", "dbus.socket", self.UNIT)
+
+    def run(self, *command: str) -> str:
+        """Runs something as the user."""
+        return self.machine.call(
+            *["runuser", "-u", "ann", "--", "env", f"XDG_RUNTIME_DIR=/run/user/{self.ID}"], *command
+        )
+
+    def systemctl(self, *arguments: str) -> str:
+        """Asks the user's systemd."""
+        return self.run("systemctl", "--user", *arguments)
+
+    @property
+    def pid(self) -> int:
+        return int(self.systemctl("show", "--property=MainPID", "--value", self.UNIT))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment that the unit's main process was started with."""
+        text = self.machine.call("cat", f"/proc/{self.pid}/environ")
+        pairs = [pair.split("=", 1) for pair in text.split("\0") if "=" in pair]
+        passing = ("INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID")
+        return {name: value for name, value in pairs if name not in passing}
+
+    @property
+    def home(self) -> str:
+        """All that is in the user's home."""
+        return self.machine.call("find", "/home/ann", "-printf", "%p %M %u %l %s\n")
+
+
+def test_a_unit_of_a_users_own_systemd_is_changed_as_that_user(machine, inside):
+    user = User(machine)
+    key = inside.service(user.pid, 30)["sonde.workload.key"]
+    assert key.endswith(f"/systemd:user-{user.ID}/{user.UNIT}"), key
+    before, own = user.home, user.environment
+    assert ".config" not in before
+    set_level(inside, key, "full", "capturing")
+    theirs = user.environment
+    assert theirs["PYTHONPATH"].startswith(AGENTS)
+    assert theirs["PYTHONPATH"].endswith("/bootstrap:/srv/lib")
+    place = f"/home/ann/.config/systemd/user/{user.UNIT}.d"
+    stat = machine.call("stat", "-c", "%U %G %a", f"{place}/90-sonde.env", f"{place}/90-sonde.conf")
+    assert stat.splitlines() == ["ann ann 600", "ann ann 644"]
+    dry = inside.cli("services", "enable", key, "--full", "--dry-run").stdout
+    assert f"+++ {place}/90-sonde.conf" in dry, dry
+    set_level(inside, key, "network", "capturing")
+    assert user.home == before
+    assert user.environment == own
+
+    # Nothing is written that the user could not write, wherever their paths lead.
+    user.run("mkdir", "-p", "/home/ann/.config/systemd")
+    user.run("ln", "-s", "/etc/systemd/system", "/home/ann/.config/systemd/user")
+    before, etc = user.home, machine.call("ls", "-R", "/etc/systemd")
+    now = set_level(inside, key, "full", "unhealthy")
+    assert "Cannot write the files of bot.service" in now["sonde.capture.reason"]
+    assert (user.home, user.environment) == (before, own)
+    assert machine.call("ls", "-R", "/etc/systemd") == etc
+    user.run("rm", "/home/ann/.config/systemd/user")
+
+    # Where there is no bus, nobody can have it restarted.
+    user.systemctl("stop", "dbus.socket", "dbus.service")
+    machine.call("rm", "-f", f"/run/user/{user.ID}/bus")
+    set_level(inside, key, "off", "discovered")
+    pid = user.pid
+    set_level(inside, key, "full", "unsupported", f"there is no bus at /run/user/{user.ID}/bus")
+    assert user.pid == pid
+    set_level(inside, key, "off", "discovered")
+
+
 def test_a_frozen_fleet_changes_nothing(machine, inside):
     machine.unit("frozen.service", machine.service())
     before = files(machine, "frozen.service")

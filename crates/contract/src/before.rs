@@ -25,8 +25,8 @@ pub struct Before {
 pub enum Was {
     /// Files beside a unit of systemd, which are never there before.
     Unit {
-        /// Whether their directory was there.
-        has_directory: bool,
+        /// How many directories were made for them, one in the other.
+        made: u32,
         /// Variables that were set.
         variables: BTreeSet<String>,
     },

@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// A unit of the node's systemd.
+    /// A unit of the node's systemd, or `user-ID/NAME` for one of a user's own.
     Unit(String),
     /// Containers.
     Containers {
@@ -203,8 +203,8 @@ impl Hands {
     /// A sentence; it is to be tried again.
     pub fn recover(&self, target: &Target, was: &Was) -> Result<Option<Change>, String> {
         match (target, was) {
-            (Target::Unit(name), Was::Unit { has_directory, variables }) => {
-                let change = self.recover_unit(name, (*has_directory, variables))?;
+            (Target::Unit(name), Was::Unit { made, variables }) => {
+                let change = self.recover_unit(name, (*made, variables))?;
                 Ok(change.map(Change::Systemd))
             }
             (Target::Containers { .. }, Was::Containers { containers }) => {

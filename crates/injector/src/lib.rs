@@ -26,3 +26,4 @@ pub use kubernetes::Workload;
 pub use kubernetes::cluster::Cluster;
 pub use kubernetes::lease::{End, How};
 pub use kubernetes::turns::{Glance, Turn, Turns};
+pub use systemd::{AS_USER, act_as_user};

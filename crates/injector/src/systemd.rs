@@ -3,7 +3,9 @@
 //! Here is what is decided, as a pure function of what systemd and the kernel say; `bus` asks and
 //! tells systemd, `hands` does what was decided.
 
+mod as_user;
 mod bus;
+mod deed;
 mod files;
 mod hands;
 mod recovery;
@@ -12,10 +14,10 @@ use crate::difference::unified;
 use crate::environment::{self, Injection};
 use crate::plan::{self, ByHand, Finding, Plan, Refusal};
 use crate::program::{self, Program};
-use files::{put_back, read, write};
+pub use as_user::{AS_USER, act_as_user};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The name of the drop-in: late, so that it stands behind what others set, and not last.
 const DROP_IN: &str = "90-sonde.conf";
@@ -32,7 +34,7 @@ const RESTLESS_MICROS: u64 = 60_000_000;
 const HIDDEN: &str = "***";
 
 /// What systemd says of a unit.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Unit {
     pub(crate) name: String,
     pub(crate) load_state: String,
@@ -67,8 +69,12 @@ pub(crate) struct Around {
     /// Both files, where they are there already.
     pub(crate) drop_in: Option<String>,
     pub(crate) variables: Option<String>,
-    /// Whether the directory of drop-ins is there.
-    pub(crate) has_directory: bool,
+    /// The user whose systemd runs it; nothing for the system's.
+    pub(crate) user: Option<u32>,
+    /// Where its drop-ins are.
+    pub(crate) directory: PathBuf,
+    /// The uppermost directory that has to be made for that, if any.
+    pub(crate) made: Option<PathBuf>,
     /// Now, on the monotonic clock.
     pub(crate) now_micros: u64,
 }
@@ -78,9 +84,13 @@ pub(crate) struct Around {
 pub struct Change {
     /// The unit.
     pub unit: String,
+    /// The user whose systemd runs it; nothing for the system's.
+    #[serde(default)]
+    pub(crate) user: Option<u32>,
     /// The files, in the order in which they are written.
     pub(crate) files: Vec<File>,
-    /// Directory that is made for them, and goes with them when nothing else is in it.
+    /// Uppermost directory that is made for them, and goes with them, and all that are below it, when
+    /// nothing else is in it.
     pub(crate) directory: Option<PathBuf>,
     /// What must be in effect in the main process after the restart.
     pub(crate) variables: BTreeMap<String, String>,
@@ -96,15 +106,22 @@ pub(crate) struct File {
     pub(crate) shown: String,
 }
 
-/// Where the drop-ins of a unit are.
-pub(crate) fn directory(unit: &str) -> PathBuf {
-    PathBuf::from(UNITS).join(format!("{unit}.d"))
+/// Both files of a unit whose drop-ins are in a directory.
+pub(crate) fn paths(directory: &Path) -> (PathBuf, PathBuf) {
+    (directory.join(DROP_IN), directory.join(VARIABLES))
 }
 
-/// Both files of a unit.
-pub(crate) fn paths(unit: &str) -> (PathBuf, PathBuf) {
-    let directory = directory(unit);
-    (directory.join(DROP_IN), directory.join(VARIABLES))
+/// A unit by its place in a key: `NAME`, or `user-ID/NAME` for one of a user's own systemd.
+///
+/// `None` when it is neither.
+pub(crate) fn named_by(place: &str) -> Option<(Option<u32>, &str)> {
+    match place.split_once('/') {
+        None => Some((None, place)),
+        Some((user, name)) => {
+            let user = user.strip_prefix("user-")?.parse().ok()?;
+            (!name.contains('/')).then_some((Some(user), name))
+        }
+    }
 }
 
 /// The change that brings the agent into a unit.
@@ -132,19 +149,21 @@ pub(crate) fn plan(unit: &Unit, around: &Around, injection: &Injection) -> Resul
             ),
         ));
     }
-    let files = files_of(&unit.name, &variables, &secret);
+    let files = files_of(&around.directory, &variables, &secret);
+    let systemctl = if around.user.is_some() { "systemctl --user" } else { "systemctl" };
     let by_hand = files.iter().map(|file| {
         format!("# {} (mode {:04o})\n{}\n", file.path.display(), file.mode, file.shown)
     });
     let by_hand = format!(
-        "{}systemctl daemon-reload && systemctl restart {}",
+        "{}{systemctl} daemon-reload && {systemctl} restart {}",
         by_hand.collect::<String>(),
         shell(&unit.name)
     );
     let change = Change {
         unit: unit.name.clone(),
+        user: around.user,
         files,
-        directory: (!around.has_directory).then(|| directory(&unit.name)),
+        directory: around.made.clone(),
         variables,
     };
     Ok(Plan {
@@ -158,9 +177,9 @@ pub(crate) fn plan(unit: &Unit, around: &Around, injection: &Injection) -> Resul
     })
 }
 
-/// Both files of a unit, with these variables, some of which are secret.
-fn files_of(unit: &str, variables: &BTreeMap<String, String>, secret: &[&str]) -> Vec<File> {
-    let (drop_in, file) = paths(unit);
+/// Both files in a directory, with these variables, some of which are secret.
+fn files_of(directory: &Path, variables: &BTreeMap<String, String>, secret: &[&str]) -> Vec<File> {
+    let (drop_in, file) = paths(directory);
     let text = |hide: bool| {
         let lines = variables.iter().map(|(name, value)| {
             let is_secret = secret.contains(&name.as_str());
@@ -219,7 +238,7 @@ fn refuse(unit: &Unit, around: &Around) -> Result<(), Refusal> {
             "foreign_file",
             format!(
                 "A file of ours for {name} is there already, and Sonde did not write it; move it away from {}.",
-                directory(name).display()
+                around.directory.display()
             ),
         ));
     }
@@ -265,6 +284,17 @@ fn findings(unit: &Unit) -> Vec<Finding> {
 }
 
 impl Change {
+    /// Directory of its files.
+    pub(crate) fn place(&self) -> &Path {
+        self.files.first().and_then(|file| file.path.parent()).unwrap_or(Path::new(""))
+    }
+
+    /// Directories that are made for it, the innermost first.
+    pub(crate) fn made(&self) -> impl Iterator<Item = &Path> {
+        let top = self.directory.as_deref();
+        self.place().ancestors().take_while(move |it| top.is_some_and(|top| it.starts_with(top)))
+    }
+
     /// What is written, as a difference. Secrets are hidden.
     pub(crate) fn difference(&self) -> String {
         let one = |file: &File| {

@@ -39,6 +39,12 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: &[std::ffi::OsString]) -> Result<(), Failure> {
+    // The controller starts it as somebody else, who may not read its configuration.
+    if let [_, only] = arguments
+        && only == injector::AS_USER
+    {
+        return injector::act_as_user().map_err(Failure::from);
+    }
     let command = config::layered(arguments)?;
     let matches = match command.try_get_matches_from(arguments) {
         Ok(matches) => matches,

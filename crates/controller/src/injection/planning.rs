@@ -72,10 +72,10 @@ pub(super) fn target(observed: &Observed) -> Result<Target, Refusal> {
     let place = place_of(&observed.key);
     match observed.platform {
         Platform::Systemd => match place.strip_prefix("systemd:") {
-            Some(unit) if !unit.contains('/') => Ok(Target::Unit(unit.to_owned())),
-            _ => Err(Refusal::unsupported(
-                "user_unit",
-                "It is a unit of a user's own systemd, which is not changed; put `sonde run --` before its command.",
+            Some(unit) => Ok(Target::Unit(unit.to_owned())),
+            None => Err(Refusal::unsupported(
+                "no_unit",
+                "It is no unit that systemd could restart; put `sonde run --` before its command.",
             )),
         },
         Platform::Process => Err(bare_process(observed)),

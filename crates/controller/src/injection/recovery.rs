@@ -69,8 +69,8 @@ impl Running {
         let place = place_of(key);
         let target = match &before.was {
             Was::Unit { .. } => match place.strip_prefix("systemd:") {
-                Some(unit) if !unit.contains('/') => Target::Unit(unit.to_owned()),
-                _ => return Ok(None),
+                Some(unit) => Target::Unit(unit.to_owned()),
+                None => return Ok(None),
             },
             Was::Containers { .. } => Target::Containers { members: Vec::new(), service: None },
             Was::Template => {

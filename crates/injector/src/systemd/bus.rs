@@ -3,7 +3,7 @@
 //! systemd's own socket (`/run/systemd/private`) needs no bus, but names a sender there that the
 //! specification of D-Bus does not allow, which our library refuses.
 
-use super::Unit;
+use super::{Unit, as_user};
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
@@ -20,20 +20,23 @@ const ROOT: &str = "/org/freedesktop/systemd1";
 /// A reload of a machine with thousands of units takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A connection to the manager of the system.
+/// A connection to a manager.
 #[derive(Debug)]
 pub(crate) struct Bus(Connection);
 
 type All = HashMap<String, OwnedValue>;
 
 impl Bus {
-    /// Connects to the systemd of the node.
+    /// Connects to the systemd of the node, or to that of the user that this program is.
     ///
     /// # Errors
     ///
     /// A sentence with what to do.
-    pub(crate) async fn open(root: &Path) -> Result<Self, String> {
-        let socket = root.join("run/dbus/system_bus_socket");
+    pub(crate) async fn open(root: &Path, user: Option<u32>) -> Result<Self, String> {
+        let socket = match user {
+            None => root.join("run/dbus/system_bus_socket"),
+            Some(user) => root.join(as_user::bus(user)),
+        };
         let address = format!("unix:path={}", socket.display());
         let cannot = |error: &dyn std::fmt::Display| {
             format!(
@@ -76,6 +79,12 @@ impl Bus {
             result: text(&service, "Result"),
             exit_status: number(&service, "ExecMainStatus"),
         })
+    }
+
+    /// Directories with units, in the order in which they win.
+    pub(crate) async fn unit_path(&self) -> Result<Vec<String>, String> {
+        let path: OwnedValue = self.call(ROOT, PROPERTIES, "Get", &(MANAGER, "UnitPath")).await?;
+        Ok(Vec::<String>::try_from(path).unwrap_or_default())
     }
 
     /// Has systemd read its files anew.

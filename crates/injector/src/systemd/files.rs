@@ -3,7 +3,7 @@
 use super::{Change, DROP_IN, File, MARK, VARIABLES};
 use std::fs;
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// A path of the node, below the root that we see the node at.
@@ -27,10 +27,21 @@ pub(crate) fn was_there(root: &Path, directory: &Path) -> bool {
     names.is_empty() || names.iter().any(|name| name != DROP_IN && name != VARIABLES)
 }
 
+/// The uppermost directory that has to be made so that there is one, if any.
+pub(crate) fn to_be_made(root: &Path, directory: &Path) -> Option<PathBuf> {
+    if was_there(root, directory) {
+        return None;
+    }
+    let missing = directory.ancestors().take_while(|it| !below(root, it).exists());
+    Some(missing.last().unwrap_or(directory).to_owned())
+}
+
 /// Writes all files of a change; each is there as a whole, or not at all.
 pub(crate) fn write(root: &Path, change: &Change) -> std::io::Result<()> {
-    if let Some(directory) = &change.directory {
-        fs::create_dir_all(below(root, directory))?;
+    if change.directory.is_some() {
+        // What is in a home is nobody else's.
+        let mode = if change.user.is_some() { 0o700 } else { 0o755 };
+        fs::DirBuilder::new().recursive(true).mode(mode).create(below(root, change.place()))?;
     }
     for file in &change.files {
         replace(&below(root, &file.path), file)?;
@@ -76,11 +87,11 @@ pub(crate) fn put_back(root: &Path, change: &Change) -> std::io::Result<Vec<Stri
             }
         }
     }
-    if let Some(directory) = &change.directory {
+    for directory in change.made() {
         match fs::remove_dir(below(root, directory)) {
             Ok(()) => {}
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => break,
             Err(error) => return Err(error),
         }
     }
@@ -116,6 +127,7 @@ mod tests {
         };
         Change {
             unit: "a.service".to_owned(),
+            user: None,
             files: vec![
                 file("90-sonde.env", 0o600, "A=\"1\"\n"),
                 file("90-sonde.conf", 0o644, "[Service]\nEnvironmentFile=-/x\n"),
@@ -141,6 +153,25 @@ mod tests {
     }
 
     #[test]
+    fn all_directories_that_were_made_go_and_no_others() {
+        let root = tempfile::tempdir().unwrap();
+        let etc = root.path().join("etc");
+        fs::create_dir_all(&etc).unwrap();
+        let change = Change { directory: Some("/etc/systemd".into()), user: Some(7), ..change() };
+        write(root.path(), &change).unwrap();
+        let mode = fs::metadata(etc.join("systemd")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        put_back(root.path(), &change).unwrap();
+        assert_eq!(fs::read_dir(&etc).unwrap().count(), 0);
+        // Where somebody else put something meanwhile, that stays.
+        write(root.path(), &change).unwrap();
+        fs::write(etc.join("systemd/system/mine.service"), "").unwrap();
+        put_back(root.path(), &change).unwrap();
+        let left: Vec<_> = fs::read_dir(etc.join("systemd/system")).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1);
+    }
+
+    #[test]
     fn a_directory_that_was_made_for_us_is_known_by_what_is_in_it() {
         let root = tempfile::tempdir().unwrap();
         let directory = Path::new("/etc/systemd/system/a.service.d");
@@ -148,6 +179,10 @@ mod tests {
         assert!(!there());
         fs::create_dir_all(below(root.path(), directory)).unwrap();
         assert!(there(), "somebody else made it");
+        let made = |name: &str| to_be_made(root.path(), &Path::new("/etc/systemd").join(name));
+        assert_eq!(made("user/b.service.d"), Some("/etc/systemd/user".into()));
+        assert_eq!(made("system/b.service.d"), Some("/etc/systemd/system/b.service.d".into()));
+        assert_eq!(made("system/a.service.d"), None);
         write(root.path(), &change()).unwrap();
         assert!(!there());
         fs::write(below(root.path(), &directory.join("10-mine.conf")), "").unwrap();

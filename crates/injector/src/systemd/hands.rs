@@ -1,60 +1,71 @@
 //! Puts the files beside a unit, restarts it, looks at it, and puts all back.
 
-use super::bus::Bus;
-use super::files::was_there;
+use super::deed::{Deed, Said, Seen, carry_out};
 use super::recovery::recovered;
-use super::{Around, Change, Unit, directory, paths, plan, put_back, read, write};
+use super::{Around, Change, Unit, as_user, named_by, plan};
 use crate::environment::Injection;
 use crate::hands::{Hands, Health, Undone};
 use crate::plan::{Plan, Refusal};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::fs;
 
 impl Hands {
-    /// Thinks the change of a unit through.
+    /// Thinks the change of a unit through; `place` is its name, or `user-ID/NAME`.
     pub(crate) fn plan_unit(
         &self,
-        name: &str,
+        place: &str,
         runtime: (Option<&str>, Option<&str>),
         injection: &Injection,
     ) -> Result<Plan, Refusal> {
-        let unit = self.unit(name).map_err(|why| Refusal::not_now("no_systemd", sentence(&why)))?;
-        let around = self.around(&unit, runtime, injection)?;
-        plan(&unit, &around, injection)
+        let Some((user, name)) = named_by(place) else {
+            return Err(Refusal::unsupported(
+                "no_unit",
+                "It is no unit that systemd could restart; put `sonde run --` before its command.",
+            ));
+        };
+        if let Some(user) = user.filter(|user| !self.root.join(as_user::bus(*user)).exists()) {
+            return Err(Refusal::unsupported(
+                "no_user_bus",
+                format!(
+                    "The systemd of user {user} cannot be spoken to: there is no bus at /{}; install dbus-user-session, or put `sonde run --` before its command.",
+                    as_user::bus(user).display()
+                ),
+            ));
+        }
+        let seen =
+            self.look(user, name).map_err(|why| Refusal::not_now("no_systemd", sentence(&why)))?;
+        let around = self.around(user, &seen, (runtime, injection));
+        plan(&seen.unit, &around, injection)
     }
 
     /// Writes the files, and restarts the unit.
     pub(crate) fn make_unit(&self, change: &Change) -> Result<(), String> {
-        write(&self.root, change)
-            .map_err(|error| format!("Cannot write the files of {}: {error}.", change.unit))?;
-        self.block(async |bus: Bus| {
-            bus.reload().await?;
-            bus.restart(&change.unit).await
-        })
+        self.deed(change.user, Deed::Write(change.clone()))?;
+        self.deed(change.user, Deed::Reload)?;
+        self.deed(change.user, Deed::Restart(change.unit.clone())).map(drop)
     }
 
     /// How a changed unit is doing.
     pub(crate) fn unit_health(&self, change: &Change) -> Result<Health, String> {
-        Ok(self.judged(change, &self.unit(&change.unit)?))
+        Ok(self.judged(change, &self.look(change.user, &change.unit)?))
     }
 
     /// Puts the files back, and restarts what runs with them.
     pub(crate) fn undo_unit(&self, change: &Change, revive: bool) -> Result<Undone, String> {
-        let kept = put_back(&self.root, change)
-            .map_err(|error| format!("Cannot put the files of {} back: {error}.", change.unit))?;
-        let unit = self.unit(&change.unit)?;
+        let kept = match self.deed(change.user, Deed::PutBack(change.clone()))? {
+            Said::Kept(kept) => kept,
+            Said::Seen(_) | Said::Done => Vec::new(),
+        };
+        let unit = self.look(change.user, &change.unit)?.unit;
         let environment = self.environment(unit.main_pid).unwrap_or_default();
         // One that somebody restarted since without it, or stopped, is left alone.
         let has_it = change.missing(&environment).len() < change.variables.len();
-        self.block(async |bus: Bus| {
-            bus.reload().await?;
-            let is_down = matches!(unit.active_state.as_str(), "activating" | "failed");
-            if has_it || (revive && is_down) {
-                bus.start_anew(&change.unit).await?;
-            }
-            Ok(())
-        })?;
+        self.deed(change.user, Deed::Reload)?;
+        let is_down = matches!(unit.active_state.as_str(), "activating" | "failed");
+        if has_it || (revive && is_down) {
+            self.deed(change.user, Deed::StartAnew(change.unit.clone()))?;
+        }
         Ok(match kept.is_empty() {
             true => Undone::Exactly,
             false => Undone::Ours(format!("kept what others wrote to {}", kept.join(", "))),
@@ -65,43 +76,44 @@ impl Hands {
     /// nothing of it is.
     pub(crate) fn recover_unit(
         &self,
-        name: &str,
-        (has_directory, names): (bool, &BTreeSet<String>),
+        place: &str,
+        before: (u32, &BTreeSet<String>),
     ) -> Result<Option<Change>, String> {
-        let (drop_in, variables) = paths(name);
-        let read = |path: &Path| {
-            read(&self.root, path)
-                .map_err(|error| format!("Cannot read {}: {error}.", path.display()))
+        let Some((user, name)) = named_by(place) else { return Ok(None) };
+        Ok(recovered(&self.look(user, name)?, user, before))
+    }
+
+    fn deed(&self, user: Option<u32>, deed: Deed) -> Result<Said, String> {
+        match user {
+            None => self.runtime.block_on(carry_out(&self.root, None, deed)),
+            Some(user) => as_user::ask(&self.root, user, deed),
+        }
+    }
+
+    fn look(&self, user: Option<u32>, name: &str) -> Result<Seen, String> {
+        let Said::Seen(mut seen) = self.deed(user, Deed::Look(name.to_owned()))? else {
+            return Err(format!("nobody says how {name} is"));
         };
-        let (drop_in, variables) = (read(&drop_in)?, read(&variables)?);
-        let texts = (drop_in.as_deref(), variables.as_deref());
-        Ok(recovered(name, texts, (has_directory, names)))
+        if let Some(user) = user {
+            // The user may say what they like of it, and not have us look at anybody else's process.
+            let group = self.process(seen.unit.main_pid).join("cgroup");
+            let group = fs::read_to_string(group).unwrap_or_default();
+            if !group.contains(&format!("/user@{user}.service/")) {
+                seen.unit.main_pid = 0;
+            }
+        }
+        Ok(*seen)
     }
 
-    fn unit(&self, name: &str) -> Result<Unit, String> {
-        self.block(async |bus: Bus| bus.unit(name).await)
-    }
-
-    fn block<T>(&self, work: impl AsyncFnOnce(Bus) -> Result<T, String>) -> Result<T, String> {
-        self.runtime.block_on(async { work(Bus::open(&self.root).await?).await })
-    }
-
-    fn judged(&self, change: &Change, unit: &Unit) -> Health {
-        for file in &change.files {
-            match read(&self.root, &file.path) {
-                Ok(Some(text)) if text == file.text => {}
-                Ok(Some(_)) => {
-                    return Health::Reverted(format!("{} was changed", file.path.display()));
-                }
-                Ok(None) => {
-                    return Health::Reverted(format!("{} was removed", file.path.display()));
-                }
-                Err(error) => {
-                    return Health::Reverted(format!(
-                        "{} cannot be read: {error}",
-                        file.path.display()
-                    ));
-                }
+    fn judged(&self, change: &Change, seen: &Seen) -> Health {
+        let unit = &seen.unit;
+        let texts = [&seen.variables, &seen.drop_in];
+        for (file, text) in change.files.iter().zip(texts) {
+            let path = file.path.display();
+            match text {
+                Some(text) if *text == file.text => {}
+                Some(_) => return Health::Reverted(format!("{path} was changed")),
+                None => return Health::Reverted(format!("{path} was removed")),
             }
         }
         let how = format!(
@@ -136,31 +148,25 @@ impl Hands {
     /// What the kernel and the disk say around a unit.
     fn around(
         &self,
-        unit: &Unit,
-        (runtime, version): (Option<&str>, Option<&str>),
-        injection: &Injection,
-    ) -> Result<Around, Refusal> {
-        let (drop_in, variables) = paths(&unit.name);
-        let read = |path: &Path| {
-            read(&self.root, path).map_err(|error| {
-                Refusal::not_now(
-                    "unreadable",
-                    format!("Cannot read {}: {error}; look at its permissions.", path.display()),
-                )
-            })
-        };
+        user: Option<u32>,
+        seen: &Seen,
+        (runtime, injection): ((Option<&str>, Option<&str>), &Injection),
+    ) -> Around {
+        let unit: &Unit = &seen.unit;
         let now = clock_gettime(ClockId::Monotonic);
-        Ok(Around {
-            program: self.program(unit.main_pid, (runtime, version)),
+        Around {
+            program: self.program(unit.main_pid, runtime),
             unreachable: (unit.main_pid > 0)
                 .then(|| self.unreachable(unit.main_pid, &injection.bundle))
                 .flatten(),
-            drop_in: read(&drop_in)?,
-            variables: read(&variables)?,
-            has_directory: was_there(&self.root, &directory(&unit.name)),
+            drop_in: seen.drop_in.clone(),
+            variables: seen.variables.clone(),
+            user,
+            directory: seen.directory.clone(),
+            made: seen.made.clone(),
             now_micros: u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000
                 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000,
-        })
+        }
     }
 }
 

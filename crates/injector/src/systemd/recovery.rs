@@ -1,43 +1,54 @@
 //! What was there before a unit was changed, in short, and the change made out again from that and
 //! from what is on disk.
 
-use super::{Change, DROP_IN, MARK, VARIABLES, directory, files_of};
+use super::deed::Seen;
+use super::{Change, DROP_IN, MARK, VARIABLES, files_of};
 use contract::before::{Before, Was};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// `UNIT.d`, `user`, `systemd` and `.config` of a home.
+const MOST_MADE: u32 = 4;
 
 impl Change {
     /// What was there before. Files that were there already are never changed.
     pub(crate) fn before(&self) -> Before {
-        let has_directory = self.directory.is_none();
-        let place = directory(&self.unit);
-        let mut shown = match has_directory {
-            true => format!("{} was there", place.display()),
-            false => format!("{} was not there", place.display()),
+        let place = self.place();
+        let mut shown = match &self.directory {
+            None => format!("{} was there", place.display()),
+            Some(_) => {
+                let made = self.made().map(|it| format!("{} was not there", it.display()));
+                made.collect::<Vec<_>>().join("\n")
+            }
         };
         for name in [DROP_IN, VARIABLES] {
             shown.push_str(&format!("\n{} was not there", place.join(name).display()));
         }
         let variables = self.variables.keys().cloned().collect();
-        Before { shown, was: Was::Unit { has_directory, variables } }
+        let made = u32::try_from(self.made().count()).unwrap_or(0);
+        Before { shown, was: Was::Unit { made, variables } }
     }
 }
 
 /// The change of a unit, by what its files say now; nothing when none of them is ours.
 pub(super) fn recovered(
-    unit: &str,
-    (drop_in, variables): (Option<&str>, Option<&str>),
-    (has_directory, names): (bool, &BTreeSet<String>),
+    seen: &Seen,
+    user: Option<u32>,
+    (made, names): (u32, &BTreeSet<String>),
 ) -> Option<Change> {
-    let is_ours = |text: &Option<&str>| text.is_some_and(|text| text.starts_with(MARK));
-    if ![drop_in, variables].iter().any(|text| is_ours(text)) {
+    let is_ours = |text: &Option<String>| text.as_ref().is_some_and(|it| it.starts_with(MARK));
+    if ![&seen.drop_in, &seen.variables].into_iter().any(is_ours) {
         return None;
     }
-    let mut variables = assignments(variables.unwrap_or_default());
+    let mut variables = assignments(seen.variables.as_deref().unwrap_or_default());
     variables.retain(|name, _| names.contains(name));
+    let above = usize::try_from(made.min(MOST_MADE)).unwrap_or(0).checked_sub(1);
+    let directory = above.and_then(|above| seen.directory.ancestors().nth(above));
     Some(Change {
-        unit: unit.to_owned(),
-        files: files_of(unit, &variables, &[]),
-        directory: (!has_directory).then(|| directory(unit)),
+        unit: seen.unit.name.clone(),
+        user,
+        files: files_of(&seen.directory, &variables, &[]),
+        directory: directory.map(Path::to_owned),
         variables,
     })
 }
@@ -90,11 +101,16 @@ mod tests {
         around.program.environment.insert("PYTHONPATH".to_owned(), odd.to_owned());
         let made = change(&around);
         let [variables, drop_in] = made.files.as_slice() else { panic!("{made:?}") };
-        let Was::Unit { has_directory, variables: names } = made.before().was else {
+        let Was::Unit { made: count, variables: names } = made.before().was else {
             panic!("{made:?}")
         };
-        let texts = (Some(drop_in.text.as_str()), Some(variables.text.as_str()));
-        let again = recovered(&made.unit, texts, (has_directory, &names)).unwrap();
+        let mut seen = Seen {
+            directory: made.place().to_owned(),
+            drop_in: Some(drop_in.text.clone()),
+            variables: Some(variables.text.clone()),
+            ..Seen::default()
+        };
+        let again = recovered(&seen, None, (count, &names)).unwrap();
         assert_eq!(again.variables, made.variables);
         assert_eq!(again.directory, made.directory);
         let pairs = |change: &Change| {
@@ -103,9 +119,8 @@ mod tests {
         };
         assert_eq!(pairs(&again), pairs(&made));
         // What somebody added is not ours.
-        let added = format!("{}MINE=\"1\"\n", variables.text);
-        let texts = (Some(drop_in.text.as_str()), Some(added.as_str()));
-        let again = recovered(&made.unit, texts, (has_directory, &names)).unwrap();
+        seen.variables = Some(format!("{}MINE=\"1\"\n", variables.text));
+        let again = recovered(&seen, None, (count, &names)).unwrap();
         assert_eq!(pairs(&again), pairs(&made));
     }
 
@@ -115,8 +130,9 @@ mod tests {
         let told = serde_json::to_string(&made.before()).unwrap();
         assert!(!told.contains("sonde_secret"), "{told}");
         assert!(told.contains("agent.service.d was not there"), "{told}");
-        let foreign = (Some("[Service]\nNice=1\n"), Some("A=\"1\"\n"));
-        assert_eq!(recovered("agent.service", foreign, (true, &BTreeSet::new())), None);
-        assert_eq!(recovered("agent.service", (None, None), (true, &BTreeSet::new())), None);
+        let mut seen = Seen { drop_in: Some("[Service]\nNice=1\n".to_owned()), ..Seen::default() };
+        assert_eq!(recovered(&seen, None, (0, &BTreeSet::new())), None);
+        seen.drop_in = None;
+        assert_eq!(recovered(&seen, None, (0, &BTreeSet::new())), None);
     }
 }

@@ -27,6 +27,8 @@ pub(super) fn around() -> Around {
             arguments: vec!["python3".to_owned(), "app.py".to_owned()],
             ..Program::default()
         },
+        directory: "/etc/systemd/system/agent.service.d".into(),
+        made: Some("/etc/systemd/system/agent.service.d".into()),
         now_micros: 1_000_000_000,
         ..Around::default()
     }
@@ -126,4 +128,16 @@ fn units_that_must_not_be_touched_are_refused_with_a_reason() {
     // Restarts of long ago are forgiven.
     let steady = Unit { restarts: 3, ..unit() };
     assert!(plan(&steady, &around(), &injection()).is_ok());
+}
+
+#[test]
+fn a_unit_is_of_the_system_or_of_a_user() {
+    assert_eq!(named_by("a.service"), Some((None, "a.service")));
+    assert_eq!(named_by("user-1000/a.service"), Some((Some(1000), "a.service")));
+    for bad in ["user-x/a.service", "user-1/../a.service", "other/a.service"] {
+        assert_eq!(named_by(bad), None, "{bad}");
+    }
+    let around = Around { user: Some(7), directory: "/home/a/d".into(), ..around() };
+    let plan = plan(&unit(), &around, &injection()).unwrap();
+    assert!(plan.by_hand[0].text.ends_with("systemctl --user restart 'agent.service'"));
 }

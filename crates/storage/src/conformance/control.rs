@@ -131,7 +131,7 @@ fn of_several_nodes_with_a_workload_the_one_speaks_where_it_runs_and_waits_for_n
 #[test]
 fn a_node_that_lost_its_notes_hears_what_it_changed_and_another_does_not() {
     let (dir, store) = store();
-    let was = Was::Unit { has_directory: false, variables: ["PYTHONPATH".to_owned()].into() };
+    let was = Was::Unit { made: 1, variables: ["PYTHONPATH".to_owned()].into() };
     let before = Before { shown: "the directory was not there".into(), was };
     let said = |node: &str, before: Option<&Before>, asks_before| {
         let mut told = report(node, &["a", "b"]);
