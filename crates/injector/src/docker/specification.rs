@@ -117,6 +117,10 @@ pub(crate) fn creation(inspect: &Value, image: &str) -> Creation {
     if is_empty(&inspect["Config"]["Entrypoint"]) {
         body.insert("Entrypoint".to_owned(), json!([""]));
     }
+    // Where each network has an address of its own, the one for all is not spoken any more.
+    if object(&inspect["NetworkSettings"]["Networks"]).values().any(has_own_addresses) {
+        body.remove("MacAddress");
+    }
     // The host's own name is not to be asked for, either.
     if is_named_by_id(inspect) || inspect["HostConfig"]["UTSMode"] == "host" {
         body.remove("Hostname");
@@ -127,12 +131,11 @@ pub(crate) fn creation(inspect: &Value, image: &str) -> Creation {
     let unnamed = anonymous(inspect).into_iter().filter(|bind| !binds.contains(bind));
     binds.extend(unnamed.collect::<Vec<_>>());
     host.insert("Binds".to_owned(), json!(binds));
-    let main = inspect["HostConfig"]["NetworkMode"].as_str().unwrap_or_default();
-    let main = if main == "default" { "bridge" } else { main };
+    let main = main_network(inspect);
     let mut first = Map::new();
     let mut networks = Vec::new();
     for (name, network) in object(&inspect["NetworkSettings"]["Networks"]) {
-        let asked = of_network(&network, inspect);
+        let asked = of_network(&name, &network, inspect);
         if name == main {
             first.insert(name, asked);
         } else {
@@ -161,6 +164,10 @@ fn normal(inspect: &Value) -> Value {
     if is_named_by_id(inspect) {
         all["Config"]["Hostname"] = Value::Null;
     }
+    // Where each network has an address of its own, that is compared.
+    if object(&all["NetworkSettings"]["Networks"]).values().any(has_own_addresses) {
+        all["Config"]["MacAddress"] = Value::Null;
+    }
     // A tag that was moved since names another image; which one it is was compared before.
     all["Config"]["Image"] = Value::Null;
     // A volume without a name has one once it is kept. Where it is mounted, `Mounts` says.
@@ -180,7 +187,7 @@ fn normal(inspect: &Value) -> Value {
     all["Mounts"] = Value::Object(by_place.collect());
     let networks = object(&inspect["NetworkSettings"]["Networks"]);
     let networks = networks.into_iter().map(|(name, network)| {
-        let mut asked = of_network(&network, inspect);
+        let mut asked = of_network(&name, &network, inspect);
         asked["Aliases"] = sorted(texts(&asked["Aliases"]));
         (name, asked)
     });
@@ -191,10 +198,45 @@ fn normal(inspect: &Value) -> Value {
     without_nothing(all)
 }
 
+/// The network that a container was made with.
+fn main_network(inspect: &Value) -> &str {
+    match inspect["HostConfig"]["NetworkMode"].as_str().unwrap_or_default() {
+        "default" => "bridge",
+        other => other,
+    }
+}
+
+/// Whether the engine takes a MAC address for each network: since API 1.44, which names them so.
+fn has_own_addresses(network: &Value) -> bool {
+    network.get("DNSNames").is_some()
+}
+
+/// The MAC address that a network is to be asked for, from API 1.44 on. Engines say what was chosen
+/// and what they made up in one field; what they derive from the IP address they derive again, and
+/// all else is kept, whoever chose it.
+fn mac_address(name: &str, network: &Value, inspect: &Value) -> Option<Value> {
+    if !has_own_addresses(network) {
+        return None;
+    }
+    let text = |value: &Value| value.as_str().filter(|it| !it.is_empty()).map(str::to_owned);
+    let chosen = text(&inspect["Config"]["MacAddress"]).filter(|_| name == main_network(inspect));
+    let is_derived = |mac: &String| {
+        let parts = network["IPAddress"].as_str().unwrap_or_default().split('.');
+        let parts = parts.map(|part| part.parse::<u8>().map(|part| format!(":{part:02x}")));
+        let derived: Result<String, _> = parts.collect();
+        derived.is_ok_and(|derived| mac.to_lowercase() == format!("02:42{derived}"))
+    };
+    let kept = chosen.or_else(|| text(&network["MacAddress"]).filter(|mac| !is_derived(mac)));
+    kept.map(Value::String)
+}
+
 /// What somebody asked for of a network.
-fn of_network(network: &Value, inspect: &Value) -> Value {
+fn of_network(name: &str, network: &Value, inspect: &Value) -> Value {
     let mut asked = object(network);
     asked.retain(|name, _| !PASSING_OF_NETWORK.contains(&name.as_str()));
+    if let Some(mac) = mac_address(name, network, inspect) {
+        asked.insert("MacAddress".to_owned(), mac);
+    }
     // Its own id is an alias that the engine adds.
     let own = short(inspect);
     let aliases = texts(&network["Aliases"]).into_iter().filter(|alias| *alias != own);
@@ -434,6 +476,87 @@ mod tests {
             *new.pointer_mut(pointer).unwrap() = Value::Null;
             assert_eq!(lost(&old, &new), [path], "{pointer}");
         }
+    }
+
+    /// As an engine with API 1.44 to 1.51 says it of a container that runs: which MAC address was
+    /// chosen it says of the main network alone, in `Config`.
+    fn with_addresses(chosen: &str, front: &str, back: &str) -> Value {
+        let mut now = inspect();
+        if !chosen.is_empty() {
+            now["Config"]["MacAddress"] = json!(chosen);
+        }
+        for (name, mac) in [("front", front), ("back", back)] {
+            let network = &mut now["NetworkSettings"]["Networks"][name];
+            network["MacAddress"] = json!(mac);
+            network["DNSNames"] = json!(["web", "aaaaaaaaaaaa"]);
+        }
+        now
+    }
+
+    /// An engine of that kind: a container that never ran has the addresses that were chosen.
+    fn made_with_addresses(creation: &Creation, old: &Value, echoes: bool) -> Value {
+        let mut new = made(creation, old);
+        let networks = new["NetworkSettings"]["Networks"].as_object_mut().unwrap();
+        for network in networks.values_mut() {
+            network["DNSNames"] = json!(["web", "bbbbbbbbbbbb"]);
+            let mac = network.get("MacAddress").cloned().unwrap_or(json!(""));
+            network["MacAddress"] = mac;
+        }
+        let front = new["NetworkSettings"]["Networks"]["front"]["MacAddress"].clone();
+        if echoes && front != "" {
+            new["Config"]["MacAddress"] = front;
+        }
+        new
+    }
+
+    #[test]
+    fn a_mac_address_that_was_chosen_is_asked_for_of_its_network() {
+        let derived = ("02:42:0a:00:00:02", "02:42:0a:01:00:07");
+        let chosen = "92:d0:c6:0a:29:33";
+        // Chosen of the main network and of the other one; of neither; by an engine that says of no
+        // network any more what was chosen (API 1.52), or that makes addresses up at random.
+        let cases = [
+            (with_addresses(chosen, chosen, "fe:00:00:00:00:01"), true),
+            (with_addresses("", derived.0, derived.1), true),
+            (with_addresses("02:42:0A:00:00:02", derived.0, derived.1), true),
+            (with_addresses("", chosen, derived.1), false),
+        ];
+        let asked = |creation: &Creation| {
+            let front = &creation.body["NetworkingConfig"]["EndpointsConfig"]["front"];
+            let back = &creation.networks[0].1["EndpointConfig"];
+            let mac = |of: &Value| of["MacAddress"].as_str().unwrap_or_default().to_owned();
+            [mac(front), mac(back)]
+        };
+        let expected =
+            [[chosen, "fe:00:00:00:00:01"], ["", ""], ["02:42:0A:00:00:02", ""], [chosen, ""]];
+        for ((old, echoes), expected) in cases.iter().zip(expected) {
+            let creation = creation(old, "python:1");
+            assert_eq!(asked(&creation), expected);
+            assert_eq!(creation.body.get("MacAddress"), None, "the one for all is gone");
+            let mut new = made_with_addresses(&creation, old, *echoes);
+            assert_eq!(lost(old, &new), [""; 0]);
+            // One that the engine did not take over is named.
+            if !expected[0].is_empty() {
+                new["NetworkSettings"]["Networks"]["front"]["MacAddress"] = json!("");
+                if let Value::Object(config) = &mut new["Config"] {
+                    config.remove("MacAddress");
+                }
+                let lost = lost(old, &new).join(" ");
+                assert!(lost.contains("NetworkSettings.front.MacAddress"), "{lost}");
+            }
+        }
+    }
+
+    #[test]
+    fn before_api_1_44_one_mac_address_is_for_all() {
+        let mut old = inspect();
+        old["Config"]["MacAddress"] = json!("92:d0:c6:0a:29:33");
+        old["NetworkSettings"]["Networks"]["front"]["MacAddress"] = json!("92:d0:c6:0a:29:33");
+        let creation = creation(&old, "python:1");
+        assert_eq!(creation.body["MacAddress"], "92:d0:c6:0a:29:33");
+        let front = &creation.body["NetworkingConfig"]["EndpointsConfig"]["front"];
+        assert_eq!(front.get("MacAddress"), None);
+        assert_eq!(lost(&old, &made(&creation, &old)), [""; 0]);
     }
 
     #[test]
