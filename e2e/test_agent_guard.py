@@ -1,17 +1,16 @@
 """A wrapper of the SDK that fails, before or after the program's call, changes nothing of it."""
 
 import asyncio
-import importlib.util
+import importlib
 import inspect
+import sys
 
 import pytest
 
 from harness import ROOT
 
-GUARD = ROOT / "agents" / "python" / "agent" / "sonde_agent" / "guard.py"
-SPEC = importlib.util.spec_from_file_location("guard", GUARD)
-guard = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(guard)
+sys.path.insert(0, str(ROOT / "agents" / "python" / "agent"))
+guard = importlib.import_module("sonde_agent.guard")
 
 
 class Own(Exception):
@@ -67,3 +66,70 @@ def test_a_wrapper_that_fails_changes_nothing(where, fails, kind):
     assert made == [1], "the program's call is made once"
     # Where the program's own call failed, the SDK never came to what is after it.
     assert len(warned) == (where == "before" or (where == "after" and not fails))
+
+
+class Shown:
+    """A span, as far as a stream has to do with it."""
+
+    def __init__(self):
+        self.error = None
+
+    def record_exception(self, error):
+        self.error = error
+
+    def set_status(self, _status):
+        pass
+
+    def end(self):
+        pass
+
+
+def following() -> type:
+    """A class of streams of the SDK's, which cannot follow an event."""
+
+    class Following:
+        def __init__(self, own, span):
+            self.__wrapped__, self._span = own, span
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            event = next(self.__wrapped__)
+            if event == "odd":
+                raise KeyError("in the SDK")
+            return event
+
+        def __getattr__(self, name):
+            return getattr(self.__wrapped__, name)
+
+    return Following
+
+
+def test_a_stream_goes_on_whatever_the_sdk_makes_of_its_events(monkeypatch):
+    monkeypatch.setattr(guard.streams, "_error", lambda: None)
+
+    def events(fails):
+        yield from ["first", "odd", "last"]
+        if fails:
+            raise Own
+
+    for fails in (False, True):
+        warned, span, seen, ended = [], Shown(), [], None
+
+        kind = following()
+
+        def wrapper(wrapped, _instance, args, _kwargs, span=span, kind=kind):
+            return kind(wrapped(*args), span)
+
+        stream = guard.guarded(wrapper, warned.append)(events, None, (fails,), {})
+        assert stream.gi_running is False, "it is the program's own in all else"
+        try:
+            for event in stream:
+                seen.append(event)
+        except Own as error:
+            ended = error
+        assert seen == ["first", "odd", "last"]
+        assert len(warned) == 1, "said once"
+        assert (ended is not None) == fails
+        assert span.error is ended

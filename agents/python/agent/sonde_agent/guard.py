@@ -4,6 +4,8 @@ own call is made once, and its own result or exception is what it gets."""
 import functools
 import inspect
 
+from sonde_agent import streams
+
 
 class _Call:
     """What became of the program's own call."""
@@ -69,7 +71,8 @@ def guarded(wrapper, warn):
     async def safe_async(wrapped, instance, args, kwargs):
         call = _Call()
         try:
-            return await wrapper(call.of(wrapped), instance, args, kwargs)
+            result = await wrapper(call.of(wrapped), instance, args, kwargs)
+            return streams.watched(result, failed)
         except BaseException as error:
             if call.is_own(error):
                 raise
@@ -86,7 +89,8 @@ def guarded(wrapper, warn):
     def safe(wrapped, instance, args, kwargs):
         call = _Call()
         try:
-            return wrapper(call.of(wrapped), instance, args, kwargs)
+            result = wrapper(call.of(wrapped), instance, args, kwargs)
+            return streams.watched(result, failed)
         except BaseException as error:
             if call.is_own(error):
                 raise
