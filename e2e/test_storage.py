@@ -71,6 +71,8 @@ def test_status_says_what_is_kept_and_how_full_the_disk_is(filled):
     assert set(lines) >= {"kept", "days", "disk", "standing"}, said
     assert not lines["kept"].startswith("0 "), said
     assert " used, " in lines["disk"], said
+    assert lines["kept"].endswith(" in SQLite"), said
+    assert " of at most 30 before today" in lines["days"], said
 
 
 def test_a_copy_of_a_running_one_becomes_one_with_the_same_calls(filled, up, tmp_path):

@@ -28,8 +28,8 @@ NOW = time.time_ns()
 class Dashboard:
     """`sonde dashboard` on a ClickHouse; its directory outlives it."""
 
-    def __init__(self, directory: pathlib.Path, where: str):
-        self.directory, self.where = directory, where
+    def __init__(self, directory: pathlib.Path, where: str, database: str = "sonde"):
+        self.directory, self.where, self.database = directory, where, database
         directory.mkdir(exist_ok=True)
         self.start()
 
@@ -38,6 +38,7 @@ class Dashboard:
         command = [SONDE, "dashboard", "--data-dir", self.directory / "data"]
         command += ["--listen", f"127.0.0.1:{self.port}", "--clickhouse", f"http://{self.where}"]
         command += ["--otlp-grpc", "off", "--otlp-http", "off"]
+        command += ["--clickhouse-database", self.database]
         with open(self.directory / "log", "ab") as log:
             command = [str(part) for part in command]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -136,8 +137,8 @@ def start(tmp_path):
     started: list[Dashboard] = []
     with running(tmp_path / "clickhouse") as (where, _):
 
-        def start(name: str) -> Dashboard:
-            started.append(Dashboard(tmp_path / name, where))
+        def start(name: str, database: str = "sonde") -> Dashboard:
+            started.append(Dashboard(tmp_path / name, where, database))
             return started[-1]
 
         yield start
@@ -235,6 +236,48 @@ def test_two_sightings_by_way_of_two_dashboards_count_once_whatever_is_killed(st
         assert counted == (wanted, 3 * wanted, 7 * wanted)
         page = dashboard.ask("calls?limit=1000&filter=conversation:talk%20output:7")
         assert len(page["calls"]) == wanted
+
+
+def test_a_copy_of_control_state_becomes_the_same_in_another_database(start, tmp_path):
+    dashboard = start("a")
+    api = dashboard.cli("tokens", "create", "--kind", "api", "--name", "mine")[0]["token"]
+
+    def storage(*arguments: str, database: str = "sonde") -> subprocess.CompletedProcess:
+        place = ["--clickhouse", f"http://{dashboard.where}", "--clickhouse-database", database]
+        command = [str(part) for part in (SONDE, "storage", *arguments, *place)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    copy = tmp_path / "copy"
+    assert storage("backup", copy).returncode == 0
+    assert storage("restore", copy).returncode != 0, "what is there is not overwritten"
+    assert storage("backup", tmp_path / "none", database="nothing").returncode != 0
+    done = storage("restore", copy, database="other")
+    assert (done.returncode, "other" in done.stdout) == (0, True), done.stderr
+    other = start("b", "other")
+    request = urllib.request.Request(f"http://127.0.0.1:{other.port}/api/v1/status")
+    request.add_header("authorization", f"Bearer {api}")
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert answer.status == 200, "the token is good there"
+    # A dashboard on ClickHouse has no control state in its directory, and says where it is.
+    plain = [str(SONDE), "storage", "backup", str(tmp_path / "plain")]
+    plain += ["--data-dir", str(dashboard.directory / "data")]
+    done = subprocess.run(plain, capture_output=True, text=True)
+    assert (done.returncode != 0, "--clickhouse" in done.stderr) == (True, True), done.stderr
+
+
+def test_status_says_how_long_calls_are_kept_and_that_clickhouse_knows(start):
+    dashboard = start("a")
+
+    def look() -> str:
+        command = [SONDE, "storage", "status", "--data-dir", dashboard.directory / "data"]
+        said = subprocess.run([str(p) for p in command], capture_output=True, text=True).stdout
+        return said if "standing" in said else ""
+
+    said = until("the disk was looked at", look, 60)
+    lines = dict(line.split(maxsplit=1) for line in said.splitlines())
+    assert lines["kept"].endswith(" in ClickHouse"), said
+    assert "at most 30 before today" in lines["days"], said
+    assert lines["ttl"].startswith("33 days"), said
 
 
 def test_what_was_acknowledged_is_there_once_after_kills_under_full_ingest(start):

@@ -87,7 +87,8 @@ pub(crate) fn look(state: &App, limits: &Limits, disk: &ReadDisk) {
     }
     let mut storage = state.storage.lock().unwrap_or_else(PoisonError::into_inner);
     let before = storage.take();
-    let found = storage_row(&retained, limits, before.as_ref(), now);
+    let mut found = storage_row(&retained, limits, before.as_ref(), now);
+    found.engine = state.store.engine().into();
     // A first look that finds all well is no news.
     let changed = before.map_or("good".to_owned(), |before| before.standing) != found.standing
         || retained.dropped.is_some()
@@ -120,6 +121,8 @@ fn storage_row(
         oldest_day: retained.oldest.clone(),
         days: retained.days,
         keep_days: limits.days,
+        engine: String::new(),
+        ttl_days: retained.ttl_days,
         disk_bytes: retained.disk.map(|disk| disk.total),
         disk_available_bytes: retained.disk.map(|disk| disk.available),
         disk_used_percent: retained.disk.map(|disk| disk.percent()),

@@ -201,15 +201,21 @@ pub(crate) struct Storage {
 pub(crate) enum StorageAction {
     /// Say how much is kept, for how long, and how full the disk is
     Status,
-    /// Copy the data directory of this machine, while it is used, into a new directory
+    /// Copy the data directory of this machine, or the control state in a ClickHouse, while it is
+    /// used, into a new directory
     Backup {
         /// New or empty directory for the copy; it holds secrets, as the data directory does
         to: PathBuf,
+        #[command(flatten)]
+        store: StoreOptions,
     },
-    /// Make the data directory, which must be new or empty, of a copy
+    /// Make the data directory, which must be new or empty, of a copy, or the control state of a
+    /// ClickHouse that no dashboard used yet
     Restore {
         /// Directory that `sonde storage backup` wrote
         from: PathBuf,
+        #[command(flatten)]
+        store: StoreOptions,
     },
 }
 

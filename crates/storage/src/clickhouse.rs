@@ -36,11 +36,11 @@ use joining::Whole;
 use keep::Gone;
 use link::{Ask, Link, is_over_time};
 use row::{COLUMNS, COUNTS, CallRow, moment, within};
-use schema::{Layout, quoted};
+use schema::Layout;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use writer::Writer;
 
 /// Rows that are read at once where few of them are listed.
@@ -60,8 +60,9 @@ pub struct ClickHouse {
     /// A cluster of the server's configuration: tables are then replicated, and read over all
     /// shards.
     pub cluster: Option<String>,
-    /// Days after which ClickHouse removes rows by itself should no dashboard do it.
-    pub ttl_days: Option<u32>,
+    /// Whether ClickHouse is told how long rows are kept, so that it removes them by itself should
+    /// no dashboard do it.
+    pub set_ttl: bool,
     /// Whether days go before their time when a disk of the server fills up.
     pub watch_disks: bool,
 }
@@ -76,7 +77,7 @@ impl ClickHouse {
             password: None,
             database: "sonde".into(),
             cluster: None,
-            ttl_days: None,
+            set_ttl: true,
             watch_disks: true,
         }
     }
@@ -107,6 +108,9 @@ pub(crate) struct Remote {
     shared: Arc<Shared>,
     dir: PathBuf,
     watch_disks: bool,
+    /// Days of calls for which the tables' own limits were set by this process; none before, and
+    /// none where they are not to be set.
+    ttl: Option<Mutex<Option<u32>>>,
 }
 
 impl Shared {
@@ -235,11 +239,7 @@ impl Remote {
     /// Finds the server, and brings the database to the newest schema. The directory is the one
     /// whose disk is watched beside the server's.
     pub(crate) fn open(to: &ClickHouse, dir: &Path) -> Result<Self, Error> {
-        let layout = Layout {
-            database: to.database.clone(),
-            cluster: to.cluster.clone(),
-            ttl_days: to.ttl_days,
-        };
+        let layout = Layout::of(to);
         let link = Link::open(to)?;
         schema::migrate(&link, &layout)?;
         let shared = Arc::new(Shared { link, layout });
@@ -247,12 +247,27 @@ impl Remote {
             |source| Error::Directory { doing: "start a thread for", path: dir.into(), source };
         let writer =
             Writer::start(Arc::clone(&shared), crate::secret::number()?).map_err(failed)?;
-        Ok(Self { writer, shared, dir: dir.into(), watch_disks: to.watch_disks })
+        let ttl = to.set_ttl.then(Mutex::default);
+        Ok(Self { writer, shared, dir: dir.into(), watch_disks: to.watch_disks, ttl })
     }
 
     /// Control state that all dashboards share.
     pub(crate) fn control(&self) -> Result<(control::Log, Control), Error> {
         control::Log::open(&self.shared, Pepper::load(&self.dir)?)
+    }
+
+    /// The control state that dashboards share in a database, to look at; `None` where none ever
+    /// used it.
+    pub(crate) fn control_in(to: &ClickHouse) -> Result<Option<Control>, Error> {
+        let shared = Arc::new(Shared { link: Link::open(to)?, layout: Layout::of(to) });
+        control::Log::read(&shared)
+    }
+
+    /// Gives a database the control state that its dashboards will share; false where it has one.
+    pub(crate) fn begin_control(to: &ClickHouse, with: &Control) -> Result<bool, Error> {
+        let shared = Arc::new(Shared { link: Link::open(to)?, layout: Layout::of(to) });
+        schema::migrate(&shared.link, &shared.layout)?;
+        control::Log::begin(&shared, with)
     }
 
     /// The fuller of the directory's disk and the server's.
@@ -264,6 +279,18 @@ impl Remote {
 }
 
 impl Remote {
+    /// Tells ClickHouse how long rows are kept, where that is not told yet. Gives the days after
+    /// which it removes calls by itself.
+    fn set_ttl(&self, days: u32) -> Result<Option<u32>, Error> {
+        let Some(ttl) = &self.ttl else { return Ok(None) };
+        let mut set = ttl.lock().unwrap_or_else(PoisonError::into_inner);
+        if *set != Some(days) {
+            keep::set_ttl(&self.shared.link, &self.shared.layout, days)?;
+            *set = Some(days);
+        }
+        Ok(Some(keep::ttl_days(days)))
+    }
+
     /// The answer to one question.
     fn added_up(&self, query: &SumsQuery<'_>) -> Result<Sums, Error> {
         if query.budget.is_over() {
@@ -369,6 +396,8 @@ impl Engine for Remote {
         let kept = self.shared.days(&gone)?;
         retained.oldest = kept.first().copied().map(day_name);
         retained.days = u64::try_from(kept.len()).unwrap_or(u64::MAX);
+        // After what is gone was noted: what a question asks for must never go unnoticed.
+        retained.ttl_days = self.set_ttl(limits.days)?;
         retained.disk = self.disk(disk)?;
         retained.standing = limits.standing(retained.disk);
         self.writer.set_full(retained.standing == Standing::Full);
@@ -381,6 +410,10 @@ impl Engine for Remote {
 
     fn days(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    fn name(&self) -> &'static str {
+        "clickhouse"
     }
 }
 

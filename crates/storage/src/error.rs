@@ -129,6 +129,14 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// A place has nothing to copy, or already has what a copy would bring.
+    #[error("cannot use `{}`; {why}", path.display())]
+    Unsuited {
+        /// The directory or database.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        why: &'static str,
+    },
     /// A directory is not a copy that can be used.
     #[error("cannot restore from `{}`; {why}: name another copy", path.display())]
     NotABackup {

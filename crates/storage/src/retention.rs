@@ -60,6 +60,9 @@ pub struct Retained {
     pub oldest: Option<String>,
     /// Days of which calls are kept.
     pub days: u64,
+    /// Days after which the engine removes calls by itself, should nobody ask it to; `None` where
+    /// it does not.
+    pub ttl_days: Option<u32>,
     /// The disk, after that.
     pub disk: Option<Disk>,
     /// How full the disk is, after that.

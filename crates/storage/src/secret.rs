@@ -33,17 +33,27 @@ impl Pepper {
             Ok(mut file) => file.read_exact(&mut key).map_err(failed("read"))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 key = random()?;
-                let mut file = OpenOptions::new()
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(&path)
-                    .map_err(failed("create"))?;
-                file.write_all(&key).and_then(|()| file.sync_all()).map_err(failed("write"))?;
+                Self(key).save(data_dir)?;
             }
             Err(source) => return Err(failed("read")(source)),
         }
         Ok(Self(key))
+    }
+
+    /// Writes the key to a new `secret.key`.
+    pub(crate) fn save(&self, dir: &Path) -> Result<(), Error> {
+        let path = dir.join("secret.key");
+        let failed = |doing| {
+            let path = path.clone();
+            move |source| Error::Directory { doing, path, source }
+        };
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed("create"))?;
+        file.write_all(&self.0).and_then(|()| file.sync_all()).map_err(failed("write"))
     }
 
     /// The key as hexadecimal digits.

@@ -121,6 +121,10 @@ impl Engine for Embedded {
     fn days(&self) -> Vec<String> {
         self.days.kept().into_iter().map(day_name).collect()
     }
+
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
 }
 
 /// The days whose files lie in a directory, oldest first, as `2026-11-23`.
@@ -156,6 +160,19 @@ fn open_in_memory(migrations: &[migrate::Migration]) -> Result<Connection, Error
     let mut connection = Connection::open_in_memory().doing("open the database")?;
     connection.execute_batch("PRAGMA foreign_keys = ON").doing("set the database up")?;
     migrate::run(&mut connection, Path::new(":memory:"), migrations)?;
+    Ok(connection)
+}
+
+/// As [`open_in_memory`], with all that is in a file.
+fn open_in_memory_of(path: &Path, migrations: &[migrate::Migration]) -> Result<Connection, Error> {
+    const DOING: &str = "read a copy of a database";
+    let source = open_reader(path)?;
+    let mut connection = Connection::open_in_memory().doing(DOING)?;
+    let read = rusqlite::backup::Backup::new(&source, &mut connection).doing(DOING)?;
+    read.step(-1).doing(DOING)?;
+    drop(read);
+    connection.execute_batch("PRAGMA foreign_keys = ON").doing(DOING)?;
+    migrate::run(&mut connection, path, migrations)?;
     Ok(connection)
 }
 

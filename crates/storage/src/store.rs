@@ -375,6 +375,38 @@ impl Store {
         backup::restore(from, data_dir)
     }
 
+    /// As [`backup`](Self::backup), of what dashboards share in a ClickHouse, calls left out:
+    /// ClickHouse copies those itself. Nothing has to be stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsuited`] where no dashboard ever used the database, else as
+    /// [`backup`](Self::backup).
+    pub fn backup_shared(of: &ClickHouse, to: &Path, now: Time) -> Result<Copied, Error> {
+        let Some(control) = Remote::control_in(of)? else {
+            let why =
+                "no dashboard ever used this database: name another with --clickhouse-database";
+            return Err(Error::Unsuited { path: (&of.database).into(), why });
+        };
+        backup::backup_of_control(&control, to, now)
+    }
+
+    /// Gives a ClickHouse, whose dashboards do not run yet, the control state of a copy.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotABackup`], [`Error::Unsuited`] where dashboards used the database already, or it
+    /// cannot be written.
+    pub fn restore_shared(from: &Path, to: &ClickHouse) -> Result<Copied, Error> {
+        let (control, copied) = backup::control_of(from)?;
+        if Remote::begin_control(to, &control)? {
+            return Ok(copied);
+        }
+        let why = "dashboards used this database already, and what they keep is not overwritten: \
+                   name a new one with --clickhouse-database";
+        Err(Error::Unsuited { path: (&to.database).into(), why })
+    }
+
     /// Calls that ended in a span, by key of the workload.
     fn counts(&self, from: Time, to: Time) -> Result<HashMap<String, u64>, Error> {
         let query = SumsQuery {
@@ -391,6 +423,11 @@ impl Store {
             Some((key, row.tally.count()))
         });
         Ok(counts.collect())
+    }
+
+    /// The word for what keeps calls: `sqlite`, `clickhouse`.
+    pub fn engine(&self) -> &'static str {
+        self.engine.name()
     }
 
     /// Bytes that everything takes: the data directory, and what is kept elsewhere, as far as it

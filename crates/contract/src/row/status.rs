@@ -47,6 +47,12 @@ pub struct Storage {
     pub days: u64,
     /// Days of calls that are kept at most, today not counted.
     pub keep_days: u32,
+    /// What keeps calls: `sqlite`, `clickhouse`.
+    #[serde(default)]
+    pub engine: String,
+    /// Days after which ClickHouse removes calls by itself, should no dashboard run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_days: Option<u32>,
     /// Size of the disk, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_bytes: Option<u64>,

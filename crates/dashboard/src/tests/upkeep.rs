@@ -44,7 +44,7 @@ async fn status_tells_how_full_the_disk_is() {
     look_at(&bench, 50);
     let expected = json!({
         "checked": NOW.to_string(), "standing": "good", "oldest_day": "2026-11-20", "days": 2,
-        "keep_days": 30, "disk_bytes": 1000, "disk_available_bytes": 500, "disk_used_percent": 50,
+        "keep_days": 30, "engine": "sqlite", "disk_bytes": 1000, "disk_available_bytes": 500, "disk_used_percent": 50,
         "dropped_days": 0,
     });
     assert_eq!(storage(&bench).await, expected);

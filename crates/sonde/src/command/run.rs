@@ -92,7 +92,7 @@ pub(crate) fn controller(options: ControllerOptions) -> Result<(), Failure> {
 pub(crate) fn dashboard(options: DashboardOptions) -> Result<(), Failure> {
     let signals = Signals::catch()?;
     let data_dir = place::prepare(options.data.data_dir.as_deref())?;
-    let calls = calls_in(options.store)?;
+    let calls = calls_in(&options.store)?;
     let dashboard =
         start_dashboard(&data_dir, options.listen, options.telemetry, (&options.keep, calls))?;
     let _announced = place::announce(&data_dir);
@@ -133,10 +133,10 @@ fn start_dashboard(
 }
 
 /// Where calls are to be kept.
-fn calls_in(options: StoreOptions) -> Result<CallsIn, Failure> {
-    let Some(url) = options.clickhouse else { return Ok(CallsIn::DataDir) };
-    let password = options.clickhouse_password_file.map(|path| {
-        std::fs::read_to_string(&path).map_err(|error| {
+pub(crate) fn calls_in(options: &StoreOptions) -> Result<CallsIn, Failure> {
+    let Some(url) = &options.clickhouse else { return Ok(CallsIn::DataDir) };
+    let password = options.clickhouse_password_file.as_ref().map(|path| {
+        std::fs::read_to_string(path).map_err(|error| {
             Failure::Usage(format!(
                 "cannot read `{}`; name a file with the password by --clickhouse-password-file: \
                  {error}",
@@ -145,11 +145,11 @@ fn calls_in(options: StoreOptions) -> Result<CallsIn, Failure> {
         })
     });
     Ok(CallsIn::ClickHouse(ClickHouse {
-        user: options.clickhouse_user,
+        user: options.clickhouse_user.clone(),
         password: password.transpose()?.map(|password| password.trim_end().to_owned()),
-        database: options.clickhouse_database,
-        cluster: options.clickhouse_cluster,
-        ..ClickHouse::new(&url)
+        database: options.clickhouse_database.clone(),
+        cluster: options.clickhouse_cluster.clone(),
+        ..ClickHouse::new(url)
     }))
 }
 

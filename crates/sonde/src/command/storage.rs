@@ -2,39 +2,57 @@
 
 use crate::api::Api;
 use crate::cli::{Storage, StorageAction};
+use crate::command::run::calls_in;
 use crate::failure::Failure;
 use crate::place;
 use anyhow::Context as _;
 use contract::row::{Status, Time};
 use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
-use storage::Store;
+use storage::{CallsIn, Store};
 
 /// Does what is asked.
 pub(crate) fn run(options: &Storage) -> Result<(), Failure> {
     match &options.action {
         StorageAction::Status => status(options),
-        StorageAction::Backup { to } => {
+        StorageAction::Backup { to, store } => {
+            let mut out = std::io::stdout();
+            if let CallsIn::ClickHouse(of) = calls_in(store)? {
+                let copied = Store::backup_shared(&of, to, now())
+                    .with_context(|| format!("cannot copy control state of {}", of.url))?;
+                writeln!(out, "copied control state, {}, to {}", size(copied.bytes), to.display())?;
+                writeln!(
+                    out,
+                    "the copy holds secrets; calls are copied by ClickHouse's own BACKUP"
+                )?;
+                return Ok(());
+            }
             let from = match &options.target.data_dir {
                 Some(data_dir) => data_dir.clone(),
                 None => place::default_data_dir()?,
             };
             let copied = Store::backup_of(&from, to, now())
                 .with_context(|| format!("cannot copy `{}`", from.display()))?;
-            let mut out = std::io::stdout();
             let (files, bytes) = (copied.files.len(), size(copied.bytes));
             writeln!(out, "copied {files} files, {bytes}, to {}", to.display())?;
             writeln!(out, "the copy holds secrets: keep it as safe as the data directory")?;
             Ok(())
         }
-        StorageAction::Restore { from } => {
+        StorageAction::Restore { from, store } => {
+            let mut out = std::io::stdout();
+            if let CallsIn::ClickHouse(to) = calls_in(store)? {
+                let copied = Store::restore_shared(from, &to)
+                    .with_context(|| format!("cannot bring `{}` to {}", from.display(), to.url))?;
+                let (database, time) = (&to.database, copied.time);
+                writeln!(out, "database {database} holds the control state of {time}")?;
+                return Ok(());
+            }
             let to = match &options.target.data_dir {
                 Some(data_dir) => data_dir.clone(),
                 None => place::default_data_dir()?,
             };
             let copied = Store::restore(from, &to)
                 .with_context(|| format!("cannot make a data directory of `{}`", from.display()))?;
-            let mut out = std::io::stdout();
             writeln!(out, "{} holds what was kept at {}", to.display(), copied.time)?;
             Ok(())
         }
@@ -47,7 +65,12 @@ fn status(options: &Storage) -> Result<(), Failure> {
     let status: Status = serde_json::from_value(answer)
         .context("cannot read the status; is the dashboard of another version?")?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "kept       {}", size(status.storage_bytes))?;
+    let engine = status.storage.as_ref().map_or("", |storage| match storage.engine.as_str() {
+        "sqlite" => " in SQLite",
+        "clickhouse" => " in ClickHouse",
+        _ => "",
+    });
+    writeln!(out, "kept       {}{engine}", size(status.storage_bytes))?;
     let Some(storage) = status.storage else {
         writeln!(out, "disk       not looked at yet; ask again in a minute")?;
         return Ok(());
@@ -58,6 +81,9 @@ fn status(options: &Storage) -> Result<(), Failure> {
         "days       {} of at most {} before today, the oldest {oldest}",
         storage.days, storage.keep_days
     )?;
+    if let Some(days) = storage.ttl_days {
+        writeln!(out, "ttl        {days} days, after which ClickHouse removes calls by itself")?;
+    }
     if let (Some(percent), Some(available)) =
         (storage.disk_used_percent, storage.disk_available_bytes)
     {

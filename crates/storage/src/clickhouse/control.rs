@@ -146,12 +146,7 @@ impl Log {
     /// Reads the log, or begins it with the key of secrets of this dashboard; answers the state in
     /// memory with it.
     pub(super) fn open(shared: &Arc<Shared>, own: Pepper) -> Result<(Self, Control), Error> {
-        let tail = Arc::new(Tail {
-            shared: Arc::clone(shared),
-            id: crate::secret::number()?,
-            replaying: AtomicBool::new(false),
-            state: Mutex::default(),
-        });
+        let tail = Arc::new(Tail::new(shared)?);
         let found = tail.pepper()?;
         let is_first = found.is_none();
         let mut control = Control::in_memory(found.unwrap_or(own))?;
@@ -168,6 +163,31 @@ impl Log {
         let log = Self { tail, tables, turn: Mutex::new(0), tickets: AtomicU64::new(1) };
         log.catch_up(&control)?;
         Ok((log, control))
+    }
+
+    /// The state as of now, to look at alone; `None` where the log was never begun.
+    pub(super) fn read(shared: &Arc<Shared>) -> Result<Option<Control>, Error> {
+        if !shared.layout.has(&shared.link, "control_log")? {
+            return Ok(None);
+        }
+        let tail = Arc::new(Tail::new(shared)?);
+        let Some(pepper) = tail.pepper()? else { return Ok(None) };
+        let control = Control::in_memory(pepper)?;
+        let tables = tables(&control.lock())?;
+        let log = Self { tail, tables, turn: Mutex::new(0), tickets: AtomicU64::new(1) };
+        log.catch_up(&control)?;
+        Ok(Some(control))
+    }
+
+    /// Begins the log with a state; false where it was begun already, and is left as it is.
+    pub(super) fn begin(shared: &Arc<Shared>, with: &Control) -> Result<bool, Error> {
+        let tail = Tail::new(shared)?;
+        if tail.pepper()?.is_some() {
+            return Ok(false);
+        }
+        let connection = with.lock();
+        let body = Body::whole(&connection, &tables(&connection)?, with.pepper())?;
+        tail.append(1, true, &body)
     }
 
     /// Asks the state as of now, and changes it: what is acknowledged is in the log.
@@ -337,6 +357,15 @@ impl Log {
 const DOING: &str = "take over a change of control state";
 
 impl Tail {
+    fn new(shared: &Arc<Shared>) -> Result<Self, Error> {
+        Ok(Self {
+            shared: Arc::clone(shared),
+            id: crate::secret::number()?,
+            replaying: AtomicBool::new(false),
+            state: Mutex::default(),
+        })
+    }
+
     fn table(&self) -> String {
         self.shared.layout.name("control_log")
     }

@@ -19,6 +19,10 @@ const KEPT: [(u64, u64); 4] = [
     (LEVELS[3], 397 * DAY_NANOS),
 ];
 
+/// Days for which ClickHouse waits longer than dashboards do before it removes rows by itself: they
+/// note what is gone first. And one, since a day goes when its last moment is old enough.
+const TTL_GRACE: u32 = 1 + 2;
+
 /// Levels (0 for calls, else the width of sums in seconds), each with the newest day that is gone,
 /// in days since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -143,6 +147,36 @@ pub(super) fn narrow(link: &Link, layout: &Layout, gone: &Gone, now: Time) -> Re
     Ok(())
 }
 
+/// Days after which ClickHouse removes calls by itself where so many days are kept.
+pub(super) fn ttl_days(days: u32) -> u32 {
+    days.saturating_add(TTL_GRACE)
+}
+
+/// Tells ClickHouse how long rows are kept, on its own clock, where it has another limit. It drops
+/// whole days, as dashboards do, and looks at what it already has in the background.
+pub(super) fn set_ttl(link: &Link, layout: &Layout, days: u32) -> Result<(), Error> {
+    const DOING: &str = "tell ClickHouse how long to keep rows";
+    let of_calls = ["call", "run"].map(|table| (table.to_owned(), "time", days));
+    let of_sums = KEPT.map(|(level, kept)| {
+        let days = u32::try_from(kept / DAY_NANOS).unwrap_or(u32::MAX);
+        (format!("sum_{level}"), "bucket", days)
+    });
+    for (table, column, days) in of_calls.into_iter().chain(of_sums) {
+        let ttl = format!("toDateTime({column}) + toIntervalDay({})", ttl_days(days));
+        let (local, cluster) = (layout.local(&table), layout.on_cluster());
+        if layout.engine_of(link, &table)?.contains(&format!(" TTL {ttl} ")) {
+            continue;
+        }
+        for change in [
+            "MODIFY SETTING ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1".into(),
+            format!("MODIFY TTL {ttl}"),
+        ] {
+            link.execute(DOING, Ask::of(format!("ALTER TABLE {local} {cluster} {change}")))?;
+        }
+    }
+    Ok(())
+}
+
 /// Bytes of the database on all servers, with every copy of a replica.
 pub(super) fn bytes(link: &Link, layout: &Layout) -> Result<u64, Error> {
     let mut ask = Ask::default();
@@ -182,13 +216,8 @@ fn note(link: &Link, layout: &Layout, level: u64, day: u64) -> Result<(), Error>
 
 fn drop_partition(link: &Link, layout: &Layout, table: &str, day: u64) -> Result<(), Error> {
     let partition = day_name(day).replace('-', "");
-    let cluster =
-        layout.cluster.as_deref().map(|name| format!("ON CLUSTER {}", super::quoted(name)));
-    let sql = format!(
-        "ALTER TABLE {} {} DROP PARTITION {partition}",
-        layout.local(table),
-        cluster.unwrap_or_default()
-    );
+    let (local, cluster) = (layout.local(table), layout.on_cluster());
+    let sql = format!("ALTER TABLE {local} {cluster} DROP PARTITION {partition}");
     link.execute("forget a day", Ask::of(sql))
 }
 

@@ -1,6 +1,7 @@
 //! The tables: templates in SQL, rendered for one server or a cluster, and the numbered steps that
 //! bring a database to the newest schema. Steps are only ever added. Rendering is pure.
 
+use super::ClickHouse;
 use super::link::{Ask, Link};
 use crate::error::Error;
 use clickhouse::Row;
@@ -52,9 +53,6 @@ pub(super) struct Layout {
     /// Of the server's configuration. With one, tables are replicated over each shard, and read
     /// over all of them.
     pub(super) cluster: Option<String>,
-    /// Days after which ClickHouse removes rows by itself, on its own clock, should no dashboard
-    /// do it; `None` for never.
-    pub(super) ttl_days: Option<u32>,
 }
 
 /// A step in the ledger.
@@ -65,7 +63,38 @@ struct Applied {
     checksum: String,
 }
 
+#[derive(Debug, Row, Deserialize)]
+struct EngineRow {
+    engine: String,
+}
+
 impl Layout {
+    pub(super) fn of(to: &ClickHouse) -> Self {
+        Self { database: to.database.clone(), cluster: to.cluster.clone() }
+    }
+
+    /// How a table is made, with its settings, as the server says it; empty where there is none.
+    pub(super) fn engine_of(&self, link: &Link, table: &str) -> Result<String, Error> {
+        let suffix = if self.cluster.is_some() { "_local" } else { "" };
+        Ok(self.found(link, &format!("{table}{suffix}"))?.unwrap_or_default())
+    }
+
+    /// Whether there is a table of this name.
+    pub(super) fn has(&self, link: &Link, table: &str) -> Result<bool, Error> {
+        Ok(self.found(link, table)?.is_some())
+    }
+
+    fn found(&self, link: &Link, table: &str) -> Result<Option<String>, Error> {
+        let mut ask = Ask::default();
+        let (database, table) = (ask.bind(self.database.as_str()), ask.bind(table));
+        ask.sql = format!(
+            "SELECT engine_full AS engine FROM system.tables
+             WHERE database = {database} AND name = {table}"
+        );
+        let rows: Vec<EngineRow> = link.rows("look at the tables", ask)?;
+        Ok(rows.into_iter().next().map(|row| row.engine))
+    }
+
     /// The table that is written on this shard.
     pub(super) fn local(&self, table: &str) -> String {
         let suffix = if self.cluster.is_some() { "_local" } else { "" };
@@ -136,9 +165,6 @@ impl Layout {
                 quoted(&self.database),
                 quoted(&format!("{table}_local")),
             ),
-            ("ttl", _) => self.ttl_days.map_or_else(String::new, |days| {
-                format!("TTL toDateTime({given}) + INTERVAL {days} DAY")
-            }),
             ("durable", cluster) => {
                 // A token is remembered by Keeper where tables are replicated.
                 let window = if cluster.is_some() { "" } else { "non_" };
@@ -147,6 +173,7 @@ impl Layout {
                      {window}replicated_deduplication_window = {TOKENS}"
                 )
             }
+            // How long rows are kept is set while the store is used (`keep.rs`).
             (_, _) => String::new(),
         }
     }
@@ -227,7 +254,7 @@ mod tests {
 
     #[test]
     fn one_server_gets_plain_tables() {
-        let layout = Layout { database: "sonde".into(), cluster: None, ttl_days: None };
+        let layout = Layout { database: "sonde".into(), cluster: None };
         let sql = all(&layout);
         assert!(sql.contains("CREATE TABLE IF NOT EXISTS `sonde`.`call` \n("), "{sql}");
         assert!(sql.contains("ENGINE = MergeTree()"), "{sql}");
@@ -241,8 +268,7 @@ mod tests {
 
     #[test]
     fn a_cluster_gets_replicated_tables_that_are_read_over_all_shards() {
-        let layout =
-            Layout { database: "sonde".into(), cluster: Some("main".into()), ttl_days: Some(400) };
+        let layout = Layout { database: "sonde".into(), cluster: Some("main".into()) };
         let sql = all(&layout);
         for part in [
             "CREATE TABLE IF NOT EXISTS `sonde`.`call_local` ON CLUSTER `main`\n(",
@@ -252,7 +278,6 @@ mod tests {
             "CREATE TABLE IF NOT EXISTS `sonde`.`call` ON CLUSTER `main` AS `sonde`.`call_local` \
              ENGINE = Distributed(`main`, `sonde`, `call_local`, trace_id)",
             "Distributed(`main`, `sonde`, `sum_3600_local`, rand())",
-            "TTL toDateTime(time) + INTERVAL 400 DAY",
             " replicated_deduplication_window = 10000",
         ] {
             assert!(sql.contains(part), "{part} not in {sql}");
@@ -262,7 +287,7 @@ mod tests {
 
     #[test]
     fn names_are_quoted() {
-        let layout = Layout { database: "a`b".into(), cluster: None, ttl_days: None };
+        let layout = Layout { database: "a`b".into(), cluster: None };
         assert_eq!(layout.name("call"), "`a\\`b`.`call`");
     }
 }

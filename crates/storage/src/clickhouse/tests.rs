@@ -1,9 +1,10 @@
 //! What only this engine does: several dashboards on one database, and a server that is away.
 
 use super::link::{Ask, Link};
+use super::schema::Layout;
 use crate::conformance::{self, NOON, call};
 use crate::fleet::{Asked, Bearer, NewToken};
-use crate::{CallsIn, CallsQuery, ClickHouse, Error, Place, Span, Store, TokenKind};
+use crate::{CallsIn, CallsQuery, ClickHouse, Error, Limits, Place, Span, Store, TokenKind};
 use contract::capture::Level;
 use contract::row::{Call, Time};
 use std::collections::BTreeSet;
@@ -255,6 +256,105 @@ fn a_sighting_that_was_not_written_is_forgotten() {
     assert_eq!(a.insert(vec![by_kernel]).unwrap().new.len(), 1);
     assert_eq!(a.insert(vec![by_sdk]).unwrap().joined, 1, "what its sender sends again");
     check_counted_once(&a, 1);
+}
+
+#[test]
+fn a_copy_of_what_dashboards_share_becomes_the_same_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some([(a, place), (b, _)]) = two(dir.path()) else { return };
+    let CallsIn::ClickHouse(to) = &place.calls else { panic!() };
+    let token = a.make_token(&NewToken::new(TokenKind::Join, "nodes"), NOW).unwrap();
+    a.report(&conformance::control::report("n1", &["k0", "k1"]), NOW).unwrap();
+    let stop = AtomicBool::new(false);
+    let (copy, again) = (dir.path().join("copy"), dir.path().join("again"));
+    let wanted = std::thread::scope(|scope| {
+        // Both go on while it is made.
+        let changing = scope.spawn(|| {
+            for turn in 0.. {
+                let level = if turn % 2 == 0 { Level::Network } else { Level::Off };
+                conformance::control::want(&b, "k1", level).unwrap();
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+            }
+        });
+        let wanted = conformance::control::want(&a, "k0", Level::Network).unwrap().generation;
+        let copied = Store::backup_shared(to, &copy, NOW).unwrap();
+        stop.store(true, Ordering::SeqCst);
+        changing.join().unwrap();
+        assert_eq!(copied.files.keys().collect::<Vec<_>>(), ["control.db", "secret.key"]);
+        wanted
+    });
+    let refused = Store::restore_shared(&copy, to).unwrap_err();
+    assert!(matches!(refused, Error::Unsuited { .. }), "{refused}");
+    let elsewhere = ClickHouse { database: format!("{}_copy", to.database), ..to.clone() };
+    let refused = Store::backup_shared(&elsewhere, &dir.path().join("none"), NOW).unwrap_err();
+    assert!(matches!(refused, Error::Unsuited { .. }), "{refused}");
+    Store::restore_shared(&copy, &elsewhere).unwrap();
+    Store::restore(&copy, &again).unwrap();
+    // On ClickHouse and embedded: both are made of the one copy.
+    let calls = [CallsIn::ClickHouse(elsewhere), CallsIn::DataDir];
+    for (calls, data_dir) in calls.into_iter().zip([dir.path().join("c"), again]) {
+        let restored = Store::open_with(&Place { data_dir, calls }).unwrap();
+        assert!(matches!(restored.bearer(&token, NOW), Ok(Bearer::Token { .. })));
+        let wish = conformance::control::wish_of(&restored, "n1").unwrap();
+        assert!(wish.generation >= wanted, "{wish:?}");
+        assert_eq!(wish.desired[0].level, Level::Network);
+        let next = conformance::control::want(&restored, "k1", Level::Off).unwrap().generation;
+        assert!(next > wish.generation);
+    }
+}
+
+/// The real time, which is the server's, too.
+#[expect(clippy::disallowed_methods, reason = "ClickHouse reckons with its own clock")]
+fn today() -> Time {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Time(u64::try_from(since.as_nanos()).unwrap())
+}
+
+#[test]
+fn clickhouse_removes_by_itself_what_is_too_old_and_hears_when_that_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some([(_, place), _]) = two(dir.path()) else { return };
+    let CallsIn::ClickHouse(to) = place.calls else { panic!() };
+    let to = ClickHouse { set_ttl: true, ..to };
+    let open = |name: &str| {
+        let calls = CallsIn::ClickHouse(to.clone());
+        Store::open_with(&Place { data_dir: dir.path().join(name), calls }).unwrap()
+    };
+    let store = open("c");
+    let disk = |_: &Path| None;
+    let day = 86_400_000_000_000;
+    let calls = (0..12).map(|n| Call { time: Time(today().0 - n * day), ..call(n + 1, 0) });
+    store.insert(calls.collect()).unwrap();
+    let retain = |store: &Store, days| {
+        let limits = Limits { days, ..Limits::default() };
+        store.retain(&limits, &disk, today()).unwrap()
+    };
+    let link = Link::open(&to).unwrap();
+    let layout = Layout::of(&to);
+    let of_calls = |days: u32| format!(" TTL toDateTime(time) + toIntervalDay({days}) ");
+    let engine = |table: &str| layout.engine_of(&link, table).unwrap();
+    for days in [30, 30, 20] {
+        assert_eq!(retain(&store, days).ttl_days, Some(days + 3));
+        assert!(engine("call").contains(&of_calls(days + 3)), "{}", engine("call"));
+        assert!(engine("run").contains(&of_calls(days + 3)), "{}", engine("run"));
+    }
+    assert!(engine("sum_60").contains(" TTL toDateTime(bucket) + toIntervalDay(5) "));
+    assert!(engine("sum_3600").contains(" TTL toDateTime(bucket) + toIntervalDay(400) "));
+    // The next one keeps less, and then no dashboard runs any more.
+    drop(store);
+    super::keep::set_ttl(&link, &layout, 5).unwrap();
+    let merge = format!("OPTIMIZE TABLE {} FINAL", layout.name("call"));
+    link.execute("merge", Ask::of(merge).setting("mutations_sync", 2)).unwrap();
+    let store = open("d");
+    let listed = || {
+        let query = CallsQuery { limit: 100, ..CallsQuery::default() };
+        store.calls(&query).unwrap().calls.len()
+    };
+    assert_eq!(listed(), 8, "today and 5 days, and the 3 that it waits, of which one is begun");
+    assert_eq!(retain(&store, 5).ttl_days, Some(8));
+    assert_eq!(listed(), 6);
 }
 
 #[test]

@@ -76,6 +76,16 @@ fn what_was_kept_before_the_copy_is_in_it_and_writing_goes_on() {
 }
 
 #[test]
+fn a_directory_without_control_state_is_no_copy_that_looks_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let (empty, copy) = (dir.path().join("empty"), dir.path().join("copy"));
+    std::fs::create_dir(&empty).unwrap();
+    let error = Store::backup_of(&empty, &copy, NOW).unwrap_err();
+    assert!(error.to_string().contains("--clickhouse"), "{error}");
+    assert!(!copy.exists());
+}
+
+#[test]
 fn copies_that_are_not_whole_and_directories_in_use_are_refused() {
     let (dir, store) = embedded();
     used(&store);

@@ -4,7 +4,9 @@
 //! it a copy is not whole. It holds the hash of every file, so that a copy that was damaged
 //! since is found before it is used. Copies hold secrets, as the data directory does.
 
+use super::control::Control;
 use crate::error::{Doing, Error};
+use crate::secret::Pepper;
 use contract::row::Time;
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
@@ -20,8 +22,10 @@ const MANIFEST: &str = "backup.json";
 const CONTROL: &str = "control.db";
 /// Largest manifest that is read: a few hundred bytes for each of 400 days.
 const MAX_MANIFEST: u64 = 1 << 20;
+/// The key of the hashes of secrets.
+const KEY: &str = "secret.key";
 /// Files beside the databases, where they are there.
-const PLAIN: [&str; 2] = ["secret.key", "controller.token"];
+const PLAIN: [&str; 2] = [KEY, "controller.token"];
 
 /// What a copy holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +46,11 @@ pub(crate) fn backup(
     to: &Path,
     now: Time,
 ) -> Result<Copied, Error> {
+    if !data_dir.join(CONTROL).exists() {
+        let why = "it has no control.db; where a dashboard keeps everything in ClickHouse, name that \
+                   with --clickhouse";
+        return Err(Error::Unsuited { path: data_dir.into(), why });
+    }
     make_empty(to)?;
     let mut copied = Copied { time: now, files: BTreeMap::new(), bytes: 0 };
     let days = days.iter().map(|day| format!("calls-{day}.db"));
@@ -56,26 +65,58 @@ pub(crate) fn backup(
             note(&mut copied, to, name.to_owned())?;
         }
     }
+    finish(copied, to)
+}
+
+/// Copies control state that is kept elsewhere: the same as of a data directory without a call.
+pub(crate) fn backup_of_control(control: &Control, to: &Path, now: Time) -> Result<Copied, Error> {
+    make_empty(to)?;
+    let mut copied = Copied { time: now, files: BTreeMap::new(), bytes: 0 };
+    copy_connection(&control.lock(), &to.join(CONTROL))?;
+    control.pepper().save(to)?;
+    for name in [CONTROL, KEY] {
+        note(&mut copied, to, name.to_owned())?;
+    }
+    finish(copied, to)
+}
+
+/// Writes the list of files, without which a copy is not whole.
+fn finish(copied: Copied, to: &Path) -> Result<Copied, Error> {
     let json = serde_json::to_vec_pretty(&copied).doing("a list of files")?;
     write(&to.join(MANIFEST), &mut json.as_slice())?;
     sync(to)?;
     Ok(copied)
 }
 
+/// The control state of a copy, in memory.
+pub(crate) fn control_of(from: &Path) -> Result<(Control, Copied), Error> {
+    let copied = check(from)?;
+    if !copied.files.contains_key(KEY) {
+        return Err(unusable(from, "it has no secret.key"));
+    }
+    let control = Control::of_file(&from.join(CONTROL), Pepper::load(from)?)?;
+    Ok((control, copied))
+}
+
 /// Makes a data directory of a copy.
 pub(crate) fn restore(from: &Path, to: &Path) -> Result<Copied, Error> {
-    let copied = manifest(from)?;
-    // All of it before anything is made.
-    for (name, hash) in &copied.files {
-        if hash_of(&from.join(name))?.0 != *hash {
-            return Err(unusable(from, "a file in it was changed or damaged since it was made"));
-        }
-    }
+    let copied = check(from)?;
     make_empty(to)?;
     for name in copied.files.keys() {
         copy_file(&from.join(name), &to.join(name))?;
     }
     sync(to)?;
+    Ok(copied)
+}
+
+/// Reads what a copy holds, and holds it to that, before anything is made of it.
+fn check(from: &Path) -> Result<Copied, Error> {
+    let copied = manifest(from)?;
+    for (name, hash) in &copied.files {
+        if hash_of(&from.join(name))?.0 != *hash {
+            return Err(unusable(from, "a file in it was changed or damaged since it was made"));
+        }
+    }
     Ok(copied)
 }
 
@@ -111,21 +152,26 @@ fn manifest(from: &Path) -> Result<Copied, Error> {
 
 /// Copies a database in use; false when it is gone meanwhile.
 fn copy_database(from: &Path, to: &Path) -> Result<bool, Error> {
-    const DOING: &str = "copy a database";
     if !from.exists() {
         return Ok(false);
     }
-    let source = super::open_reader(from)?;
+    copy_connection(&super::open_reader(from)?, to)?;
+    Ok(true)
+}
+
+/// Copies a database into a new file, as it is at one moment, and checks the copy.
+fn copy_connection(source: &Connection, to: &Path) -> Result<(), Error> {
+    const DOING: &str = "copy a database";
     create(to)?;
     let mut copy = Connection::open(to).doing(DOING)?;
-    let backup = Backup::new(&source, &mut copy).doing(DOING)?;
+    let backup = Backup::new(source, &mut copy).doing(DOING)?;
     // In one step: it reads one state of the log, which writers go on to add to.
     let step = backup.step(-1).doing(DOING)?;
     drop(backup);
     if !matches!(step, StepResult::Done) {
         return Err(Error::Busy);
     }
-    if from.ends_with(CONTROL) {
+    if to.ends_with(CONTROL) {
         // When the copy is used, what nodes heard since it was made is newer than all that is in it.
         copy.execute("UPDATE desired SET untold = 0 WHERE untold = 1", []).doing(DOING)?;
     }
@@ -134,8 +180,7 @@ fn copy_database(from: &Path, to: &Path) -> Result<bool, Error> {
     if sound != "ok" {
         return Err(Error::Damaged { what: "a database" });
     }
-    copy.close().map_err(|(_, source)| source).doing(DOING)?;
-    Ok(true)
+    copy.close().map_err(|(_, source)| source).doing(DOING)
 }
 
 fn note(copied: &mut Copied, dir: &Path, name: String) -> Result<(), Error> {

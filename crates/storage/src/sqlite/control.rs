@@ -80,6 +80,14 @@ impl Control {
         Ok(Self { connection: Mutex::new(connection), pepper, live })
     }
 
+    /// The control state of a file, in memory alone and of the newest schema; the file stays as it
+    /// is.
+    pub(crate) fn of_file(path: &Path, pepper: Pepper) -> Result<Self, Error> {
+        let connection = super::open_in_memory_of(path, &MIGRATIONS)?;
+        let live = Mutex::new(live(&connection)?);
+        Ok(Self { connection: Mutex::new(connection), pepper, live })
+    }
+
     pub(crate) fn glance(&self, report: &Report, now: Time) -> Option<Taken> {
         self.live().glance(report, now)
     }
