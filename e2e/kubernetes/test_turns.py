@@ -33,9 +33,13 @@ class Pair(Injecting):
 
     def apply_controller(self, *patches: dict) -> None:
         super().apply_controller(*patches)
+        self.made = self.cluster.get("daemonset", NAMES[0], "-n", "sonde")["spec"]
+        self.second()
+
+    def second(self) -> None:
+        """Applies the second one, on a node that has an id of its own each time."""
         (first, second) = NAMES
-        made = json.dumps(self.cluster.get("daemonset", first, "-n", "sonde")["spec"])
-        spec = json.loads(made.replace(f'"{first}"', f'"{second}"'))
+        spec = json.loads(json.dumps(self.made).replace(f'"{first}"', f'"{second}"'))
         pod = spec["template"]["spec"]
         pod["serviceAccountName"] = pod["serviceAccount"] = first
         paths = {one["name"]: one["hostPath"] for one in pod["volumes"] if "hostPath" in one}
@@ -49,6 +53,11 @@ class Pair(Injecting):
         )
         rollout = ["rollout", "status", f"daemonset/{second}", "-n", "sonde", "--timeout=90s"]
         self.cluster.kubectl(*rollout, seconds=120)
+
+    def end_controllers(self) -> None:
+        """Ends both."""
+        more = ["-n", "sonde", "--ignore-not-found", "--cascade=foreground", "--timeout=60s"]
+        self.cluster.kubectl("delete", "daemonset", *NAMES, *more, seconds=90)
 
     def said(self) -> str:
         """What both controllers logged, and what they agreed on."""
@@ -209,6 +218,67 @@ def test_one_patches_and_the_other_goes_on_when_it_is_killed(fleet: Pair) -> Non
     assert set(fleet.patched("shared")[1:]) == {other}
     secret = fleet.cluster.get("secrets", "-n", NAMESPACE)["items"]
     assert "sonde-agent" not in {one["metadata"]["name"] for one in secret}
+
+
+def test_a_sonde_that_leaves_waits_for_its_turn(fleet: Pair) -> None:
+    fleet.apply_controller()
+    key = fleet.deploy("leaving", fleet.strict())
+    before = fleet.object("leaving")
+    fleet.set_level(key, "full", "capturing")
+    until("the turn is given back", lambda: not fleet.table(), WITHIN, 0.5)
+    changed = fleet.object("leaving")["spec"]
+    fleet.end_controllers()
+    # Two others died over their rollouts.
+    held = {"by": "gone/pod", "beat": 1, "rolls": True}
+    table = json.dumps({"turns": {"one": held, "two": held}, "ends": {}})
+    place = ["lease", "sonde-rollouts", "-n", "sonde", "--overwrite"]
+    fleet.cluster.kubectl("annotate", *place, f"sonde/rollouts={table}")
+    pod = fleet.made["template"]["spec"] | {"restartPolicy": "Never"}
+    (one,) = pod["containers"]
+    leave = {"command": ["/usr/bin/sonde", "controller", "uninstall"], "args": ["--restore"]}
+    pod["containers"] = [one | leave]
+    metadata = {"name": "leave", "namespace": "sonde"}
+    fleet.cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod})
+
+    def log() -> str:
+        waits = fleet.cluster.get("pod", "leave", "-n", "sonde")["status"]["phase"] == "Pending"
+        return "" if waits else fleet.cluster.kubectl("logs", "leave", "-n", "sonde")
+
+    until("it says that it waits", lambda: "two rollouts are under way" in log(), 60, 0.3)
+    assert fleet.object("leaving")["spec"] == changed
+    until("it has its turn", lambda: fleet.table().get(key) == "uninstall", 60, 0.2)
+
+    def phase() -> str:
+        return fleet.cluster.get("pod", "leave", "-n", "sonde")["status"]["phase"]
+
+    until("it is done", lambda: phase() in ("Succeeded", "Failed"), WITHIN, 0.5)
+    assert phase() == "Succeeded", log()
+    assert f"{key} is as it was before" in log()
+    assert fleet.object("leaving")["spec"] == before["spec"]
+    assert key not in fleet.table()
+    fleet.settled("leaving")
+
+
+def test_what_nobody_knows_of_any_more_is_taken_out_by_whoever_has_its_pods(fleet: Pair) -> None:
+    fleet.apply_controller()
+    key = fleet.deploy("stranded", fleet.strict())
+    before = fleet.object("stranded")
+    fleet.set_level(key, "full", "capturing")
+    until("the turn is given back", lambda: not fleet.table(), WITHIN, 0.5)
+    # Those that knew of it are gone, with all that they noted, when it is switched off.
+    fleet.end_controllers()
+    fleet.sonde.rows("services", "set", key, "--capture", "off", "--wait", "0")
+    fleet.cluster.call("enter", "rm", "-rf", "/var/lib/sonde-second")
+    fleet.second()
+
+    def is_out() -> bool:
+        now = fleet.object("stranded")
+        return now["spec"] == before["spec"] and "sonde/note" not in now["metadata"]["annotations"]
+
+    try:
+        until("it is taken out", is_out, WITHIN, 0.5)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{fleet.said()}") from error
 
 
 def is_controller(pid: int) -> bool:

@@ -143,6 +143,9 @@ impl Running {
         }
         self.keep_turns(published, now);
         self.bring_back();
+        if is_due {
+            self.adopt_stranded(published, now);
+        }
         let records = &self.parts.records;
         let keys = records.all().keys().chain(records.lost().keys()).chain(published.full.keys());
         let keys: BTreeSet<Key> = keys.cloned().collect();

@@ -23,7 +23,7 @@ pub(super) fn of(root: &Path, observed: &Observed) -> Vec<AgentIn> {
             Some(State::StoodDown { reason, detail }) => {
                 (AgentProgress::StoodDown, format!("{reason}: {detail}"))
             }
-            None if is_started_with(&process) => (AgentProgress::Injected, String::new()),
+            None if is_started_with(root, pid) => (AgentProgress::Injected, String::new()),
             None => (AgentProgress::Absent, String::new()),
         };
         let detail = detail.chars().filter(|it| !it.is_control()).take(MAX_DETAIL).collect();
@@ -33,8 +33,9 @@ pub(super) fn of(root: &Path, observed: &Observed) -> Vec<AgentIn> {
 }
 
 /// Whether a process was started with what agents are told.
-fn is_started_with(process: &Path) -> bool {
+pub(super) fn is_started_with(root: &Path, pid: u32) -> bool {
     let ours = format!("{ENDPOINT}=");
-    let environment = fs::read(process.join("environ")).unwrap_or_default();
+    let environment = root.join("proc").join(pid.to_string()).join("environ");
+    let environment = fs::read(environment).unwrap_or_default();
     environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(ours.as_bytes()))
 }

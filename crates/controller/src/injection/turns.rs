@@ -5,12 +5,13 @@
 
 use super::kept::{Phase, Record, Why};
 use super::planning::target;
-use super::{Running, SECOND, Tries};
+use super::{Running, SECOND, Tries, processes};
 use crate::clock::Now;
 use crate::standing::Published;
 use contract::workload::{Key, Observed, Platform};
 use injector::plan::Change;
 use injector::{End, Glance, How, Target, Turn};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How often others are looked at that have a turn.
@@ -129,6 +130,33 @@ impl Running {
         let reads = self.parts.turns.reads();
         self.waits.insert(key.clone(), Waits { reason, reads });
         false
+    }
+
+    /// Takes over changes of workloads that were switched off while nobody was there who knew of the
+    /// change: a program runs here that was started with it.
+    pub(super) fn adopt_stranded(&mut self, published: &Published, now: u64) {
+        let is_with = |observed: &Observed| {
+            let mut pids = observed.instances.iter().map(|instance| instance.pid);
+            pids.any(|pid| processes::is_started_with(&self.parts.root, pid))
+        };
+        let off = published.held.iter().filter(|wish| wish.agent == Some(false));
+        let off: BTreeMap<&Key, u64> = off.map(|wish| (&wish.key, wish.generation)).collect();
+        let records = &self.parts.records;
+        let unknown = published.workloads.iter().filter(|observed| {
+            observed.platform == Platform::Kubernetes
+                && records.get(&observed.key).is_none()
+                && !records.lost().contains_key(&observed.key)
+        });
+        let stranded = unknown.filter_map(|it| Some((it, *off.get(&it.key)?)));
+        let stranded: Vec<_> = stranded.filter(|(observed, _)| is_with(observed)).collect();
+        for (observed, generation) in stranded {
+            let Ok(Target::Pods { workload, container, pid }) = target(observed) else { continue };
+            // Nothing there is what is left of a rollout; what cannot be seen is asked for again.
+            if let Ok(Some(change)) = self.parts.turns.made(&workload, &container) {
+                let target = Target::Pods { workload, container, pid };
+                self.adopt(&observed.key, (target, change, generation), now);
+            }
+        }
     }
 
     /// Takes over what is known of a change that another node made.
@@ -271,7 +299,8 @@ pub(super) fn is_shared(record: &Record) -> bool {
     matches!(record.target, Target::Pods { .. })
 }
 
-fn rolls(record: &Record) -> bool {
+/// Whether its pods are replaced when it is made or taken back.
+pub(super) fn rolls(record: &Record) -> bool {
     matches!(&record.target, Target::Pods { workload, .. } if workload.kind.rolls())
 }
 

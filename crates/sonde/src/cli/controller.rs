@@ -50,6 +50,9 @@ pub(crate) struct ControllerUninstall {
     /// Data directory of the Sonde that leaves
     #[arg(long, env = "SONDE_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// File as `kubectl` has it, where the controller was given one
+    #[arg(long, env = "SONDE_KUBECONFIG", value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
     /// Take out what was put into programs, and restart those that run with it
     #[arg(long)]
     pub(crate) restore: bool,

@@ -46,8 +46,10 @@ pub(crate) fn run(options: &ControllerUninstall) -> Result<(), Failure> {
             )));
         }
     }
-    let restored =
-        controller::restore(&controller, Path::new("/")).context("cannot put programs back")?;
+    let waits = |what: &str| tracing::info!("{}", plain(what));
+    let kubeconfig = options.kubeconfig.clone();
+    let restored = controller::restore(&controller, Path::new("/"), kubeconfig, waits)
+        .context("cannot put programs back")?;
     let mut failed = 0;
     for one in &restored {
         let outcome = match &one.outcome {
