@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import subprocess
 import time
 
@@ -592,6 +593,28 @@ def test_a_sonde_that_leaves_puts_everything_back(host):
     assert host.names() == {"left"}
     host.sonde.start()
     host.set_level(key, "off", "discovered")
+
+
+def test_a_node_that_lost_its_notes_puts_a_container_back_to_the_field(host):
+    host.run("odd", *FLAGS)
+    host.host.docker("network", "connect", "--alias", "backy", "back", "odd")
+    key = host.key(program(host, "odd"))
+    until("healthy", lambda: host.host.inspect("odd")["State"]["Health"]["Status"] == "healthy")
+    before = host.host.inspect("odd")
+    now = host.set_level(key, "full", "capturing")
+    shown = now["sonde.agent"]["before"]
+    assert f"container odd was {before['Id']}" in shown["shown"]
+    assert "PYTHONPATH was /srv/lib" in shown["shown"]
+    assert "$c=%d" not in str(shown), "what was not touched is not told"
+    notes = host.sonde.data / "controller"
+    assert host.sonde.stop() == 0
+    shutil.rmtree(notes)
+    host.sonde.start()
+    kept = notes / "injections.json"
+    until("it is found", lambda: kept.exists() and '"docker":' in kept.read_text(), 30, 0.3)
+    host.set_level(key, "off", "discovered")
+    assert specification(host.host.inspect("odd")) == specification(before)
+    assert host.names() == {"odd"}
 
 
 @pytest.fixture

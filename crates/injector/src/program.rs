@@ -1,8 +1,11 @@
 //! Which programs the agent can be put into, as far as it shows from outside: before anything is
 //! changed. What shows only from within, the agent finds itself, and stands down.
 
+mod interpreter;
+
 use crate::environment;
 use crate::plan::Refusal;
+pub(crate) use interpreter::findings;
 use std::collections::BTreeMap;
 
 /// Oldest Python that the agent runs on.
@@ -95,11 +98,7 @@ fn runtime(program: &Program) -> Result<(), Refusal> {
             ));
         }
     }
-    let version = program.version.as_deref().and_then(|text| {
-        let mut parts = text.split('.').map(|part| part.parse::<u32>().ok());
-        Some((parts.next()??, parts.next()??))
-    });
-    match version {
+    match program.version.as_deref().and_then(numbers) {
         Some(version) if version < OLDEST => Err(Refusal::unsupported(
             "python_too_old",
             format!(
@@ -109,6 +108,12 @@ fn runtime(program: &Program) -> Result<(), Refusal> {
         )),
         _ => Ok(()),
     }
+}
+
+/// The first two numbers of a version.
+fn numbers(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
+    Some((parts.next()??, parts.next()??))
 }
 
 /// Whether a program has its interpreter within it, or beside it in its own directory: `PyInstaller`,

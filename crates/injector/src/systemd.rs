@@ -168,7 +168,7 @@ pub(crate) fn plan(unit: &Unit, around: &Around, injection: &Injection) -> Resul
     };
     Ok(Plan {
         change: plan::Change::Systemd(change),
-        findings: findings(unit),
+        findings: [findings(unit), program::findings(&around.program)].concat(),
         restart: format!(
             "{} is restarted once, by systemd; it is down for as long as that takes.",
             unit.name

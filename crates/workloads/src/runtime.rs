@@ -59,7 +59,7 @@ fn cpython(process: &Process, binary: Option<&Binary>) -> Option<Runtime> {
     let short = from_name(process.executable_name())
         .filter(|version| version.contains('.'))
         .or(embedded.map(|(_, version)| version).filter(|version| version.contains('.')))
-        .or_else(|| in_path(process, "/lib/python").filter(|version| is_version(version)))
+        .or_else(|| in_path(process, "/lib/python").map(locked).filter(|it| is_version(it)))
         .or_else(|| from_name(process.executable_name()));
     let Some(short) = short else { return runtime("cpython", None) };
     let in_constants = || {
@@ -76,9 +76,15 @@ fn cpython(process: &Process, binary: Option<&Binary>) -> Option<Runtime> {
     runtime("cpython", version)
 }
 
-/// `3.11` of `python3.11`.
+/// A version without the `t` of an interpreter that was built without its lock.
+fn locked(version: &str) -> &str {
+    version.strip_suffix('t').unwrap_or(version)
+}
+
+/// `3.11` of `python3.11`, and `3.14` of `python3.14t`.
 fn from_name(name: &str) -> Option<&str> {
     let version = name.strip_prefix("python")?;
+    let version = if version.contains('.') { locked(version) } else { version };
     version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.').then_some(version)
 }
 

@@ -32,7 +32,8 @@ impl Hands {
         let by_hand = vec![by_hand(service, &program, injection)];
         let with_lines = |refusal: Refusal| Refusal { by_hand: by_hand.clone(), ..refusal };
         let planned = self.runtime.block_on(self.parts(members, injection));
-        let (socket, parts, findings) = planned.map_err(with_lines)?;
+        let (socket, parts, mut findings) = planned.map_err(with_lines)?;
+        findings.extend(program::findings(&program));
         let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
         let mut restart = format!(
             "Another container takes the place of {}; that one is stopped, and is kept until the new one has been well for a while.",

@@ -10,7 +10,7 @@ use crate::difference::unified;
 use crate::environment::{self, Injection};
 use crate::hands::{Health, Undone};
 use crate::plan::{self, Plan, Refusal};
-use crate::program::Program;
+use crate::program::{self, Program};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -275,7 +275,8 @@ fn planned(change: Change, around: &Around) -> Plan {
             workload.shown()
         ),
     };
-    let findings = preflight::findings(workload, around);
+    let mut findings = preflight::findings(workload, around);
+    findings.extend(program::findings(&around.program));
     Plan { change: plan::Change::Kubernetes(Box::new(change)), findings, restart, by_hand }
 }
 

@@ -181,6 +181,16 @@ fn a_program_with_a_like_name_is_no_runtime() {
 }
 
 #[test]
+fn an_interpreter_without_its_lock_has_a_version_like_every_other() {
+    let tree = Tree::new("/usr/bin/python3.99t", &["python3.99t", "bot.py"], "/");
+    let runtime = tree.program().instance.runtime.unwrap();
+    assert_eq!((runtime.name.as_str(), runtime.version.as_deref()), ("cpython", Some("3.99")));
+    // A name that only looks like one is none.
+    let other = Tree::new("/usr/bin/pythont", &["pythont"], "/");
+    assert_eq!(other.program().instance.runtime, None);
+}
+
+#[test]
 fn the_virtual_environment_says_the_whole_version() {
     let tree = Tree::new("/usr/bin/python3.99", &["/venv/bin/python", "bot.py"], "/");
     let runtime = tree.program().instance.runtime.unwrap();
