@@ -3,12 +3,17 @@ official clients use, so that tests and measurements run on the real thing where
 installed.
 
     server.py --path DIRECTORY [--listen 127.0.0.1:0] [--user NAME --password SECRET]
+              [--cluster NAME]
 
 It prints its URL on one line when it answers. The data is in the directory and outlives the
 process. What it does: queries in the URL, in the body, or as form fields; `param_*`; settings in
 the URL; `default_format` and `FORMAT`; INSERT with its rows in the body; blocks compressed by LZ4
 both ways; basic authentication and ClickHouse's own headers; `session_id`; errors with their code.
-What it does not: streamed answers, quotas, users but one, clusters.
+What it does not: streamed answers, quotas, users but one.
+
+With --cluster there is a cluster of that name, of one shard with one replica: this. Distributed
+tables are ClickHouse's own. The library cannot replicate, as it listens on no port for other
+replicas and has no Keeper: what is to be replicated is kept once, and ON CLUSTER is done here.
 """
 
 import argparse
@@ -18,6 +23,7 @@ import email.policy
 import hmac
 import itertools
 import json
+import pathlib
 import re
 import signal
 import sys
@@ -62,6 +68,11 @@ STATUS = {
 CODE = re.compile(r"Code: (\d+)\.")
 INSERT = re.compile(r"^\s*INSERT\b", re.IGNORECASE)
 FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
+REPLICATED = re.compile(r"\bReplicated(\w*MergeTree)\('[^']*', '[^']*'\)")
+TOKENS = re.compile(r"\breplicated_deduplication_window\b")
+CLUSTER = """<clickhouse><tcp_port>9000</tcp_port><remote_servers><{name}><shard><replica>
+<host>127.0.0.1</host><port>9000</port></replica></shard></{name}></remote_servers>
+<logger><level>none</level></logger></clickhouse>"""
 # Bytes of a request that are read; a batch of the tests is far below.
 MOST = 1 << 30
 
@@ -84,10 +95,17 @@ class Failed(Exception):
 class Engine:
     """The one engine of the process; any number of connections to it."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, cluster: str | None = None):
         self.path = path
+        self.on_cluster = None
+        if cluster:
+            config = pathlib.Path(path).with_suffix(".xml")
+            config.parent.mkdir(parents=True, exist_ok=True)
+            config.write_text(CLUSTER.format(name=cluster))
+            self.path = f"{path}?config-file={config}"
+            self.on_cluster = re.compile(rf"\bON CLUSTER `{re.escape(cluster)}`")
         # Keeps the engine open between requests.
-        self.first = chdb.connect(path)
+        self.first = chdb.connect(self.path)
         self.sessions = {}
         self.lock = threading.Lock()
         self.first.query("SELECT 1")
@@ -98,8 +116,16 @@ class Engine:
             connection.close()
         self.first.close()
 
+    def alone(self, sql: str) -> str:
+        """A statement for a cluster as one for this, which is all of it."""
+        if self.on_cluster is None:
+            return sql
+        sql = REPLICATED.sub(r"\1()", self.on_cluster.sub("", sql))
+        return TOKENS.sub("non_replicated_deduplication_window", sql)
+
     def run(self, sql: str, data: bytes, ask: dict, form: dict) -> tuple[bytes, str, dict]:
         """One query; answers bytes, the name of their format, and what was read and written."""
+        sql = self.alone(sql)
         connection, done = self.connection(ask.get("session_id"))
         try:
             self.set_up(connection, ask)
@@ -321,8 +347,8 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, listen: tuple[str, int], path: str, user: str, password: str):
-        self.engine = Engine(path)
+    def __init__(self, listen: tuple[str, int], engine: Engine, user: str, password: str):
+        self.engine = engine
         self.user, self.password = user, password
         self.numbers = itertools.count(1)
         super().__init__(listen, Handler)
@@ -343,9 +369,11 @@ def main():
     options.add_argument("--listen", default="127.0.0.1:0")
     options.add_argument("--user", default="default")
     options.add_argument("--password", default="")
+    options.add_argument("--cluster")
     given = options.parse_args()
     host, _, port = given.listen.rpartition(":")
-    server = Server((host, int(port)), given.path, given.user, given.password)
+    engine = Engine(given.path, given.cluster)
+    server = Server((host, int(port)), engine, given.user, given.password)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print(server.url, flush=True)
     try:

@@ -28,8 +28,8 @@ NOW = time.time_ns()
 class Dashboard:
     """`sonde dashboard` on a ClickHouse; its directory outlives it."""
 
-    def __init__(self, directory: pathlib.Path, where: str, database: str = "sonde"):
-        self.directory, self.where, self.database = directory, where, database
+    def __init__(self, directory: pathlib.Path, where: str, database: str = "sonde", more=()):
+        self.directory, self.where, self.database, self.more = directory, where, database, more
         directory.mkdir(exist_ok=True)
         self.start()
 
@@ -38,7 +38,7 @@ class Dashboard:
         command = [SONDE, "dashboard", "--data-dir", self.directory / "data"]
         command += ["--listen", f"127.0.0.1:{self.port}", "--clickhouse", f"http://{self.where}"]
         command += ["--otlp-grpc", "off", "--otlp-http", "off"]
-        command += ["--clickhouse-database", self.database]
+        command += ["--clickhouse-database", self.database, *self.more]
         with open(self.directory / "log", "ab") as log:
             command = [str(part) for part in command]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -236,6 +236,29 @@ def test_two_sightings_by_way_of_two_dashboards_count_once_whatever_is_killed(st
         assert counted == (wanted, 3 * wanted, 7 * wanted)
         page = dashboard.ask("calls?limit=1000&filter=conversation:talk%20output:7")
         assert len(page["calls"]) == wanted
+
+
+def test_on_a_cluster_tables_are_distributed_and_all_is_the_same(tmp_path):
+    more = ["--clickhouse-cluster", "main"]
+    with running(tmp_path / "clickhouse", "--cluster", "main") as (where, _):
+        one, other = (Dashboard(tmp_path / name, where, more=more) for name in "ab")
+        try:
+            assert one.send(range(1, 151), seen_by_sdk)
+            assert other.send(range(1, 151), seen_by_kernel)
+            assert other.send(range(1, 11), seen_by_sdk), "sent again, to the other"
+            for dashboard in (one, other):
+                assert sorted(dashboard.numbers()) == [n + (1 << 32) for n in range(1, 151)]
+                sums = totals(dashboard)
+                assert (sums["calls"], sums["output_tokens"]) == (150, 1050)
+            assert len(one.cli("tokens", "list")) == len(other.cli("tokens", "list"))
+            kept = until("the disk was looked at", lambda: one.ask("status").get("storage"), 60)
+            assert (kept["engine"], kept["ttl_days"]) == ("clickhouse", 33)
+        finally:
+            one.end(signal.SIGTERM)
+            other.end(signal.SIGTERM)
+        for name in "ab":
+            log = (tmp_path / name / "log").read_text()
+            assert not re.search(r"\b(ERROR|panicked)\b", log), log
 
 
 def test_a_copy_of_control_state_becomes_the_same_in_another_database(start, tmp_path):

@@ -47,7 +47,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// The form in which to answer a telemetry request.
 pub(crate) fn form(headers: &HeaderMap) -> Form {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    match kind.map(|kind| kind.split(';').next().unwrap_or("").trim()) {
+    let kind = kind.map(|kind| kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase());
+    match kind.as_deref() {
         Some("application/json") => Form::OtlpJson,
         Some("application/grpc" | "application/grpc+proto") => Form::Grpc,
         Some(PROTOBUF) => Form::OtlpProtobuf,

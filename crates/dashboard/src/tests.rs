@@ -4,6 +4,7 @@ mod access;
 mod fleet;
 mod forward;
 mod grpc;
+mod hostile;
 mod live;
 mod requests;
 mod senders;

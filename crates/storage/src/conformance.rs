@@ -34,15 +34,20 @@ pub(crate) fn place(dir: &Path) -> Place {
         database,
         watch_disks: false,
         set_ttl: false,
+        cluster: of_environment("SONDE_TEST_CLICKHOUSE_CLUSTER"),
         ..ClickHouse::new(&url)
     });
     Place { data_dir: dir.into(), calls }
 }
 
 /// A ClickHouse server that may be used for the suite.
-#[expect(clippy::disallowed_methods, reason = "how a test is told of a server")]
 fn clickhouse() -> Option<String> {
-    std::env::var("SONDE_TEST_CLICKHOUSE_URL").ok()
+    of_environment("SONDE_TEST_CLICKHOUSE_URL")
+}
+
+#[expect(clippy::disallowed_methods, reason = "how a test is told of a server")]
+fn of_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// A store in a directory that is gone with the first value.

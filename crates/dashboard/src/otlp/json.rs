@@ -10,17 +10,40 @@ use serde::{Deserialize, Deserializer};
 use std::fmt;
 use std::marker::PhantomData;
 
+/// A list of which only what holds calls is kept while it is read: a body of a million empty spans,
+/// or of as many empty resources, costs no memory.
+struct Gathered<T> {
+    kept: Vec<T>,
+    count: Count,
+}
+
+/// What was read over: spans, metrics or logs, and the points of metrics.
+#[derive(Debug, Default, Clone, Copy)]
+struct Count {
+    others: u64,
+    points: u64,
+}
+
+/// An item of a [`Gathered`].
+trait Part {
+    /// What of it is only counted.
+    fn count(&self) -> Count;
+
+    /// Whether it holds anything that is kept.
+    fn is_kept(&self) -> bool;
+}
+
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct Request {
-    resource_spans: Option<Vec<ResourceSpans>>,
+    resource_spans: Gathered<ResourceSpans>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct ResourceSpans {
     resource: Option<Resource>,
-    scope_spans: Option<Vec<ScopeSpans>>,
+    scope_spans: Gathered<ScopeSpans>,
 }
 
 #[derive(Deserialize, Default)]
@@ -33,19 +56,22 @@ struct Resource {
 #[serde(default)]
 struct ScopeSpans {
     scope: Option<Scope>,
-    spans: Option<Vec<SpanJson>>,
+    spans: Gathered<WholeSpan>,
 }
+
+/// A span, put into our words as soon as it was read.
+struct WholeSpan(Span);
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Scope {
-    name: Option<String>,
+    name: Option<Text>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct EventJson {
-    name: Option<String>,
+    name: Option<Text>,
     time_unix_nano: Option<Number>,
     attributes: Kept,
 }
@@ -53,10 +79,10 @@ struct EventJson {
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct SpanJson {
-    trace_id: Option<String>,
-    span_id: Option<String>,
-    parent_span_id: Option<String>,
-    name: Option<String>,
+    trace_id: Option<Text>,
+    span_id: Option<Text>,
+    parent_span_id: Option<Text>,
+    name: Option<Text>,
     start_time_unix_nano: Option<Number>,
     end_time_unix_nano: Option<Number>,
     attributes: Kept,
@@ -78,13 +104,15 @@ enum Code {
     Name(String),
 }
 
-/// A 64-bit number: a string by the specification, a number from some senders.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Number {
-    Text(String),
-    Whole(u64),
-}
+/// A text. Half of a character, which senders leave that cut texts by their length in UTF-16, and
+/// bytes of other encodings are replaced: they spoil one text, and not all spans beside it.
+#[derive(Default)]
+struct Text(String);
+
+/// A 64-bit number: a string by the specification, a number from some senders, with an exponent
+/// from a few. One that is no such number is not known.
+#[derive(Default)]
+struct Number(Option<i128>);
 
 /// Attributes, of which only the wanted ones were kept while reading.
 #[derive(Default)]
@@ -92,26 +120,18 @@ struct Kept(Attributes);
 
 #[derive(Deserialize)]
 struct KeyValue {
-    #[serde(default)]
-    key: String,
+    key: Option<Text>,
     value: Option<Any>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct Any {
-    string_value: Option<String>,
+    string_value: Option<Text>,
     bool_value: Option<bool>,
-    int_value: Option<Signed>,
+    int_value: Option<Number>,
     double_value: Option<Real>,
     array_value: Option<Array>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Signed {
-    Text(String),
-    Whole(i64),
 }
 
 /// `NaN` and the infinities are strings in the JSON form of protobuf.
@@ -131,7 +151,7 @@ struct Array {
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct Item {
-    string_value: Option<String>,
+    string_value: Option<Text>,
 }
 
 /// The first items of a list; the others are read over.
@@ -171,6 +191,141 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Bounded<T,
     }
 }
 
+impl<T> Default for Gathered<T> {
+    fn default() -> Self {
+        Self { kept: Vec::new(), count: Count::default() }
+    }
+}
+
+impl Count {
+    fn add(&mut self, other: Self) {
+        self.others = self.others.saturating_add(other.others);
+        self.points = self.points.saturating_add(other.points);
+    }
+}
+
+impl<'de, T: Deserialize<'de> + Part> Deserialize<'de> for Gathered<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct List<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de> + Part> Visitor<'de> for List<T> {
+            type Value = Gathered<T>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a list")
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Gathered::default())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut gathered = Gathered::default();
+                while let Some(part) = list.next_element::<T>()? {
+                    gathered.count.add(part.count());
+                    if part.is_kept() {
+                        gathered.kept.push(part);
+                    }
+                }
+                Ok(gathered)
+            }
+        }
+        from.deserialize_any(List(PhantomData))
+    }
+}
+
+impl Part for ResourceSpans {
+    fn count(&self) -> Count {
+        self.scope_spans.count
+    }
+
+    fn is_kept(&self) -> bool {
+        !self.scope_spans.kept.is_empty()
+    }
+}
+
+impl Part for ScopeSpans {
+    fn count(&self) -> Count {
+        self.spans.count
+    }
+
+    fn is_kept(&self) -> bool {
+        !self.spans.kept.is_empty()
+    }
+}
+
+impl Part for WholeSpan {
+    fn count(&self) -> Count {
+        Count { others: u64::from(!self.is_kept()), points: 0 }
+    }
+
+    fn is_kept(&self) -> bool {
+        Batch::takes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for WholeSpan {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        SpanJson::deserialize(from).map(|span| Self(span.span()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Text;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a text")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text, E> {
+                Ok(Text(text.to_owned()))
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Text, E> {
+                Ok(Text(String::from_utf8_lossy(bytes).into_owned()))
+            }
+        }
+        from.deserialize_bytes(Bytes)
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Digits;
+        impl Visitor<'_> for Digits {
+            type Value = Number;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a number")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Number, E> {
+                Ok(Number(text.parse().ok()))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Number, E> {
+                Ok(Number(Some(number.into())))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Number, E> {
+                Ok(Number(Some(number.into())))
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Number, E> {
+                let is_whole = number.fract() == 0.0 && number.abs() < 1e20;
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "it is whole, and not that large"
+                )]
+                Ok(Number(is_whole.then_some(number as i128)))
+            }
+        }
+        from.deserialize_any(Digits)
+    }
+}
+
 impl<'de> Deserialize<'de> for Kept {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct List;
@@ -189,6 +344,7 @@ impl<'de> Deserialize<'de> for Kept {
                 let mut kept = Attributes::default();
                 for _ in 0..MAX_ATTRIBUTES {
                     let Some(KeyValue { key, value }) = list.next_element()? else { break };
+                    let key = key.unwrap_or_default().0;
                     if let (true, Some(value)) = (kept.wants(&key), value.and_then(Any::value)) {
                         kept.add(&key, value);
                     }
@@ -203,54 +359,50 @@ impl<'de> Deserialize<'de> for Kept {
 
 impl Any {
     fn value(self) -> Option<Value> {
-        let text = self.string_value.map(|text| Value::text(&text));
+        let text = self.string_value.map(|text| Value::text(&text.0));
         let flag = self.bool_value.map(Value::Flag);
-        let whole = self.int_value.and_then(|number| match number {
-            Signed::Text(text) => text.parse().ok().map(Value::Whole),
-            Signed::Whole(number) => Some(Value::Whole(number)),
-        });
+        let whole = self.int_value.and_then(|number| i64::try_from(number.0?).ok());
+        let whole = whole.map(Value::Whole);
         let real = self.double_value.and_then(|number| match number {
             Real::Real(number) => Some(Value::Real(number)),
             Real::Text(text) => text.parse().ok().map(Value::Real),
         });
         let texts = self.array_value.map(|array| {
             let items = array.values.0.into_iter().filter_map(|item| item.string_value);
-            Value::Texts(items.map(|text| Value::item(&text)).collect())
+            Value::Texts(items.map(|text| Value::item(&text.0)).collect())
         });
         text.or(flag).or(whole).or(real).or(texts)
     }
 }
 
 impl Number {
-    fn value(self) -> u64 {
-        match self {
-            Self::Text(text) => text.parse().unwrap_or(0),
-            Self::Whole(number) => number,
-        }
+    /// As a moment; zero where it is none, which no span may start at.
+    fn moment(self) -> u64 {
+        self.0.and_then(|number| number.try_into().ok()).unwrap_or(0)
     }
 }
 
 impl SpanJson {
     fn span(self) -> Span {
-        let id = |id: Option<String>| id.unwrap_or_default().to_ascii_lowercase();
+        let id = |id: Option<Text>| id.unwrap_or_default().0.to_ascii_lowercase();
         let code = self.status.and_then(|status| status.code);
         let mut attributes = self.attributes.0;
         let mut first_chunk = None;
         for event in self.events.0 {
-            let name = event.name.unwrap_or_default();
+            let name = event.name.unwrap_or_default().0;
             if name == "exception" {
                 attributes.add_exception(&event.attributes.0);
             } else if first_chunk.is_none() && FIRST_CHUNK.contains(&name.as_str()) {
-                first_chunk = event.time_unix_nano.map(Number::value);
+                first_chunk = event.time_unix_nano.map(Number::moment);
             }
         }
         Span {
             trace_id: id(self.trace_id),
             span_id: id(self.span_id),
             parent_span_id: id(self.parent_span_id),
-            name: Value::item(&self.name.unwrap_or_default()),
-            start: self.start_time_unix_nano.map_or(0, Number::value),
-            end: self.end_time_unix_nano.map_or(0, Number::value),
+            name: Value::item(&self.name.unwrap_or_default().0),
+            start: self.start_time_unix_nano.map_or(0, Number::moment),
+            end: self.end_time_unix_nano.map_or(0, Number::moment),
             failed: code.is_some_and(|code| match code {
                 Code::Number(code) => code == 2,
                 Code::Name(name) => name == "STATUS_CODE_ERROR",
@@ -264,13 +416,12 @@ impl SpanJson {
 /// Reads an `ExportTraceServiceRequest`.
 pub(super) fn traces(body: &[u8], now: Time) -> Result<Batch, Malformed> {
     let request: Request = parse(body)?;
-    let mut batch = Batch::default();
-    for resource_spans in request.resource_spans.unwrap_or_default() {
+    let mut batch = Batch { others: request.resource_spans.count.others, ..Batch::default() };
+    for resource_spans in request.resource_spans.kept {
         let resource = resource_spans.resource.unwrap_or_default().attributes.0;
-        for scope_spans in resource_spans.scope_spans.unwrap_or_default() {
-            let scope = scope_spans.scope.and_then(|scope| scope.name).unwrap_or_default();
-            for span in scope_spans.spans.unwrap_or_default() {
-                let mut span = span.span();
+        for scope_spans in resource_spans.scope_spans.kept {
+            let scope = scope_spans.scope.and_then(|scope| scope.name).unwrap_or_default().0;
+            for WholeSpan(mut span) in scope_spans.spans.kept {
                 span.attributes.add_scope(&scope);
                 batch.add(&resource, span, now);
             }
@@ -283,21 +434,21 @@ pub(super) fn traces(body: &[u8], now: Time) -> Result<Batch, Malformed> {
 #[serde(default)]
 struct Others {
     #[serde(alias = "resourceMetrics", alias = "resourceLogs")]
-    resources: Option<Vec<OtherScopes>>,
+    resources: Gathered<OtherScopes>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct OtherScopes {
     #[serde(alias = "scopeMetrics", alias = "scopeLogs")]
-    scopes: Option<Vec<OtherItems>>,
+    scopes: Gathered<OtherItems>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct OtherItems {
     #[serde(alias = "metrics", alias = "logRecords")]
-    items: Option<Vec<OtherItem>>,
+    items: Gathered<OtherItem>,
 }
 
 #[derive(Deserialize, Default)]
@@ -313,22 +464,80 @@ struct Points {
     data_points: Option<Vec<IgnoredAny>>,
 }
 
+impl Part for OtherScopes {
+    fn count(&self) -> Count {
+        self.scopes.count
+    }
+
+    fn is_kept(&self) -> bool {
+        false
+    }
+}
+
+impl Part for OtherItems {
+    fn count(&self) -> Count {
+        self.items.count
+    }
+
+    fn is_kept(&self) -> bool {
+        false
+    }
+}
+
+impl Part for OtherItem {
+    fn count(&self) -> Count {
+        let points = self.gauge.as_ref().and_then(|gauge| gauge.data_points.as_ref());
+        let points = points.map_or(0, |points| u64::try_from(points.len()).unwrap_or(u64::MAX));
+        Count { others: 1, points }
+    }
+
+    fn is_kept(&self) -> bool {
+        false
+    }
+}
+
 /// Counts the metrics or logs of a request, and the points of metrics.
 pub(super) fn others(body: &[u8]) -> Result<Batch, Malformed> {
-    let request: Others = parse(body)?;
-    let mut batch = Batch::default();
-    let scopes =
-        request.resources.into_iter().flatten().flat_map(|one| one.scopes.into_iter().flatten());
-    for item in scopes.flat_map(|scope| scope.items.into_iter().flatten()) {
-        let points =
-            item.gauge.and_then(|gauge| gauge.data_points).map_or(0, |points| points.len());
-        batch.others += 1;
-        batch.points += u64::try_from(points).unwrap_or(u64::MAX);
-    }
-    Ok(batch)
+    let Count { others, points } = parse::<Others>(body)?.resources.count;
+    Ok(Batch { others, points, ..Batch::default() })
 }
 
 fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Malformed> {
+    const MARK: &[u8] = b"\xef\xbb\xbf";
+    let body = body.strip_prefix(MARK).unwrap_or(body);
+    // Else a list would be read as the fields of a message in their order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Malformed("it is not OTLP in JSON"));
+    }
     // The parser's own words would quote the body.
     serde_json::from_slice(body).map_err(|_why| Malformed("it is not OTLP in JSON"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Others, Request, parse};
+
+    #[test]
+    fn what_is_only_counted_takes_no_memory() {
+        let many = |item: &str| vec![item; 1000].join(",");
+        let of_scope = format!("{{\"spans\":[{}]}}", many("{\"name\":\"x\"}"));
+        let body = format!(
+            "{{\"resourceSpans\":[{},{{\"scopeSpans\":[{},{of_scope}]}}]}}",
+            many("{}"),
+            many("{\"scope\":{}}")
+        );
+        let request: Request = parse(body.as_bytes()).unwrap();
+        assert_eq!(
+            (request.resource_spans.kept.len(), request.resource_spans.count.others),
+            (0, 1000)
+        );
+        let metric = "{\"gauge\":{\"dataPoints\":[{},{}]}}";
+        let body = format!(
+            "{{\"resourceMetrics\":[{{\"scopeMetrics\":[{{\"metrics\":[{}]}}]}}]}}",
+            many(metric)
+        );
+        let others: Others = parse(body.as_bytes()).unwrap();
+        let count = others.resources.count;
+        assert_eq!((others.resources.kept.len(), count.others, count.points), (0, 1000, 2000));
+    }
 }

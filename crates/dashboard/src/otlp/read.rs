@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 
 /// Attributes of one span, resource or event that are looked at; the others are read over.
 pub(super) const MAX_ATTRIBUTES: usize = 10_000;
+/// Calls and steps of one request that are kept. The largest request of real ones has fewer; of the
+/// smallest that there can be it has a million, at a kilobyte of memory each.
+const MAX_KEPT: usize = 50_000;
 /// Items of an array attribute that are kept.
 pub(super) const MAX_ITEMS: usize = 64;
 /// Events of one span that are looked at: streams have one a chunk.
@@ -328,10 +331,18 @@ impl Attributes {
 
 impl Batch {
     /// Reads a span, and keeps it when it is a call, or an agent or a tool around calls.
+    /// Whether a span is a call or stands around one; others are only counted.
+    pub(super) fn takes(span: &Span) -> bool {
+        call::around(&span.attributes).is_some() || call::step(&span.attributes).is_some()
+    }
+
     pub(crate) fn add(&mut self, resource: &Attributes, span: Span, now: Time) {
         let around = call::around(&span.attributes);
-        if around.is_none() && call::step(&span.attributes).is_none() {
+        if !Self::takes(&span) {
             self.others += 1;
+        } else if self.calls.len() + self.runs.len() >= MAX_KEPT {
+            self.rejected += 1;
+            self.reason = "a request has more than 50000 calls and steps; send smaller batches";
         } else if let Some(reason) = call::wrong(&span, now) {
             self.rejected += 1;
             self.reason = reason;

@@ -16,10 +16,10 @@ use prost::Message;
 use serde_json::{Value, json};
 use std::io::Write;
 
-const PROTOBUF: &str = "application/x-protobuf";
-const JSON: &str = "application/json";
+pub(super) const PROTOBUF: &str = "application/x-protobuf";
+pub(super) const JSON: &str = "application/json";
 
-async fn post(
+pub(super) async fn post(
     bench: &Bench,
     path: &str,
     kind: &str,

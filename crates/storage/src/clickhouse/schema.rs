@@ -30,6 +30,13 @@ const STEPS: [Step; 7] = [
     Step { name: "amend", sql: include_str!("amend_1.sql"), by_level: false },
 ];
 
+impl Step {
+    fn statements(&self, layout: &Layout) -> Vec<String> {
+        let levels = if self.by_level { &LEVELS[..] } else { &LEVELS[..1] };
+        levels.iter().flat_map(|level| layout.render(self.sql, *level)).collect()
+    }
+}
+
 /// Tokens of insertions that ClickHouse remembers, so that a number is given once.
 const TOKENS: u32 = 10_000;
 
@@ -109,6 +116,12 @@ impl Layout {
     pub(super) fn on_cluster(&self) -> String {
         let cluster = self.cluster.as_deref().map(quoted);
         cluster.map_or_else(String::new, |cluster| format!("ON CLUSTER {cluster}"))
+    }
+
+    /// The statements of all steps.
+    #[cfg(test)]
+    pub(super) fn statements(&self) -> Vec<String> {
+        STEPS.iter().flat_map(|step| step.statements(self)).collect()
     }
 
     /// The statements of a template.
@@ -216,8 +229,7 @@ pub(super) fn migrate(link: &Link, layout: &Layout) -> Result<(), Error> {
             Some(_) => return Err(Error::Altered { path: path(), number }),
             None => {}
         }
-        let levels = if step.by_level { &LEVELS[..] } else { &LEVELS[..1] };
-        for sql in levels.iter().flat_map(|level| layout.render(step.sql, *level)) {
+        for sql in step.statements(layout) {
             link.execute(DOING, Ask::of(sql))?;
         }
         let row = Applied { number, name: step.name.into(), checksum };
@@ -242,14 +254,10 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{LEVELS, Layout, STEPS};
+    use super::{LEVELS, Layout};
 
     fn all(layout: &Layout) -> String {
-        let steps = STEPS.iter().flat_map(|step| {
-            let levels = if step.by_level { &LEVELS[..] } else { &LEVELS[..1] };
-            levels.iter().flat_map(|level| layout.render(step.sql, *level)).collect::<Vec<_>>()
-        });
-        steps.collect::<Vec<_>>().join(";\n")
+        layout.statements().join(";\n")
     }
 
     #[test]

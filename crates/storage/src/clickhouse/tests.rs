@@ -345,7 +345,7 @@ fn clickhouse_removes_by_itself_what_is_too_old_and_hears_when_that_changes() {
     // The next one keeps less, and then no dashboard runs any more.
     drop(store);
     super::keep::set_ttl(&link, &layout, 5).unwrap();
-    let merge = format!("OPTIMIZE TABLE {} FINAL", layout.name("call"));
+    let merge = format!("OPTIMIZE TABLE {} FINAL", layout.local("call"));
     link.execute("merge", Ask::of(merge).setting("mutations_sync", 2)).unwrap();
     let store = open("d");
     let listed = || {
@@ -355,6 +355,29 @@ fn clickhouse_removes_by_itself_what_is_too_old_and_hears_when_that_changes() {
     assert_eq!(listed(), 8, "today and 5 days, and the 3 that it waits, of which one is begun");
     assert_eq!(retain(&store, 5).ttl_days, Some(8));
     assert_eq!(listed(), 6);
+}
+
+#[test]
+fn clickhouse_understands_every_statement_that_makes_tables_on_a_cluster() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some([(_, place), _]) = two(dir.path()) else { return };
+    let CallsIn::ClickHouse(to) = &place.calls else { panic!() };
+    let link = Link::open(to).unwrap();
+    let layout = Layout { cluster: Some("main".into()), ..Layout::of(to) };
+    let statements = layout.statements();
+    assert_eq!(statements.len(), 18, "{statements:?}");
+    let read = |sql: String| -> Vec<String> {
+        link.rows("read a statement", Ask::of(format!("EXPLAIN AST {sql}"))).unwrap()
+    };
+    for sql in &statements {
+        let tree = read(sql.clone());
+        assert!(
+            tree[0].starts_with("CreateQuery") || tree[0].starts_with("AlterQuery"),
+            "{tree:?}"
+        );
+        // A clause that was read as something else would be a name in the tree.
+        assert!(!tree.iter().any(|line| line.contains("CLUSTER")), "{tree:?}");
+    }
 }
 
 #[test]
