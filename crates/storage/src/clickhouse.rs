@@ -28,6 +28,7 @@ use crate::error::Error;
 use crate::query::{CallsQuery, Cursor};
 use crate::retention::{Disk, Limits, ReadDisk, Retained, Standing};
 use crate::secret::Pepper;
+use crate::sqlite::backup::backup_of_control;
 use crate::sqlite::control::Control;
 use crate::store::Telemetry;
 use crate::units::{DAY_NANOS, day_name, read_id, span_id, trace_id};
@@ -116,6 +117,13 @@ pub(crate) struct Remote {
 impl Shared {
     fn gone(&self) -> Result<Gone, Error> {
         keep::gone(&self.link, &self.layout)
+    }
+
+    /// The server's time.
+    fn now(&self) -> Result<Time, Error> {
+        let ask = Ask::of("SELECT toUInt64(toUnixTimestamp64Nano(now64(9))) AS now");
+        let now: Vec<u64> = self.link.rows("ask for the time", ask)?;
+        Ok(Time(now.first().copied().unwrap_or(0)))
     }
 
     /// Rows of a question; its SQL goes on behind the name of the table.
@@ -209,8 +217,7 @@ impl Shared {
         });
         let which = format!(
             "WHERE time >= {} AND time < {} {before} AND {COUNTS} AND amends >= 0 AND ({condition})
-             ORDER BY time DESC, trace_id DESC, span_id DESC
-             LIMIT 1 BY time, trace_id, span_id LIMIT {limit}",
+             ORDER BY time DESC, trace_id DESC, span_id DESC LIMIT {limit}",
             moment(from),
             moment(to),
         );
@@ -218,7 +225,13 @@ impl Shared {
     }
 
     /// The calls of rows that stand for them, where they still are like the filter.
-    fn listed(&self, query: &CallsQuery, rows: Vec<CallRow>) -> Result<Vec<(Cursor, Call)>, Error> {
+    fn listed(
+        &self,
+        query: &CallsQuery,
+        mut rows: Vec<CallRow>,
+    ) -> Result<Vec<(Cursor, Call)>, Error> {
+        // Where the ids stayed those of the first sighting, both rows have one place.
+        rows.dedup_by_key(|row| row.cursor());
         let firsts = joining::firsts(self, rows.clone())?;
         let ids: Vec<_> = firsts.iter().map(CallRow::ids).collect();
         let wholes = joining::wholes(self, firsts)?;
@@ -239,10 +252,9 @@ impl Remote {
     /// Finds the server, and brings the database to the newest schema. The directory is the one
     /// whose disk is watched beside the server's.
     pub(crate) fn open(to: &ClickHouse, dir: &Path) -> Result<Self, Error> {
-        let layout = Layout::of(to);
-        let link = Link::open(to)?;
-        schema::migrate(&link, &layout)?;
-        let shared = Arc::new(Shared { link, layout });
+        let shared = Arc::new(Shared { link: Link::open(to)?, layout: Layout::of(to) });
+        copy_before(&shared, dir)?;
+        schema::migrate(&shared.link, &shared.layout)?;
         let failed =
             |source| Error::Directory { doing: "start a thread for", path: dir.into(), source };
         let writer =
@@ -414,6 +426,21 @@ impl Engine for Remote {
 
     fn name(&self) -> &'static str {
         "clickhouse"
+    }
+}
+
+/// Copies control state before the schema changes, into the directory of the dashboard that changes
+/// it; what is there already was copied by a start that did not get further. Of calls there is
+/// nothing to copy: their tables only ever get more columns.
+fn copy_before(shared: &Arc<Shared>, dir: &Path) -> Result<(), Error> {
+    let Some(next) = schema::next_step(&shared.link, &shared.layout)? else { return Ok(()) };
+    let to = dir.join(format!("clickhouse-before-{next}"));
+    if to.exists() {
+        return Ok(());
+    }
+    match control::Log::read(shared)? {
+        Some(control) => backup_of_control(&control, &to, shared.now()?).map(drop),
+        None => Ok(()),
     }
 }
 

@@ -102,6 +102,22 @@ impl Link {
         })
     }
 
+    /// Runs statements at once, each as [`execute`](Self::execute) does, and waits for all.
+    pub(super) fn execute_all(&self, doing: &'static str, asks: Vec<Ask>) -> Result<(), Error> {
+        self.again(doing, || {
+            let queries: Vec<_> = asks.iter().map(|ask| self.query(ask)).collect();
+            async move {
+                let started = queries.into_iter().map(|query| tokio::spawn(query.execute()));
+                let mut outcome = Ok(());
+                for done in started.collect::<Vec<_>>() {
+                    // One that ended by a panic is as one that never answered.
+                    outcome = outcome.and(done.await.unwrap_or(Err(Failure::TimedOut)));
+                }
+                outcome
+            }
+        })
+    }
+
     /// All rows of an answer.
     pub(super) fn rows<T>(&self, doing: &'static str, ask: Ask) -> Result<Vec<T>, Error>
     where

@@ -192,6 +192,26 @@ impl Layout {
     }
 }
 
+/// The number of the next step of a database that has some and not all; `None` where there is
+/// nothing to change, or nothing that could be lost.
+pub(super) fn next_step(link: &Link, layout: &Layout) -> Result<Option<u32>, Error> {
+    if !layout.has(link, "migration")? {
+        return Ok(None);
+    }
+    let known = u32::try_from(STEPS.len()).unwrap_or(u32::MAX);
+    let found = applied(link, layout)?.iter().map(|step| step.number).max().unwrap_or(0);
+    Ok(Some(found + 1).filter(|next| *next > 1 && *next <= known))
+}
+
+fn applied(link: &Link, layout: &Layout) -> Result<Vec<Applied>, Error> {
+    let ask = Ask::of(format!(
+        "SELECT number, any(name) AS name, any(checksum) AS checksum FROM {}
+         GROUP BY number ORDER BY number",
+        layout.name("migration")
+    ));
+    link.rows("look at the schema", ask)
+}
+
 /// Brings the database to the newest schema. Several dashboards may do so at once: every statement
 /// is one that changes nothing the second time.
 ///
@@ -210,12 +230,7 @@ pub(super) fn migrate(link: &Link, layout: &Layout) -> Result<(), Error> {
     for sql in layout.render(ledger, 0) {
         link.execute(DOING, Ask::of(sql))?;
     }
-    let ask = Ask::of(format!(
-        "SELECT number, any(name) AS name, any(checksum) AS checksum FROM {}
-         GROUP BY number ORDER BY number",
-        layout.name("migration")
-    ));
-    let applied: Vec<Applied> = link.rows(DOING, ask)?;
+    let applied = applied(link, layout)?;
     let path = || format!("ClickHouse database {}", layout.database).into();
     let known = u32::try_from(STEPS.len()).unwrap_or(u32::MAX);
     let found = applied.iter().map(|step| step.number).max().unwrap_or(0);

@@ -17,14 +17,13 @@ const NAMES: &str = "service, workload, provider, model, operation, outcome";
 
 /// Adds the calls of a day that were inserted under a number to the sums, once.
 pub(super) fn add(link: &Link, layout: &Layout, day: u64, number: u64) -> Result<(), Error> {
-    for level in LEVELS {
+    let ask = |level| {
         // One block with its rows in one order, so that a token stands for the same block each time.
-        let ask = Ask::of(statement(layout, day, number, level))
+        Ask::of(statement(layout, day, number, level))
             .setting("insert_deduplication_token", format!("{day}-{number}"))
-            .setting("max_threads", 1);
-        link.execute("add calls to the sums", ask)?;
-    }
-    Ok(())
+            .setting("max_threads", 1)
+    };
+    link.execute_all("add calls to the sums", LEVELS.map(ask).into())
 }
 
 fn statement(layout: &Layout, day: u64, number: u64, level: u64) -> String {

@@ -381,6 +381,51 @@ fn clickhouse_understands_every_statement_that_makes_tables_on_a_cluster() {
 }
 
 #[test]
+fn control_state_is_copied_before_the_schema_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some([(a, place), (b, _)]) = two(dir.path()) else { return };
+    let CallsIn::ClickHouse(to) = &place.calls else { panic!() };
+    let token = a.make_token(&NewToken::new(TokenKind::Join, "nodes"), NOW).unwrap();
+    let [by_sdk, by_kernel] = seen_twice(1);
+    a.insert(vec![by_sdk]).unwrap();
+    drop((a, b));
+    // As a version left it that knew no amendments.
+    let (link, layout) = (Link::open(to).unwrap(), Layout::of(to));
+    let go_back = [
+        format!("ALTER TABLE {} DELETE WHERE number = 7", layout.name("migration")),
+        format!("ALTER TABLE {} DROP COLUMN amends", layout.name("call")),
+    ];
+    for sql in go_back {
+        link.execute("go back", Ask::of(sql).setting("mutations_sync", 2)).unwrap();
+    }
+    let store = Store::open_with(&place).unwrap();
+    assert_eq!(store.insert(vec![by_kernel]).unwrap().joined, 1);
+    check_counted_once(&store, 1);
+    let copy = place.data_dir.join("clickhouse-before-7");
+    let again = dir.path().join("again");
+    assert!(Store::restore(&copy, &again).unwrap().time > NOW);
+    let restored = Store::open(&again).unwrap();
+    assert!(matches!(restored.bearer(&token, NOW), Ok(Bearer::Token { .. })));
+    drop(store);
+    Store::open_with(&place).unwrap();
+    assert_eq!(
+        std::fs::read_dir(&place.data_dir)
+            .unwrap()
+            .filter(|entry| {
+                entry
+                    .as_ref()
+                    .unwrap()
+                    .file_name()
+                    .to_string_lossy()
+                    .starts_with("clickhouse-before")
+            })
+            .count(),
+        1,
+        "once"
+    );
+}
+
+#[test]
 fn a_database_of_a_newer_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let Some([_, (store, place)]) = two(dir.path()) else { return };
