@@ -4,12 +4,15 @@ byte; rolled back where a unit does not stay well; refused where it must not be 
 import json
 import os
 import random
+import shutil
 import urllib.request
 
 import pytest
 
-from harness import until
+from agent import FRAMEWORKS, environment, venv
+from harness import StandIn, ask_socket, until
 from systemd_units import Machine, SondeUnit
+from test_frameworks import PROGRAMS
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
 
@@ -350,6 +353,66 @@ def test_a_node_that_lost_its_notes_hears_from_the_dashboard_what_it_changed(mac
         assert files(machine, unit) == before[unit]
     assert effective(machine, "lost.service") == own
     assert "PYTHONPATH" not in effective(machine, "kept.service")
+
+
+@pytest.fixture(scope="module")
+def api(machine, tmp_path_factory):
+    """A stand-in that has each tool that is offered called once."""
+    # Clients that do not wait keep the port that they asked for.
+    listen = f"127.79.{os.getpid() % 250 + 1}.1:443"
+    one = StandIn(tmp_path_factory.mktemp("tools"), listen, more=["--calls-tools"])
+    shutil.copy(one.ca, machine.shared / "tools.pem")
+    yield one
+    one.stop()
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_run_of_a_unit_is_one_tree_with_exact_tokens(machine, inside, api, name):
+    """Unmodified programs of real frameworks, switched to full and back."""
+    once = machine.shared / f"{name}-once.py"
+    run = f'runpy.run_path("{FRAMEWORKS / name}.py", run_name="__main__")'
+    once.write_text(f"import runpy, time\n{run}\ntime.sleep(1e6)\n")
+    told = environment(None, OPENAI_API_KEY="sk-stand-in", HOME="/root")
+    resolve = api.environment()
+    told |= {name: resolve[name] for name in ("STAND_IN_HOSTS", "PYTHONPATH")}
+    told["SSL_CERT_FILE"] = str(machine.shared / "tools.pem")
+    lines = [f"Environment='{name}={value}'" for name, value in told.items()]
+    start = f"ExecStart={venv('requirements') / 'python'} {once}"
+    unit = f"{name.replace('_', '-')}.service"
+    machine.unit(unit, "\n".join(["[Service]", start, *lines, ""]))
+    before = files(machine, unit)
+    machine.call("systemctl", "start", unit)
+    key = inside.service(machine.main_pid(unit), 90)["sonde.workload.key"]
+    own = effective(machine, unit)
+    set_level(inside, key, "full", "capturing")
+    wanted = PROGRAMS[name]
+
+    def whole() -> list | None:
+        """All spans of a run that is over."""
+        # What only the kernel saw so far has a trace of its own, until the SDK tells of it.
+        calls = (call for call in inside.calls(key) if call.get("parent_span_id"))
+        for trace in {call["trace_id"] for call in calls}:
+            told = ask_socket(inside.data / "sonde.sock", "GET", f"traces/{trace}")
+            calls = [call for call in told["calls"] if "gen_ai.response.id" in call]
+            runs = [run for run in told.get("runs", []) if run["gen_ai.operation.name"] in wanted]
+            kinds = ["chat" for _ in calls] + [run["gen_ai.operation.name"] for run in runs]
+            if set(kinds) == set(wanted) and len(calls) == wanted.count("chat"):
+                return [*calls, *runs]
+        return None
+
+    spans = until("a run is whole", whole, 90, 1)
+    known = {span["span_id"] for span in spans}
+    roots = [span for span in spans if span.get("parent_span_id") not in known]
+    assert [root["gen_ai.operation.name"] for root in roots] == ["invoke_workflow"]
+    for call in (span for span in spans if span["gen_ai.operation.name"] == "chat"):
+        assert call["gen_ai.usage.input_tokens"] == 42
+        assert call["gen_ai.usage.output_tokens"] == 17
+        assert call["sonde.workload.key"] == key
+    reached(inside, key, "full", "capturing", "spans arrive")
+    set_level(inside, key, "off", "discovered")
+    assert files(machine, unit) == before
+    assert effective(machine, unit) == own
+    machine.call("systemctl", "stop", unit)
 
 
 class User:
