@@ -1,5 +1,7 @@
-//! How fast calls are kept and found: `cargo bench -p storage --bench store -- [CALLS] [URL]`. With
-//! the URL of a ClickHouse server they are kept there, in a database that is new.
+//! How fast calls are kept and found:
+//! `cargo bench -p storage --bench store -- [CALLS] [URL] [/DIRECTORY] [only=PART]`. With the URL of a
+//! ClickHouse server they are kept there, in a database that is new. With a directory they stay
+//! there, and are asked again the next time. With a part of a name, such questions alone are asked.
 //!
 //! A day of calls of 30 services and 8 models is written in batches as a sender would send them,
 //! each answered once it is on disk, in a temporary directory (`TMPDIR` says where). Then the
@@ -41,26 +43,17 @@ impl Chance {
 fn main() {
     let calls = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(1_000_000);
     let dir = tempfile::tempdir().unwrap();
-    let mut place = Place::embedded(dir.path());
+    let kept = std::env::args().skip(1).find(|word| word.starts_with('/'));
+    let dir = kept.as_ref().map_or(dir.path(), Path::new);
+    let is_full = dir.join("calls-2026-11-23.db").exists();
+    let mut place = Place::embedded(dir);
     if let Some(url) = std::env::args().find(|word| word.starts_with("http://")) {
         let database = format!("sonde_bench_{}", std::process::id());
         let to = ClickHouse { database, watch_disks: false, ..ClickHouse::new(&url) };
         place.calls = CallsIn::ClickHouse(to);
     }
-    let store = Store::open_with(&place).unwrap();
-    let took = write(&store, calls).as_secs_f64();
-    let core = writer_seconds();
-    println!("{calls} calls in batches of {BATCH}, each answered when it is on disk");
-    println!("kept: {:.0} calls/s, this bench's own work on the same cores", calls as f64 / took);
-    println!("kept: {:.0} calls/s of a core, by the writer's own time", calls as f64 / core);
-    if matches!(place.calls, CallsIn::DataDir) {
-        drop(store);
-        let size = bytes(dir.path());
-        println!("on disk: {:.0} bytes a call, sums included", size as f64 / calls as f64);
-    } else {
-        let size = store.bytes();
-        println!("on disk: {:.0} bytes a call, sums included", size as f64 / calls as f64);
-        drop(store);
+    if !is_full {
+        fill(&place, calls);
     }
     let opened = Instant::now();
     let store = Store::open_with(&place).unwrap();
@@ -69,11 +62,29 @@ fn main() {
     let columns = ["question", "cold ms", "p50 ms", "p95 ms", "max ms", "core ms"];
     let [question, cold, p50, p95, most, core] = columns;
     println!("{question:<44} {cold:>8} {p50:>8} {p95:>8} {most:>8} {core:>8}");
-    let mut asking = Asking { place: &place, traces: Vec::new() };
+    let only = std::env::args().find_map(|word| word.strip_prefix("only=").map(str::to_owned));
+    let only = only.unwrap_or_default();
+    let mut asking = Asking { place: &place, traces: Vec::new(), only };
     asking.traces();
     asking.overviews();
     asking.lists();
     asking.costs();
+}
+
+fn fill(place: &Place, calls: u64) {
+    let store = Store::open_with(place).unwrap();
+    let took = write(&store, calls).as_secs_f64();
+    let core = writer_seconds();
+    println!("{calls} calls in batches of {BATCH}, each answered when it is on disk");
+    println!("kept: {:.0} calls/s, this bench's own work on the same cores", calls as f64 / took);
+    println!("kept: {:.0} calls/s of a core, by the writer's own time", calls as f64 / core);
+    let size = if matches!(place.calls, CallsIn::DataDir) {
+        drop(store);
+        bytes(&place.data_dir)
+    } else {
+        store.bytes()
+    };
+    println!("on disk: {:.0} bytes a call, sums included", size as f64 / calls as f64);
 }
 
 /// Seconds that the thread of the writer ran, on any core.
@@ -181,6 +192,8 @@ fn bytes(dir: &Path) -> u64 {
 struct Asking<'a> {
     place: &'a Place,
     traces: Vec<String>,
+    /// Part of the names of what is asked.
+    only: String,
 }
 
 impl Asking<'_> {
@@ -199,6 +212,9 @@ impl Asking<'_> {
 
     /// Asks once cold, then many times.
     fn ask<T>(&self, name: &str, times: usize, mut question: impl FnMut(&Store) -> T) {
+        if !name.contains(&self.only) {
+            return;
+        }
         let store = self.cold();
         let mut ask = || {
             let (start, core) = (Instant::now(), thread_time());

@@ -11,29 +11,46 @@ pub(crate) struct Piece {
     pub(crate) level: Option<u64>,
 }
 
+/// Sums of one width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Level {
+    /// Their width.
+    pub(crate) seconds: u64,
+    /// Up to when they have all calls, in nanoseconds since 1970.
+    pub(crate) whole_to: u64,
+}
+
+impl Level {
+    /// One that always has all calls.
+    pub(crate) fn whole(seconds: u64) -> Self {
+        Self { seconds, whole_to: u64::MAX }
+    }
+}
+
 /// The span from one moment to another as pieces that do not overlap: the widest sums where they
 /// fit, finer ones at the edges, calls where none fits. `levels` in ascending order.
-pub(crate) fn cover(from: u64, to: u64, levels: &[u64]) -> Vec<Piece> {
+pub(crate) fn cover(from: u64, to: u64, levels: &[Level]) -> Vec<Piece> {
     if from >= to {
         return Vec::new();
     }
     let Some((level, finer)) = levels.split_last() else {
         return vec![Piece { from, to, level: None }];
     };
-    let width = level.saturating_mul(1_000_000_000);
-    let (first, end) = (from.div_ceil(width).saturating_mul(width), to / width * width);
+    let width = level.seconds.saturating_mul(1_000_000_000);
+    let end = to.min(level.whole_to) / width * width;
+    let first = from.div_ceil(width).saturating_mul(width);
     if first >= end {
         return cover(from, to, finer);
     }
     let mut pieces = cover(from, first, finer);
-    pieces.push(Piece { from: first, to: end, level: Some(*level) });
+    pieces.push(Piece { from: first, to: end, level: Some(level.seconds) });
     pieces.extend(cover(end, to, finer));
     pieces
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Piece, cover};
+    use super::{Level, Piece, cover};
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
     const SECOND: u64 = 1_000_000_000;
@@ -41,10 +58,13 @@ mod tests {
     proptest! {
         #[test]
         fn pieces_are_the_span_and_fit_their_widths(
-            from in any::<u64>(), len in 0..100 * 86_400 * SECOND,
+            from in any::<u64>(), len in 0..100 * 86_400 * SECOND, wide in 0..110 * 86_400 * SECOND,
         ) {
             let to = from.saturating_add(len);
-            let pieces = cover(from, to, &[60, 300, 3600, 86_400]);
+            let wide = from.saturating_add(wide);
+            let of = |seconds| Level { whole_to: wide, ..Level::whole(seconds) };
+            let levels = [Level::whole(60), Level::whole(300), of(3600), of(86_400)];
+            let pieces = cover(from, to, &levels);
             let mut at = from;
             for piece in &pieces {
                 prop_assert_eq!(piece.from, at);
@@ -52,6 +72,7 @@ mod tests {
                 let width = piece.level.unwrap_or(0) * SECOND;
                 prop_assert!(width == 0 || piece.from % width == 0 && piece.to % width == 0);
                 prop_assert!(width > 0 || piece.to - piece.from < 120 * SECOND);
+                prop_assert!(width < 3600 * SECOND || piece.to <= wide);
                 at = piece.to;
             }
             prop_assert_eq!(at, to);
@@ -62,6 +83,6 @@ mod tests {
     #[test]
     fn without_sums_there_are_calls() {
         assert_eq!(cover(5, 7, &[]), [Piece { from: 5, to: 7, level: None }]);
-        assert_eq!(cover(7, 5, &[60]), []);
+        assert_eq!(cover(7, 5, &[Level::whole(60)]), []);
     }
 }

@@ -71,12 +71,12 @@ pub(crate) fn overview(engine: &dyn Engine, span: &Span) -> Result<Overview, Err
     let mut costs: Costs<String> = Costs::default();
     for Sum { time, mut group, tally } in over_time.rows {
         let Some(bucket) = buckets.number(time) else { continue };
-        totals.merge(&tally);
         series[bucket].merge(&tally);
         if let Some(cost) = tally.cost {
             costs.add(group.pop().flatten(), bucket, cost);
         }
     }
+    series.iter().for_each(|tally| totals.merge(tally));
     let costs = costs.top(buckets.len);
     let series = series.iter().zip(costs).enumerate();
     let series = series.map(|(number, (tally, cost_by_model))| Bucket {

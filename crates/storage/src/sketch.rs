@@ -129,6 +129,26 @@ impl Sketch {
         self.add_new_slot(near, slot, count)
     }
 
+    /// Adds to so many slots from one on what `next` gives for each. `None` where it gives nothing,
+    /// or there are no such slots.
+    pub(crate) fn add_slots(
+        &mut self,
+        first: usize,
+        len: usize,
+        mut next: impl FnMut() -> Option<u64>,
+    ) -> Option<()> {
+        let end = first.checked_add(len).filter(|end| *end <= MAX_BIN + 2)?;
+        if let Slots::Few(slots) = &self.0 {
+            self.0 = if slots.is_empty() { Slots::Many(first, Vec::new()) } else { many(slots) };
+        }
+        let Slots::Many(start, counts) = &mut self.0 else { return None };
+        widen((start, counts), first, end);
+        for sum in counts.get_mut(first - *start..end - *start)? {
+            *sum = sum.saturating_add(next()?);
+        }
+        Some(())
+    }
+
     fn add_new_slot(&mut self, near: &mut usize, slot: usize, count: u64) -> bool {
         let Some(key) = u16::try_from(slot).ok().filter(|_| slot <= MAX_BIN + 1) else {
             return false;
@@ -219,15 +239,60 @@ fn many(slots: &[(u16, u64)]) -> Slots {
     Slots::Many(first, counts)
 }
 
+/// The largest value of each bin: `GAMMA^i`, rounded down.
+const LARGEST: [u64; MAX_BIN + 1] = {
+    let mut largest = [0; MAX_BIN + 1];
+    let mut edge = 1.0;
+    let mut bin = 0;
+    while bin <= MAX_BIN {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "what is larger than the largest `u64` becomes that"
+        )]
+        let floor = edge as u64;
+        largest[bin] = floor;
+        edge *= GAMMA;
+        bin += 1;
+    }
+    largest
+};
+
+/// Bits below the highest one of a value that [`FIRST_BIN`] looks at.
+const LOOKED_AT: u32 = 5;
+
+/// The bin of the smallest value of those with the same highest bits.
+const FIRST_BIN: [u16; 64 << LOOKED_AT] = {
+    let mut first = [0; 64 << LOOKED_AT];
+    let mut bin = 0;
+    let mut cell = 0;
+    while cell < first.len() {
+        let (power, below) = (cell >> LOOKED_AT, (cell & ((1 << LOOKED_AT) - 1)) as u64);
+        let smallest = (((1 << LOOKED_AT) + below) as u128) << power >> LOOKED_AT;
+        while (LARGEST[bin] as u128) < smallest {
+            bin += 1;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "no bin is above `MAX_BIN`")]
+        let found = bin as u16;
+        first[cell] = found;
+        cell += 1;
+    }
+    first
+};
+
 /// The bin of a value above zero: bin `i` holds what is above `GAMMA^(i-1)`, up to `GAMMA^i`.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the logarithm of a u64 to this base is between 0 and 2,218"
-)]
+/// Looked up, because a logarithm takes longer than all else that is done with a value.
 fn bin(value: u64) -> usize {
-    ((value as f64).ln() / GAMMA.ln()).ceil() as usize
+    let power = 63 - (value | 1).leading_zeros();
+    let below = (value << (63 - power) << 1) >> (64 - LOOKED_AT);
+    #[expect(clippy::cast_possible_truncation, reason = "five bits")]
+    let cell = (power << LOOKED_AT) as usize | below as usize;
+    let mut bin = usize::from(FIRST_BIN[cell]);
+    // Some three bins have the same highest bits. The last bin holds the largest `u64`.
+    while bin < MAX_BIN && LARGEST[bin] < value {
+        bin += 1;
+    }
+    bin
 }
 
 /// The value that stands for a slot: within 1 % of all that are in it.
@@ -286,6 +351,16 @@ mod tests {
             assert_eq!(again, sketch);
         }
         assert!(!Sketch::default().add_slot(usize::MAX, 1));
+    }
+
+    proptest! {
+        /// As the paper has it, but for what rounding does at an edge.
+        #[test]
+        fn the_bin_of_a_value_is_its_logarithm(value in 1..u64::MAX, bits in 0..63_u32) {
+            let value = (value >> bits).max(1);
+            let exact = (value as f64).ln() / super::GAMMA.ln();
+            prop_assert!((exact - 1e-9..exact + 1.0 + 1e-9).contains(&(super::bin(value) as f64)));
+        }
     }
 
     #[test]

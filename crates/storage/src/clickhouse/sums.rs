@@ -6,7 +6,7 @@ use super::keep::Gone;
 use super::link::Ask;
 use super::schema::{LEVELS, Layout, SUMS};
 use super::{parts, row};
-use crate::cover::{Piece, cover};
+use crate::cover::{Level, Piece, cover};
 use crate::engine::{MAX_GROUPS, Sum, Sums, SumsQuery};
 use crate::query::By;
 use crate::tally::Tally;
@@ -74,12 +74,13 @@ fn pieces(query: &SumsQuery<'_>, gone: &Gone) -> Vec<Piece> {
     let begin = gone.calls_end();
     // Where the calls are gone: moved to where sums begin, as nothing finer is left.
     let up = |time: u64| time.div_ceil(HOUR_NANOS).saturating_mul(HOUR_NANOS);
-    let levels: Vec<_> = HISTORY.into_iter().filter(|level| fits(level, HISTORY[0])).collect();
+    let levels = HISTORY.into_iter().filter(|level| fits(level, HISTORY[0]));
+    let levels: Vec<_> = levels.map(Level::whole).collect();
     let mut pieces = cover(up(query.from).min(begin), up(query.to).min(begin), &levels);
     let mut from = query.from.max(begin);
     while from < query.to {
-        let levels: Vec<_> =
-            LEVELS.into_iter().filter(|level| fits(level, 0) && !gone.has(*level, from)).collect();
+        let levels = LEVELS.into_iter().filter(|level| fits(level, 0) && !gone.has(*level, from));
+        let levels: Vec<_> = levels.map(Level::whole).collect();
         let to = gone.next_edge(from).min(query.to);
         pieces.extend(cover(from, to, &levels));
         from = to;

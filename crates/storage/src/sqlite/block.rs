@@ -10,6 +10,7 @@ use crate::units::{id_of, kept, nanos, seconds};
 use contract::row::{Call, Money, Time};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 /// Calls of a sealed block, at most.
 pub(super) const MAX_ROWS: usize = 4096;
@@ -360,51 +361,56 @@ impl Block {
         ids.into_iter().chain(numbers).chain(texts).filter(|(_, bytes)| !bytes.is_empty())
     }
 
-    /// Makes a block of `len` rows of the columns that `read` gives. With `wanted`, all other
-    /// columns are as if no call had them, ids and starts zero. `None` when a column is damaged.
+    /// Makes a block of `len` rows of the columns that `read` hands over; a column of which it hands
+    /// nothing over is one that no call has. With `wanted`, all other columns are so too, starts
+    /// are zero, and there are no ids. `None` when a column is damaged.
     pub(super) fn read<E>(
         len: usize,
         wanted: Option<&[Column]>,
-        mut read: impl FnMut(Column) -> Result<Vec<u8>, E>,
+        mut read: impl FnMut(Column, &mut dyn FnMut(&[u8])) -> Result<(), E>,
     ) -> Result<Option<Self>, E> {
-        let mut bytes = |column: Column| {
-            let is_wanted = wanted.is_none_or(|wanted| wanted.contains(&column));
-            if is_wanted { read(column) } else { Ok(Vec::new()) }
-        };
-        let mut columns = BTreeMap::new();
-        let ids = [START, TRACE, SPAN].into_iter();
-        let numbers = (FIRST_NUMBER..).take(NUMBERS).chain((FIRST_NAME..).take(NAMES));
-        for column in ids.chain(numbers).chain((FIRST_TEXT..).take(TEXTS)) {
-            columns.insert(column, bytes(column)?);
+        let is_wanted = |column: Column| wanted.is_none_or(|wanted| wanted.contains(&column));
+        let mut block = Self { start: Vec::new(), ..Self::default() };
+        for numbers in block.numbers.iter_mut().chain(&mut block.names) {
+            *numbers = Numbers::Same(NONE, len);
         }
-        Ok(Self::of_columns(len, &columns))
+        let all = [START, TRACE, SPAN].into_iter();
+        let all = all.chain((FIRST_NUMBER..).take(NUMBERS)).chain((FIRST_NAME..).take(NAMES));
+        for column in all.chain((FIRST_TEXT..).take(TEXTS)).filter(|column| is_wanted(*column)) {
+            let mut is_whole = true;
+            read(column, &mut |bytes| is_whole = block.set(column, bytes, len).is_some())?;
+            if !is_whole {
+                return Ok(None);
+            }
+        }
+        if block.start.is_empty() {
+            block.start = vec![0; len];
+        }
+        let mut ids = [(TRACE, block.trace.len()), (SPAN, block.span.len())].into_iter();
+        let is_whole = ids.all(|(column, found)| !is_wanted(column) || found == len);
+        Ok(is_whole.then_some(block))
     }
 
-    fn of_columns(len: usize, columns: &BTreeMap<Column, Vec<u8>>) -> Option<Self> {
-        let bytes = |column: Column| columns.get(&column).map_or(&[][..], Vec::as_slice);
-        let some = |column: Column| Some(bytes(column)).filter(|bytes| !bytes.is_empty());
-        let mut block = Self {
-            start: some(START).map_or_else(|| Some(vec![0; len]), |b| take_close(b, len))?,
-            trace: match some(TRACE) {
-                Some(b) => take_ids(b, len)?.into_iter().map(u128::from_be_bytes).collect(),
-                None => vec![0; len],
-            },
-            span: match some(SPAN) {
-                Some(b) => take_ids(b, len)?.into_iter().map(u64::from_be_bytes).collect(),
-                None => vec![0; len],
-            },
-            ..Self::default()
-        };
-        for (column, numbers) in (FIRST_NUMBER..).zip(&mut block.numbers) {
-            *numbers = Numbers::from_bytes(bytes(column), len)?;
+    /// Takes a column over, of bytes that are not none.
+    fn set(&mut self, column: Column, bytes: &[u8], len: usize) -> Option<()> {
+        let place = |first: Column| usize::from(column.wrapping_sub(first));
+        match column {
+            START => self.start = take_close(bytes, len)?,
+            TRACE => {
+                self.trace = take_ids(bytes, len)?.into_iter().map(u128::from_be_bytes).collect();
+            }
+            SPAN => {
+                self.span = take_ids(bytes, len)?.into_iter().map(u64::from_be_bytes).collect();
+            }
+            FIRST_TEXT.. => {
+                *self.texts.get_mut(place(FIRST_TEXT))? = Texts::from_bytes(bytes, len)?;
+            }
+            FIRST_NAME.. => {
+                *self.names.get_mut(place(FIRST_NAME))? = Numbers::from_bytes(bytes, len)?;
+            }
+            _ => *self.numbers.get_mut(place(FIRST_NUMBER))? = Numbers::from_bytes(bytes, len)?,
         }
-        for (column, names) in (FIRST_NAME..).zip(&mut block.names) {
-            *names = Numbers::from_bytes(bytes(column), len)?;
-        }
-        for (column, texts) in (FIRST_TEXT..).zip(&mut block.texts) {
-            *texts = Texts::from_bytes(bytes(column), len)?;
-        }
-        Some(block)
+        Some(())
     }
 
     /// All columns in one piece, for the log of a day.
@@ -427,11 +433,15 @@ impl Block {
             let len = usize::try_from(take(&mut from)?).ok()?;
             let (body, rest) = from.split_at_checked(len)?;
             from = rest;
-            if wanted.is_none_or(|wanted| wanted.contains(column)) {
-                columns.insert(*column, body.to_vec());
-            }
+            columns.insert(*column, body);
         }
-        Self::of_columns(len, &columns)
+        let read = |column, hand_over: &mut dyn FnMut(&[u8])| {
+            columns.get(&column).into_iter().for_each(|bytes| hand_over(bytes));
+            Ok::<_, Infallible>(())
+        };
+        match Self::read(len, wanted, read) {
+            Ok(block) => block,
+        }
     }
 }
 

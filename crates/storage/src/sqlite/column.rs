@@ -4,7 +4,7 @@
 //! (LEB128). The first byte of a column says how the rest is kept. Whatever the bytes are, reading
 //! them takes no more memory than the limits say, and never fails but with `None`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use zstd::bulk::{Compressor, Decompressor};
 
 /// Value of a number that is not known. No number that is kept is as large.
@@ -12,6 +12,9 @@ pub(super) const NONE: u64 = u64::MAX;
 
 /// Largest column, unpacked: rows of a block times what a row may hold. More is damage.
 const MAX_BYTES: usize = 256 << 20;
+
+/// Memory for unpacking that a thread keeps, at most.
+const MAX_HELD: usize = 4 << 20;
 
 /// Below this, packing does not pay.
 const MIN_PACKED: usize = 48;
@@ -26,7 +29,19 @@ const PACKED: u8 = 2;
 thread_local! {
     /// To make one takes longer than to pack a column.
     static PACKER: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
-    static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    static UNPACKER: Cell<Option<Unpacker>> = const { Cell::new(None) };
+}
+
+/// Unpacks, again and again into the same memory.
+struct Unpacker {
+    zstd: Decompressor<'static>,
+    bytes: Vec<u8>,
+}
+
+impl Unpacker {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { zstd: Decompressor::new()?, bytes: Vec::new() })
+    }
 }
 
 /// Numbers of one column, each known or [`NONE`].
@@ -108,13 +123,14 @@ impl Numbers {
             None => Some(Self::Same(NONE, len)),
             Some((&SAME, mut rest)) => Some(Self::Same(take(&mut rest)?.wrapping_sub(1), len)),
             Some(_) => {
-                let bytes = unpack(bytes)?;
-                let mut from = bytes.as_slice();
-                let mut each = Vec::with_capacity(len);
-                for _ in 0..len {
-                    each.push(take(&mut from)?.wrapping_sub(1));
-                }
-                from.is_empty().then_some(Self::Each(each))
+                let each = unpacked(bytes, |mut from| {
+                    let mut each = Vec::with_capacity(len);
+                    for _ in 0..len {
+                        each.push(take(&mut from)?.wrapping_sub(1));
+                    }
+                    from.is_empty().then_some(each)
+                });
+                each.flatten().map(Self::Each)
             }
         }
     }
@@ -135,16 +151,17 @@ pub(super) fn put_close(values: &[u64], level: i32) -> Vec<u8> {
 
 /// Reads what [`put_close`] made of `len` numbers.
 pub(super) fn take_close(bytes: &[u8], len: usize) -> Option<Vec<u64>> {
-    let bytes = unpack(bytes)?;
-    let mut from = bytes.as_slice();
-    let mut before = 0_u64;
-    let mut values = Vec::with_capacity(len);
-    for _ in 0..len {
-        let zigzag = take(&mut from)?;
-        before = before.wrapping_add((zigzag >> 1) ^ (zigzag & 1).wrapping_neg());
-        values.push(before);
-    }
-    from.is_empty().then_some(values)
+    let values = unpacked(bytes, |mut from| {
+        let mut before = 0_u64;
+        let mut values = Vec::with_capacity(len);
+        for _ in 0..len {
+            let zigzag = take(&mut from)?;
+            before = before.wrapping_add((zigzag >> 1) ^ (zigzag & 1).wrapping_neg());
+            values.push(before);
+        }
+        from.is_empty().then_some(values)
+    });
+    values.flatten()
 }
 
 /// Ids of `N` bytes.
@@ -154,9 +171,11 @@ pub(super) fn put_ids<const N: usize>(ids: impl Iterator<Item = [u8; N]>, level:
 
 /// Reads what [`put_ids`] made of `len` ids.
 pub(super) fn take_ids<const N: usize>(bytes: &[u8], len: usize) -> Option<Vec<[u8; N]>> {
-    let bytes = unpack(bytes)?;
-    let (ids, rest) = bytes.as_chunks::<N>();
-    (rest.is_empty() && ids.len() == len).then(|| ids.to_vec())
+    let ids = unpacked(bytes, |bytes| {
+        let (ids, rest) = bytes.as_chunks::<N>();
+        (rest.is_empty() && ids.len() == len).then(|| ids.to_vec())
+    });
+    ids.flatten()
 }
 
 /// Texts of one column, end to end.
@@ -200,16 +219,17 @@ impl Texts {
         if bytes.is_empty() {
             return Some(Self { bytes: Vec::new(), ends: vec![(0, false); len] });
         }
-        let bytes = unpack(bytes)?;
-        let mut from = bytes.as_slice();
-        let mut end = 0_u32;
-        let mut ends = Vec::with_capacity(len);
-        for _ in 0..len {
-            let text = take(&mut from)?;
-            end = end.checked_add(u32::try_from(text.saturating_sub(1)).ok()?)?;
-            ends.push((end, text > 0));
-        }
-        (from.len() == end as usize).then(|| Self { bytes: from.to_vec(), ends })
+        let texts = unpacked(bytes, |mut from| {
+            let mut end = 0_u32;
+            let mut ends = Vec::with_capacity(len);
+            for _ in 0..len {
+                let text = take(&mut from)?;
+                end = end.checked_add(u32::try_from(text.saturating_sub(1)).ok()?)?;
+                ends.push((end, text > 0));
+            }
+            (from.len() == end as usize).then(|| Self { bytes: from.to_vec(), ends })
+        });
+        texts.flatten()
     }
 }
 
@@ -223,7 +243,25 @@ pub(super) fn put(to: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Takes a number that [`put`] wrote off the front.
+#[inline]
 pub(super) fn take(from: &mut &[u8]) -> Option<u64> {
+    // Most numbers are of few bytes, and most are not at the very end: all of their bytes at once.
+    if let Some(word) = from.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)) {
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends != 0 {
+            let bits = ends.trailing_zeros() + 1;
+            *from = &from[bits as usize / 8..];
+            let word = word & (u64::MAX >> (64 - bits));
+            // Seven bits of each byte, then fourteen of each two, then twenty-eight of each four.
+            let word = (word & 0x007f_007f_007f_007f) | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+            let word = (word & 0x0000_3fff_0000_3fff) | (word & 0x3fff_0000_3fff_0000) >> 2;
+            return Some((word & 0x0fff_ffff) | (word & 0x0fff_ffff_0000_0000) >> 4);
+        }
+    }
+    take_slowly(from)
+}
+
+fn take_slowly(from: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {
         let (byte, rest) = from.split_first()?;
@@ -250,14 +288,17 @@ fn compress(bytes: &[u8], level: i32) -> std::io::Result<Vec<u8>> {
     })
 }
 
-fn decompress(bytes: &[u8], len: usize) -> std::io::Result<Vec<u8>> {
-    UNPACKER.with_borrow_mut(|unpacker| {
-        let unpacker = match unpacker {
-            Some(unpacker) => unpacker,
-            None => unpacker.insert(Decompressor::new()?),
-        };
-        unpacker.decompress(bytes, len)
-    })
+/// Hands over what was compressed, in memory that the next call uses again.
+fn decompressed<T>(bytes: &[u8], len: usize, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    let mut unpacker = UNPACKER.take().or_else(|| Unpacker::new().ok())?;
+    unpacker.bytes.clear();
+    unpacker.bytes.reserve(len);
+    let done = unpacker.zstd.decompress_to_buffer(bytes, &mut unpacker.bytes);
+    let answer = done.is_ok_and(|done| done == len).then(|| take(&unpacker.bytes));
+    if len <= MAX_HELD {
+        UNPACKER.set(Some(unpacker));
+    }
+    answer
 }
 
 /// Bytes as they are, or smaller.
@@ -280,14 +321,14 @@ pub(super) fn pack(bytes: &[u8], level: i32) -> Vec<u8> {
     all
 }
 
-/// Reads what [`pack`] made; `None` for anything else, and for what is too large.
-pub(super) fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
+/// Hands over what [`pack`] was given; `None` for anything else, and for what is too large.
+pub(super) fn unpacked<T>(bytes: &[u8], hand_over: impl FnOnce(&[u8]) -> T) -> Option<T> {
     match bytes.split_first() {
-        None => Some(Vec::new()),
-        Some((&PLAIN, rest)) => Some(rest.to_vec()),
+        None => Some(hand_over(&[])),
+        Some((&PLAIN, rest)) => Some(hand_over(rest)),
         Some((&PACKED, mut rest)) => {
             let len = usize::try_from(take(&mut rest)?).ok().filter(|len| *len <= MAX_BYTES)?;
-            decompress(rest, len).ok().filter(|bytes| bytes.len() == len)
+            decompressed(rest, len, hand_over)
         }
         Some(_) => None,
     }

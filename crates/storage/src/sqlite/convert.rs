@@ -49,7 +49,11 @@ fn copy(file: &Transaction<'_>, has_sums: bool) -> Result<(), Error> {
     let mut block = Block::default();
     let mut write = |block: &mut Block| {
         let block = std::mem::take(block);
-        if has_sums { write_blocks(file, &[&block]) } else { seal(file, &mut series, &[&block]) }
+        if has_sums {
+            write_blocks(file, &[&block])
+        } else {
+            seal(file, &mut series, &[&block]).map(|_last_end| ())
+        }
     };
     let sql =
         format!("SELECT {COLUMNS} FROM call LEFT JOIN rest ON rest.at = call.at ORDER BY call.at");

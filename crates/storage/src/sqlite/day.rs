@@ -18,7 +18,7 @@ use rusqlite::{Connection, Transaction};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-pub(super) const MIGRATIONS: [Migration; 7] = [
+pub(super) const MIGRATIONS: [Migration; 8] = [
     Migration { name: "calls", sql: include_str!("calls_1.sql") },
     Migration { name: "long", sql: include_str!("calls_2.sql") },
     sums::MIGRATION,
@@ -26,6 +26,7 @@ pub(super) const MIGRATIONS: [Migration; 7] = [
     Migration { name: "blocks", sql: include_str!("calls_4.sql") },
     Migration { name: "runs", sql: include_str!("calls_5.sql") },
     sums::PACKED,
+    sums::WIDE,
 ];
 
 /// Texts whose numbers are remembered; beyond, the memory starts anew. Real fleets have hundreds.
@@ -36,6 +37,9 @@ const MAX_REMEMBERED: usize = 16_384;
 const LOG_ROWS: usize = 8 * MAX_ROWS;
 /// Entries of the log from which on they are made one, or sealed.
 const LOG_ENTRIES: usize = 64;
+
+/// How late calls come, mostly: a wide bucket that ended longer ago is added up.
+const LATE_NANOS: u64 = 300_000_000_000;
 
 /// How hard zstd tries: the log lives for seconds, a block for a month.
 const LOG_LEVEL: i32 = 1;
@@ -78,10 +82,12 @@ pub(super) fn prepare(path: &Path) -> Result<u64, Error> {
 pub(super) fn forget_sums(path: &Path, level: u64) -> Result<(), Error> {
     const DOING: &str = "forget old sums";
     let mut connection = super::open(path, &MIGRATIONS)?;
-    if !sums::levels(&connection)?.contains(&level) {
+    if !sums::levels(&connection)?.iter().any(|kept| kept.seconds == level) {
         return Ok(());
     }
     let transaction = connection.transaction().doing(DOING)?;
+    // What is wider and not whole yet is made of them.
+    sums::close(&transaction, None)?;
     sums::forget(&transaction, level, None)?;
     transaction.commit().doing(DOING)?;
     // Into the file at once: nobody may come by who writes the log of a day that is over into it.
@@ -259,6 +265,15 @@ impl DayWriter {
         Ok(())
     }
 
+    /// Makes the sums of the day whole: of all calls, in all widths.
+    pub(super) fn finish(&mut self) -> Result<(), Error> {
+        const DOING: &str = "finish the sums of a day";
+        self.seal()?;
+        let transaction = self.connection.transaction().doing(DOING)?;
+        sums::close(&transaction, None)?;
+        transaction.commit().doing(DOING)
+    }
+
     /// Keeps the log short. What was written stays written if this fails.
     pub(super) fn tidy(&mut self) -> Result<(), Error> {
         let is_long = self.log.len() >= LOG_ENTRIES;
@@ -314,7 +329,8 @@ impl DayWriter {
         }
         let blocks: Vec<&Block> = self.log.iter().map(|entry| &entry.block).collect();
         let transaction = self.connection.transaction().doing(DOING)?;
-        seal(&transaction, &mut self.series, &blocks)?;
+        let last_end = seal(&transaction, &mut self.series, &blocks)?;
+        sums::close(&transaction, Some(last_end.saturating_sub(LATE_NANOS)))?;
         transaction.execute("DELETE FROM log", []).doing(DOING)?;
         transaction.commit().doing(DOING)
     }
@@ -329,12 +345,12 @@ impl DayWriter {
 /// Calls that go into rows of a block.
 type Amended<'a> = BTreeMap<usize, (Id, &'a Call)>;
 
-/// Writes calls as blocks, in order of time, and their sums.
+/// Writes calls as blocks, in order of time, and their sums. Gives back when the last one ended.
 pub(super) fn seal(
     to: &Transaction<'_>,
     series: &mut SeriesIds,
     calls: &[&Block],
-) -> Result<(), Error> {
+) -> Result<u64, Error> {
     write_blocks(to, calls)?;
     let names = Names::new(to);
     let finishes = Finishes::new(&names);
@@ -342,7 +358,8 @@ pub(super) fn seal(
     for (block, row) in rows_of(calls) {
         batch.add(to, series, Ended::of(calls[block], row, &finishes))?;
     }
-    batch.write(to)
+    batch.write(to)?;
+    Ok(batch.last_end())
 }
 
 /// Writes calls as blocks, in order of time.

@@ -5,6 +5,7 @@ use super::column::NONE;
 use super::reading::{Place, load, places};
 use super::scan::Names;
 use crate::error::Error;
+use crate::hashing::Keyed;
 use crate::outcome::CLASSES;
 use crate::query::Outcome;
 use crate::tally::{Counted, finish};
@@ -23,6 +24,26 @@ pub(super) struct Ids {
     /// As asked for, or else as answered.
     pub(super) model: i64,
     pub(super) operation: i64,
+}
+
+impl Ids {
+    /// Of a row of a block that has [`COLUMNS`].
+    pub(super) fn of(block: &Block, row: usize) -> Self {
+        let name = |column| {
+            let name = block.name(column, row);
+            if name == NONE { 0 } else { i64::try_from(name).unwrap_or(0) }
+        };
+        Self {
+            service: name(Name::Service),
+            workload: name(Name::Workload),
+            provider: name(Name::Provider),
+            model: match name(Name::RequestModel) {
+                0 => name(Name::ResponseModel),
+                model => model,
+            },
+            operation: name(Name::Operation),
+        }
+    }
 }
 
 /// What sums need of a call.
@@ -64,7 +85,7 @@ pub(super) const COLUMNS: [Column; 23] = [
 #[derive(Debug)]
 pub(super) struct Finishes<'a> {
     names: &'a Names<'a>,
-    known: RefCell<HashMap<u64, Option<usize>>>,
+    known: RefCell<HashMap<u64, Option<usize>, Keyed>>,
 }
 
 impl<'a> Finishes<'a> {
@@ -88,25 +109,11 @@ impl Ended {
     /// Of a row of a block that has [`COLUMNS`].
     pub(super) fn of(block: &Block, row: usize, finishes: &Finishes<'_>) -> Self {
         let number = |column| block.known(column, row);
-        let name = |column| {
-            let name = block.name(column, row);
-            if name == NONE { 0 } else { i64::try_from(name).unwrap_or(0) }
-        };
         let class = number(Number::Class).and_then(|class| usize::try_from(class).ok());
         let how = number(Number::Outcome).and_then(|how| i64::try_from(how).ok()).unwrap_or(0);
-        let model = match name(Name::RequestModel) {
-            0 => name(Name::ResponseModel),
-            model => model,
-        };
         Self {
             at: block.end(row),
-            ids: Ids {
-                service: name(Name::Service),
-                workload: name(Name::Workload),
-                provider: name(Name::Provider),
-                model,
-                operation: name(Name::Operation),
-            },
+            ids: Ids::of(block, row),
             counted: Counted {
                 embedding: number(Number::Embedding) == Some(1),
                 outcome: Some(Outcome::of_number(how)),
@@ -147,21 +154,19 @@ impl<'a> Day<'a> {
         Ok(Self { file, places, names, blocks: RefCell::default() })
     }
 
-    /// Hands over each call of a place that ended in a span (nanoseconds, end excluded).
+    /// Hands over each row of a place, with its block, that ended in a span (nanoseconds, end excluded).
     pub(super) fn each(
         &self,
         place: &Place,
         (from, to): (u64, u64),
-        finishes: &Finishes<'_>,
-        mut take: impl FnMut(&Ended) -> Result<(), Error>,
+        mut take: impl FnMut(&Block, usize),
     ) -> Result<(), Error> {
         if !overlaps(place, from, to) {
             return Ok(());
         }
         let block = self.block(place)?;
-        for row in (0..block.len()).filter(|row| (from..to).contains(&block.end(*row))) {
-            take(&Ended::of(&block, row, finishes))?;
-        }
+        let rows = (0..block.len()).filter(|row| (from..to).contains(&block.end(*row)));
+        rows.for_each(|row| take(&block, row));
         Ok(())
     }
 

@@ -11,10 +11,11 @@ use rusqlite::{Connection, Transaction};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration { name: "history", sql: include_str!("history_1.sql") },
     sums::MIGRATION,
     sums::PACKED,
+    sums::WIDE,
 ];
 
 /// The sums that stay.

@@ -6,7 +6,7 @@ use super::scan::{Compiled, Names};
 use crate::error::{Doing, Error};
 use crate::query::{CallsQuery, Cursor};
 use contract::row::{Call, Time};
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, Row};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -65,22 +65,22 @@ pub(super) fn load(
     const DAMAGED: Error = Error::Damaged { what: "a block of calls" };
     let len = place.extent.rows;
     if place.sealed {
-        let read = |column| part(file, place.id, column);
-        return Block::read(len, wanted, read)?.ok_or(DAMAGED);
+        let mut statement =
+            file.prepare_cached("SELECT body FROM part WHERE id = ?1").doing(DOING)?;
+        return Block::read(len, wanted, |column, hand_over| {
+            let mut rows = statement.query([place.id << 8 | i64::from(column)]).doing(DOING)?;
+            if let Some(row) = rows.next().doing(DOING)? {
+                hand_over(row.get_ref(0).doing(DOING)?.as_blob().unwrap_or_default());
+            }
+            Ok(())
+        })?
+        .ok_or(DAMAGED);
     }
     let mut statement = file.prepare_cached("SELECT body FROM log WHERE id = ?1").doing(DOING)?;
     let mut rows = statement.query([place.id]).doing(DOING)?;
     let Some(row) = rows.next().doing(DOING)? else { return Err(DAMAGED) };
     let body = row.get_ref(0).doing(DOING)?.as_blob().unwrap_or_default();
     Block::from_bytes(body, len, wanted).ok_or(DAMAGED)
-}
-
-/// A column of a sealed block; no bytes when no call has it.
-fn part(file: &Connection, block: i64, column: Column) -> Result<Vec<u8>, Error> {
-    let mut statement = file.prepare_cached("SELECT body FROM part WHERE id = ?1").doing(DOING)?;
-    let id = block << 8 | i64::from(column);
-    let body = statement.query_row([id], |row| row.get(0)).optional().doing(DOING)?;
-    Ok(body.unwrap_or_default())
 }
 
 /// Calls of the day that a query asks for, newest first, at most `limit`.

@@ -8,6 +8,7 @@ use crate::error::{Doing, Error};
 use crate::filter::{
     FREE, Filter, NumberField, Pattern, Range, Test, TextField, contains_ignoring_case, text_of,
 };
+use crate::hashing::Keyed;
 use crate::outcome::CLASSES;
 use crate::units::nanos;
 use rusqlite::Connection;
@@ -18,8 +19,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 #[derive(Debug)]
 pub(super) struct Names<'a> {
     file: &'a Connection,
-    known: RefCell<HashMap<u64, Option<String>>>,
+    known: RefCell<HashMap<u64, Option<String>, Keyed>>,
 }
+
+/// Numbers of texts, and of what else has few values.
+type Numbered = HashSet<u64, Keyed>;
 
 /// A filter for one file.
 #[derive(Debug)]
@@ -32,13 +36,13 @@ pub(super) struct Compiled {
 #[derive(Debug)]
 enum Check {
     /// The number is one of these.
-    Name(Name, HashSet<u64>),
+    Name(Name, Numbered),
     Number(Vec<Number>, Vec<Range>),
     /// As the bits of seconds.
     Seconds(Number, Vec<Range>),
-    Outcome(HashSet<u64>),
+    Outcome(Numbered),
     Stream(bool),
-    Class(HashSet<u64>),
+    Class(Numbered),
     Text(Text, Like),
     Trace(Like),
     More(Vec<String>, Like),
@@ -82,11 +86,11 @@ impl<'a> Names<'a> {
     }
 
     /// The numbers of all texts that are so.
-    fn like(&self, is: impl Fn(&str) -> bool) -> Result<HashSet<u64>, Error> {
+    fn like(&self, is: impl Fn(&str) -> bool) -> Result<Numbered, Error> {
         const DOING: &str = "look texts up";
         let mut statement = self.file.prepare_cached("SELECT id, value FROM text").doing(DOING)?;
         let mut rows = statement.query([]).doing(DOING)?;
-        let mut like = HashSet::new();
+        let mut like = Numbered::default();
         while let Some(row) = rows.next().doing(DOING)? {
             let value = row.get_ref(1).doing(DOING)?;
             if is(value.as_str().unwrap_or_default()) {
@@ -146,7 +150,7 @@ impl Compiled {
         let mut rows: Vec<usize> = (0..block.len()).collect();
         for (negated, checks) in &self.terms {
             // Further attributes repeat from row to row: what was found of a text is remembered.
-            let mut remembered = HashMap::new();
+            let mut remembered = HashMap::default();
             rows.retain(|row| {
                 let like = checks.iter().any(|check| check.holds(block, *row, &mut remembered));
                 like != *negated
@@ -175,7 +179,7 @@ impl Check {
         &self,
         block: &'b Block,
         row: usize,
-        remembered: &mut HashMap<&'b str, bool>,
+        remembered: &mut HashMap<&'b str, bool, Keyed>,
     ) -> bool {
         let in_ranges = |number: u128, any: &[Range]| any.iter().any(|r| r.contains(number));
         match self {

@@ -6,7 +6,7 @@ use super::column::NONE;
 use super::ended::{self, Day, Ended, Finishes, Ids};
 use super::reading::load;
 use super::scan::{Compiled, Names};
-use super::sums::{self, By as Table};
+use super::sums::{self, By as Table, Parts};
 use crate::cover::{Piece, cover};
 use crate::engine::{MAX_GROUPS, Sum, Sums, SumsQuery};
 use crate::error::Error;
@@ -43,6 +43,8 @@ struct Source<'a> {
     known: HashMap<(Ids, i64), Option<usize>, Keyed>,
     /// The same, by numbers of series or models.
     summed: HashMap<(Table, i64), Option<usize>, Keyed>,
+    /// Where those are that the filter leaves in, once a filter asked.
+    wanted: Option<Parts>,
 }
 
 impl<'a> Adding<'a> {
@@ -111,12 +113,22 @@ impl<'a> Adding<'a> {
         Sums { rows: rows.collect(), partial: self.partial, truncated: self.truncated }
     }
 
+    /// The sums that tell apart what is asked, and as little else as can be.
+    fn table(&self) -> Table {
+        let by_model =
+            self.query.filter.is_empty() && self.query.by.iter().all(|b| *b == By::Model);
+        if by_model { Table::Model } else { Table::Series }
+    }
+
     /// What the span is put together from. Where only sums are left, each is a piece of sums, the
     /// ends moved to where sums of the narrowest width begin.
     fn pieces(&self, file: &Connection, narrowest: Option<u64>) -> Result<Vec<Piece>, Error> {
         let widest = self.query.step_seconds.map(|step| step.max(narrowest.unwrap_or(0)));
+        let kept = &sums::LEVELS[self.table().levels()];
         let mut levels = sums::levels(file)?;
-        levels.retain(|level| widest.is_none_or(|widest| *level <= widest));
+        levels.retain(|level| {
+            kept.contains(&level.seconds) && widest.is_none_or(|widest| level.seconds <= widest)
+        });
         let width = narrowest.unwrap_or(0).saturating_mul(1_000_000_000);
         let end = |time: u64| match width {
             0 => time,
@@ -131,16 +143,31 @@ impl<'a> Adding<'a> {
         file: &Connection,
         piece: &Piece,
     ) -> Result<(), Error> {
-        let by_model =
-            self.query.filter.is_empty() && self.query.by.iter().all(|b| *b == By::Model);
-        let table = if by_model { Table::Model } else { Table::Series };
-        sums::each(file, table, piece, |sum| {
+        let table = self.table();
+        if table == Table::Series && !self.query.filter.is_empty() && source.wanted.is_none() {
+            source.wanted = Some(self.wanted(source, file)?);
+        }
+        let wanted = source.wanted.take();
+        let added = sums::each_of(file, table, piece, wanted.as_ref(), |sum| {
             if let Some(group) = self.group_of_sum(source, file, table, sum.id)? {
                 let bucket = self.bucket(sum.time);
                 sum.add_to(self.tallies.entry((bucket, group)).or_default())?;
             }
             Ok(())
-        })
+        });
+        source.wanted = wanted;
+        added
+    }
+
+    /// The rows of sums that have a series that the filter leaves in.
+    fn wanted(&mut self, source: &mut Source<'_>, file: &Connection) -> Result<Parts, Error> {
+        let mut wanted = Parts::default();
+        for (id, (ids, outcome)) in sums::all_series(file)? {
+            let group = self.group(source, ids, outcome);
+            source.summed.insert((Table::Series, id), group);
+            group.into_iter().for_each(|_group| wanted.add(id));
+        }
+        Ok(wanted)
     }
 
     /// Adds the calls, of what is sealed or of what is not, that ended in a span.
@@ -153,13 +180,15 @@ impl<'a> Adding<'a> {
     ) -> Result<(), Error> {
         let finishes = Finishes::new(&day.names);
         for place in day.places.iter().filter(|place| place.sealed == sealed) {
-            day.each(place, span, &finishes, |call| {
-                let outcome = call.counted.outcome.unwrap_or(Outcome::Ok).number();
-                if let Some(group) = self.group(source, call.ids, outcome) {
-                    let bucket = self.bucket(call.at);
+            day.each(place, span, |block, row| {
+                let ids = Ids::of(block, row);
+                let outcome = block.known(Number::Outcome, row).unwrap_or(0);
+                let outcome = i64::try_from(outcome).unwrap_or(0);
+                if let Some(group) = self.group(source, ids, outcome) {
+                    let bucket = self.bucket(block.end(row));
+                    let call = Ended::of(block, row, &finishes);
                     self.tallies.entry((bucket, group)).or_default().add(&call.counted);
                 }
-                Ok(())
             })?;
         }
         Ok(())
@@ -174,8 +203,9 @@ impl<'a> Adding<'a> {
         wanted.extend(filter.columns());
         wanted.extend(self.query.by.iter().flat_map(|by| by.columns()));
         let (from, to) = (self.query.from, self.query.to);
-        let mut known: HashMap<Vec<Key>, usize> = HashMap::new();
-        let mut texts: HashMap<String, u64> = HashMap::new();
+        let mut known: HashMap<Vec<Key>, usize, Keyed> = HashMap::default();
+        let mut texts: HashMap<String, u64, Keyed> = HashMap::default();
+        let mut key = Vec::new();
         for place in places.iter().filter(|place| ended::overlaps(place, from, to)) {
             if self.is_over() {
                 break;
@@ -185,14 +215,14 @@ impl<'a> Adding<'a> {
                 if !(from..to).contains(&block.end(row)) {
                     continue;
                 }
-                let mut key = |by: &By| by.key(&block, row, &mut texts);
-                let key: Vec<Key> = self.query.by.iter().map(&mut key).collect();
+                key.clear();
+                key.extend(self.query.by.iter().map(|by| by.key(&block, row, &mut texts)));
                 let group = match known.get(&key) {
                     Some(group) => *group,
                     None => {
                         let group = self.query.by.iter().map(|by| by.of_row(&block, row, names));
                         let group = self.group_of(group.collect());
-                        known.insert(key, group);
+                        known.insert(key.clone(), group);
                         group
                     }
                 };
@@ -275,7 +305,7 @@ impl<'a> Adding<'a> {
 
 impl<'a> Source<'a> {
     fn new(names: &'a Names<'a>) -> Self {
-        Self { names, known: HashMap::default(), summed: HashMap::default() }
+        Self { names, known: HashMap::default(), summed: HashMap::default(), wanted: None }
     }
 
     fn name(&self, id: i64) -> Option<String> {
@@ -334,7 +364,7 @@ impl By {
     }
 
     /// What stands for a row within one file: equal keys are of one group.
-    fn key(self, block: &Block, row: usize, texts: &mut HashMap<String, u64>) -> Key {
+    fn key(self, block: &Block, row: usize, texts: &mut HashMap<String, u64, Keyed>) -> Key {
         let text = match self {
             Self::Outcome => return Key::Number(block.number(Number::Outcome, row)),
             Self::Class => return Key::Number(block.number(Number::Class, row)),

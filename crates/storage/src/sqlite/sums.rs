@@ -12,27 +12,45 @@ pub(super) use convert::convert;
 
 use super::ended::Ids;
 use super::migrate::Migration;
-use crate::cover::Piece;
+use crate::cover::{Level, Piece};
 use crate::error::{Doing, Error};
 use crate::hashing::Keyed;
 use crate::tally::Tally;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// First of the two steps to a file that has sums, …
 pub(super) const MIGRATION: Migration = Migration { name: "sums", sql: include_str!("sums_1.sql") };
 /// … and the second, after which [`convert`] brings over what there is.
 pub(super) const PACKED: Migration =
     Migration { name: "packed sums", sql: include_str!("sums_2.sql") };
+/// A later one, which leaves the sums of a file as they are.
+pub(super) const WIDE: Migration = Migration { name: "wide sums", sql: include_str!("sums_3.sql") };
 
-/// Widths of buckets in seconds. Each divides the next. Files keep the places in this list.
-pub(super) const LEVELS: [u64; 4] = [60, 300, 3600, 86_400];
+/// Widths of buckets in seconds. Each divides the next.
+pub(super) const LEVELS: [u64; 6] = [10, 60, 300, 3600, 6 * 3600, 86_400];
+
+/// What files know the levels by, in the order of [`LEVELS`].
+const NUMBERS: [u64; LEVELS.len()] = [4, 0, 1, 2, 5, 3];
+
+/// The first of [`LEVELS`] whose buckets are added up once, when they are over, each from the next
+/// finer ones: what comes later is added to them as it comes. To add all that comes to wide sums,
+/// which hold much, would take longer than all else.
+const FIRST_WIDE: usize = 3;
 
 /// Series, or models, of a row, as a power of two.
 const PART_BITS: u32 = 8;
 
+/// The last row of a bucket.
+const PARTS: u64 = 0xff_ffff;
+
+/// Groups of services whose series share rows, a power of two. Who asks for one service reads the
+/// rows of its group alone.
+const GROUPS: i64 = 32;
+
 const DOING: &str = "write sums";
+const LOOKING: &str = "look series up";
 const DAMAGED: Error = Error::Damaged { what: "a sum of calls" };
 
 /// Numbers of the series of a file.
@@ -45,6 +63,32 @@ pub(super) enum By {
     Series,
     /// By model alone: few sums, for charts of all services.
     Model,
+}
+
+impl By {
+    /// The places in [`LEVELS`] that are kept: the finest would hold a sum for nearly each call.
+    pub(super) fn levels(self) -> std::ops::Range<usize> {
+        match self {
+            Self::Series => 1..LEVELS.len(),
+            Self::Model => 0..LEVELS.len(),
+        }
+    }
+}
+
+/// The rows of a bucket that have some series.
+#[derive(Default)]
+pub(super) struct Parts(HashSet<u64, Keyed>);
+
+impl Parts {
+    /// Adds the row of a series.
+    pub(super) fn add(&mut self, series: i64) {
+        self.0.insert(part_of(series));
+    }
+}
+
+/// The row of a bucket that a series or model is in.
+fn part_of(id: i64) -> u64 {
+    (id.unsigned_abs() >> PART_BITS).min(PARTS)
 }
 
 /// A sum of a file.
@@ -78,15 +122,15 @@ struct Place {
 impl Place {
     /// The row that has a series or model.
     fn of(level: usize, by: By, bucket: u64, id: i64) -> Self {
-        Self { level, by, bucket, part: (id.unsigned_abs() >> PART_BITS).min(0xff_ffff) }
+        Self { level, by, bucket, part: part_of(id) }
     }
 
-    /// The number of the row: 2 bits of the level, 1 of what it is by, 32 of the bucket, 24 of the
+    /// The number of the row: 6 bits of the level, 1 of what it is by, 32 of the bucket, 24 of the
     /// part.
     fn row(self) -> i64 {
         let by = u64::from(self.by == By::Model);
         let bucket = self.bucket.min(u64::from(u32::MAX));
-        signed(((self.level as u64) << 57) | (by << 56) | (bucket << 24) | self.part)
+        signed((NUMBERS[self.level] << 57) | (by << 56) | (bucket << 24) | self.part)
     }
 }
 
@@ -139,22 +183,22 @@ impl Changes {
             let row = place.row();
             let old: Option<Vec<u8>> =
                 select.query_row([row], |row| row.get(0)).optional().doing(DOING)?;
-            let old = old.map_or(Some(Vec::new()), |old| body::unpacked(&old)).ok_or(DAMAGED)?;
-            let old = body::entries(&old).ok_or(DAMAGED)?.into_iter();
-            let mut sums: BTreeMap<i64, Cow<'_, [u8]>> =
-                old.map(|(id, sum)| (id, sum.into())).collect();
-            for (id, change) in changes {
-                match make(sums.get(id).map(Cow::as_ref), change).ok_or(DAMAGED)? {
-                    Some(sum) => sums.insert(*id, sum),
-                    None => sums.remove(id),
-                };
-            }
-            if sums.is_empty() {
-                delete.execute([row]).doing(DOING)?;
-            } else {
-                let body = body::to_bytes(sums.iter().map(|(id, sum)| (*id, sum.as_ref())));
-                replace.execute((row, body)).doing(DOING)?;
-            }
+            let new = body::read(&old.unwrap_or_default(), |old| {
+                let mut sums: BTreeMap<i64, Cow<'_, [u8]>> =
+                    old.into_iter().map(|(id, sum)| (id, sum.into())).collect();
+                for (id, change) in changes {
+                    match make(sums.get(id).map(Cow::as_ref), change)? {
+                        Some(sum) => sums.insert(*id, sum),
+                        None => sums.remove(id),
+                    };
+                }
+                let body = || body::to_bytes(sums.iter().map(|(id, sum)| (*id, sum.as_ref())));
+                Some((!sums.is_empty()).then(body))
+            });
+            match new.flatten().ok_or(DAMAGED)? {
+                Some(body) => replace.execute((row, body)).doing(DOING)?,
+                None => delete.execute([row]).doing(DOING)?,
+            };
         }
         Ok(())
     }
@@ -169,35 +213,68 @@ pub(super) fn series_id(
     if let Some(id) = known.get(&key) {
         return Ok(*id);
     }
-    // A statement that always answers: the update changes nothing.
-    let sql = "INSERT INTO series (service, workload, provider, model, operation, outcome)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-        ON CONFLICT DO UPDATE SET outcome = excluded.outcome RETURNING id";
     let (Ids { service, workload, provider, model, operation }, outcome) = key;
     let values = [service, workload, provider, model, operation, outcome];
+    let sql = "SELECT id FROM series WHERE service = ?1 AND workload = ?2 AND provider = ?3
+        AND model = ?4 AND operation = ?5 AND outcome = ?6";
     let mut statement = to.prepare_cached(sql).doing(DOING)?;
-    let id = statement.query_row(values, |row| row.get(0)).doing(DOING)?;
+    let found = statement.query_row(values, |row| row.get(0)).optional().doing(DOING)?;
+    let id = match found {
+        Some(id) => id,
+        None => {
+            let id = free_id(to, service)?;
+            let sql = "INSERT INTO series
+                (service, workload, provider, model, operation, outcome, id)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            let mut insert = to.prepare_cached(sql).doing(DOING)?;
+            let [a, b, c, d, e, f] = values;
+            insert.execute([a, b, c, d, e, f, id]).doing(DOING)?;
+            id
+        }
+    };
     known.insert(key, id);
     Ok(id)
 }
 
+/// A number for a new series, so that series of one service share rows.
+fn free_id(to: &Transaction<'_>, service: i64) -> Result<i64, Error> {
+    let group = service.rem_euclid(GROUPS);
+    let sql = "SELECT max(id) FROM series WHERE id >> ?1 & ?2 = ?3";
+    let mut statement = to.prepare_cached(sql).doing(DOING)?;
+    let last: Option<i64> = statement
+        .query_row([PART_BITS.into(), GROUPS - 1, group], |row| row.get(0))
+        .doing(DOING)?;
+    let Some(last) = last else { return Ok(group << PART_BITS) };
+    // The next one, in the next row of the group when this one is full.
+    let is_full = (last + 1).trailing_zeros() >= PART_BITS;
+    Ok(if is_full { last + 1 + ((GROUPS - 1) << PART_BITS) } else { last + 1 })
+}
+
 /// What a series of a file stands for, and its outcome.
 pub(super) fn series(file: &Connection, id: i64) -> Result<(Ids, i64), Error> {
-    const DOING: &str = "look a series up";
-    let sql = "SELECT service, workload, provider, model, operation, outcome FROM series
+    let sql = "SELECT service, workload, provider, model, operation, outcome, id FROM series
         WHERE id = ?1";
-    let mut statement = file.prepare_cached(sql).doing(DOING)?;
-    let of_row = |row: &rusqlite::Row<'_>| {
-        let ids = Ids {
-            service: row.get(0)?,
-            workload: row.get(1)?,
-            provider: row.get(2)?,
-            model: row.get(3)?,
-            operation: row.get(4)?,
-        };
-        Ok((ids, row.get(5)?))
+    let mut statement = file.prepare_cached(sql).doing(LOOKING)?;
+    statement.query_row([id], |row| Ok(of_row(row)?.1)).doing(LOOKING)
+}
+
+/// All series of a file, by number.
+pub(super) fn all_series(file: &Connection) -> Result<Vec<(i64, (Ids, i64))>, Error> {
+    let sql = "SELECT service, workload, provider, model, operation, outcome, id FROM series";
+    let mut statement = file.prepare_cached(sql).doing(LOOKING)?;
+    let rows = statement.query_map([], of_row).doing(LOOKING)?;
+    rows.map(|series| series.doing(LOOKING)).collect()
+}
+
+fn of_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, (Ids, i64))> {
+    let ids = Ids {
+        service: row.get(0)?,
+        workload: row.get(1)?,
+        provider: row.get(2)?,
+        model: row.get(3)?,
+        operation: row.get(4)?,
     };
-    statement.query_row([id], of_row).doing(DOING)
+    Ok((row.get(6)?, (ids, row.get(5)?)))
 }
 
 /// Forgets a level, or its buckets that begin before a moment. A level that is forgotten stays
@@ -214,22 +291,66 @@ pub(super) fn forget(from: &Transaction<'_>, level: u64, before: Option<u64>) ->
     Ok(())
 }
 
-/// The levels that are whole in the file, in ascending order.
-pub(super) fn levels(file: &Connection) -> Result<Vec<u64>, Error> {
+/// The levels of the file, in ascending order. Those of series are among [`By::levels`] alone.
+pub(super) fn levels(file: &Connection) -> Result<Vec<Level>, Error> {
     const DOING: &str = "read the levels of sums";
-    let sql = "SELECT seconds FROM level ORDER BY seconds";
+    let sql = "SELECT seconds, whole_to FROM level WHERE seconds > 0 ORDER BY seconds";
     let mut statement = file.prepare_cached(sql).doing(DOING)?;
-    let rows = statement.query_map([], |row| row.get::<_, i64>(0)).doing(DOING)?;
-    rows.map(|row| row.map(|level| u64::try_from(level).unwrap_or(0)).doing(DOING))
-        .filter(|level| level.as_ref().map_or(true, |level| *level > 0))
-        .collect()
+    let level = |row: &rusqlite::Row<'_>| {
+        let whole_to = row.get::<_, Option<i64>>(1)?;
+        let nanos = |seconds: i64| seconds.unsigned_abs().saturating_mul(1_000_000_000);
+        Ok(Level {
+            seconds: row.get::<_, i64>(0)?.unsigned_abs(),
+            whole_to: whole_to.map_or(u64::MAX, nanos),
+        })
+    };
+    let rows = statement.query_map([], level).doing(DOING)?;
+    rows.map(|level| level.doing(DOING)).collect()
 }
 
 /// Begins the sums of a file that has none.
 pub(super) fn begin(file: &Transaction<'_>) -> Result<(), Error> {
-    for level in LEVELS {
-        let sql = "INSERT INTO level (seconds) VALUES (?1)";
-        file.execute(sql, [signed(level)]).doing(DOING)?;
+    for (place, level) in LEVELS.into_iter().enumerate() {
+        let sql = "INSERT INTO level (seconds, whole_to) VALUES (?1, ?2)";
+        let whole_to = (place >= FIRST_WIDE).then_some(0);
+        file.execute(sql, (signed(level), whole_to)).doing(DOING)?;
+    }
+    Ok(())
+}
+
+/// Adds wide buckets up that ended before a moment, or all of them without.
+pub(super) fn close(file: &Transaction<'_>, before: Option<u64>) -> Result<(), Error> {
+    let found = levels(file)?;
+    for (place, wide) in LEVELS.into_iter().enumerate().skip(FIRST_WIDE) {
+        let width = wide.saturating_mul(1_000_000_000);
+        let end = before.unwrap_or(u64::MAX) / width * width;
+        let Some(level) = found.iter().find(|level| level.seconds == wide) else { continue };
+        if level.whole_to >= end {
+            continue;
+        }
+        let finer = Piece { from: level.whole_to, to: end, level: Some(LEVELS[place - 1]) };
+        let mut changes = Changes::default();
+        for by in [By::Series, By::Model] {
+            let mut sums: BTreeMap<i64, Tally> = BTreeMap::new();
+            let mut bucket = 0;
+            let mut note = |bucket, sums: &mut BTreeMap<i64, Tally>| {
+                for (id, sum) in std::mem::take(sums) {
+                    changes.note((place, by), (bucket, id), sum.to_bytes());
+                }
+            };
+            each(file, by, &finer, |sum| {
+                if sum.time / width != bucket {
+                    note(bucket, &mut sums);
+                    bucket = sum.time / width;
+                }
+                sum.add_to(sums.entry(sum.id).or_default())
+            })?;
+            note(bucket, &mut sums);
+        }
+        changes.add(file)?;
+        let whole_to = before.map(|_| signed(end / 1_000_000_000));
+        let sql = "UPDATE level SET whole_to = ?2 WHERE seconds = ?1";
+        file.execute(sql, (signed(wide), whole_to)).doing(DOING)?;
     }
     Ok(())
 }
@@ -246,10 +367,21 @@ pub(super) fn each_of_level(
 }
 
 /// Hands over each sum of a piece.
-pub(super) fn each(
+fn each(
     file: &Connection,
     by: By,
     piece: &Piece,
+    take: impl FnMut(&Summed<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    each_of(file, by, piece, None, take)
+}
+
+/// Hands over each sum of a piece, or those alone of the rows that are wanted.
+pub(super) fn each_of(
+    file: &Connection,
+    by: By,
+    piece: &Piece,
+    wanted: Option<&Parts>,
     mut take: impl FnMut(&Summed<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     const DOING: &str = "add sums up";
@@ -261,11 +393,14 @@ pub(super) fn each(
     while let Some(row) = rows.next().doing(DOING)? {
         let number: i64 = row.get(0).doing(DOING)?;
         let time = (number.unsigned_abs() >> 24 & u64::from(u32::MAX)).saturating_mul(width);
-        let body = row.get_ref(1).doing(DOING)?.as_blob().unwrap_or_default();
-        let body = body::unpacked(body).ok_or(DAMAGED)?;
-        for (id, bytes) in body::entries(&body).ok_or(DAMAGED)? {
-            take(&Summed { time, id, bytes })?;
+        if wanted.is_some_and(|wanted| !wanted.0.contains(&(number.unsigned_abs() & PARTS))) {
+            continue;
         }
+        let body = row.get_ref(1).doing(DOING)?.as_blob().unwrap_or_default();
+        body::read(body, |entries| {
+            entries.into_iter().try_for_each(|(id, bytes)| take(&Summed { time, id, bytes }))
+        })
+        .ok_or(DAMAGED)??;
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ const MAX_TOGETHER: usize = 8192;
 const MAX_OPEN: usize = 8;
 
 /// Sums of a width in seconds, and how long they are kept after the day, in nanoseconds.
-const NARROW: [(u64, u64); 2] = [(60, 2 * DAY_NANOS), (300, 30 * DAY_NANOS)];
+const NARROW: [(u64, u64); 3] = [(10, 2 * DAY_NANOS), (60, 2 * DAY_NANOS), (300, 30 * DAY_NANOS)];
 
 struct Job {
     calls: Vec<Call>,
@@ -126,7 +126,7 @@ impl Writer {
     pub(crate) fn drop_day(&self, day: u64, now: Time) -> Result<(), Error> {
         self.wait_for(move |hand| {
             // What stays of a day is its sums, which are of what is sealed.
-            hand.writer(day)?.seal()?;
+            hand.writer(day)?.finish()?;
             hand.open.remove(&day);
             hand.days.drop_day(day, now)
         })

@@ -1,5 +1,6 @@
 //! A sum as bytes, to be kept: a mask of what there is, then each number in as few bytes as it
-//! needs (LEB128, seven bits a byte, low ones first).
+//! needs (LEB128, seven bits a byte, low ones first). A list is its length, then places and counts;
+//! a dense one is a zero, the first place, how many there are, and all of their counts.
 
 use super::Tally;
 use crate::sketch::Sketch;
@@ -14,6 +15,9 @@ const BITS: usize = FIRST_NUMBERS + FIRST_LISTS + LATER_NUMBERS + LATER_LISTS;
 
 /// Bit of the mask: a count of one, as most are, is a bit of its place, and not a number of its own.
 const SHORT: u128 = 1 << BITS;
+
+/// Entries of a list from which on the counts of all places between may be kept.
+const DENSE: usize = 16;
 
 impl Tally {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
@@ -107,9 +111,25 @@ impl Body {
 
     /// Adds a list of places and counts, in order of places, if it has any.
     fn add_list<I: Iterator<Item = (usize, u64)>>(&mut self, list: impl Fn() -> I) {
-        let len = list().count();
+        let (mut len, mut last, mut first) = (0, 0, None);
+        list().for_each(|(place, _)| {
+            first.get_or_insert(place);
+            (len, last) = (len + 1, place);
+        });
         self.note(len > 0);
-        if len == 0 {
+        let Some(first) = first else { return };
+        let width = last - first + 1;
+        if len >= DENSE && width <= 2 * len {
+            // No list is of no entries: here come the counts of all places, side by side.
+            put(&mut self.bytes, 0);
+            put(&mut self.bytes, first as u128);
+            put(&mut self.bytes, width as u128);
+            let mut next = first;
+            list().for_each(|(place, count)| {
+                self.bytes.extend(std::iter::repeat_n(0, place - next));
+                put(&mut self.bytes, u128::from(count));
+                next = place + 1;
+            });
             return;
         }
         put(&mut self.bytes, len as u128);
@@ -174,12 +194,37 @@ impl Parts<'_, '_> {
 
     fn add_slots(&mut self, sketch: &mut Sketch) -> Option<()> {
         let mut near = 0;
+        if let Some((first, width)) = self.dense()? {
+            return sketch.add_slots(first, width, || take_small(self.from));
+        }
         self.each_entry(|slot, count| sketch.add_slot_after(&mut near, slot, count).then_some(()))
+    }
+
+    /// The first place, and how many, where the counts of all places come next.
+    fn dense(&mut self) -> Option<Option<(usize, usize)>> {
+        if self.mask >> self.bit & 1 == 0 || self.from.first() != Some(&0) {
+            return Some(None);
+        }
+        self.bit += 1;
+        take_small(self.from)?;
+        let first = usize::try_from(take_small(self.from)?).ok()?;
+        let width = usize::try_from(take_small(self.from)?).ok()?;
+        // A count takes a byte at least.
+        (width <= self.from.len()).then_some(Some((first, width)))
     }
 
     /// Hands the entries of a list over, if there is one: places and counts, in order of places.
     /// A place is written as its difference to the one before.
     fn each_entry(&mut self, mut take_over: impl FnMut(usize, u64) -> Option<()>) -> Option<()> {
+        if let Some((first, width)) = self.dense()? {
+            for place in first..first.checked_add(width)? {
+                let count = take_small(self.from)?;
+                if count > 0 {
+                    take_over(place, count)?;
+                }
+            }
+            return Some(());
+        }
         if !self.has_next() {
             return Some(());
         }

@@ -4,7 +4,7 @@
 //! sum as [`Tally::to_bytes`](crate::tally::Tally::to_bytes) has it; all of it packed as a column
 //! of calls is.
 
-use super::super::column::{pack, put, take, unpack};
+use super::super::column::{self, pack, put, take};
 
 /// How hard zstd tries: more makes sums no smaller.
 const LEVEL: i32 = 1;
@@ -25,13 +25,12 @@ pub(super) fn to_bytes<'a>(entries: impl Iterator<Item = (i64, &'a [u8])>) -> Ve
     pack(&bytes, LEVEL)
 }
 
-/// A body, unpacked; `None` for what is none.
-pub(super) fn unpacked(bytes: &[u8]) -> Option<Vec<u8>> {
-    unpack(bytes)
+/// Hands over the sums of a body; `None` for what is none.
+pub(super) fn read<T>(bytes: &[u8], hand_over: impl FnOnce(Entries<'_>) -> T) -> Option<T> {
+    column::unpacked(bytes, |bytes| entries(bytes).map(hand_over)).flatten()
 }
 
-/// The sums of a body that was unpacked; `None` for what is none.
-pub(super) fn entries(bytes: &[u8]) -> Option<Entries<'_>> {
+fn entries(bytes: &[u8]) -> Option<Entries<'_>> {
     let mut entries = Vec::new();
     let mut from = bytes;
     let mut before = 0_i64;
@@ -47,7 +46,7 @@ pub(super) fn entries(bytes: &[u8]) -> Option<Entries<'_>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{entries, to_bytes, unpacked};
+    use super::{entries, read, to_bytes};
     use proptest::collection::{btree_map, vec};
     use proptest::prelude::{any, prop_assert_eq, proptest};
 
@@ -55,15 +54,13 @@ mod tests {
         #[test]
         fn sums_survive_their_body(sums in btree_map(0..i64::MAX, vec(any::<u8>(), 0..90), 0..50)) {
             let bytes = to_bytes(sums.iter().map(|(id, sum)| (*id, sum.as_slice())));
-            let unpacked = unpacked(&bytes).unwrap();
-            let read = entries(&unpacked).unwrap();
             let sums: Vec<_> = sums.iter().map(|(id, sum)| (*id, sum.as_slice())).collect();
-            prop_assert_eq!(read, sums);
+            prop_assert_eq!(read(&bytes, |read| read == sums), Some(true));
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes in vec(any::<u8>(), 0..200)) {
-            let _any = unpacked(&bytes).map(|bytes| entries(&bytes).map(|entries| entries.len()));
+            let _any = read(&bytes, |entries| entries.len());
             let _any = entries(&bytes);
         }
     }
