@@ -240,7 +240,7 @@ fn many(slots: &[(u16, u64)]) -> Slots {
 }
 
 /// The largest value of each bin: `GAMMA^i`, rounded down.
-const LARGEST: [u64; MAX_BIN + 1] = {
+static LARGEST: [u64; MAX_BIN + 1] = {
     let mut largest = [0; MAX_BIN + 1];
     let mut edge = 1.0;
     let mut bin = 0;
@@ -262,7 +262,7 @@ const LARGEST: [u64; MAX_BIN + 1] = {
 const LOOKED_AT: u32 = 5;
 
 /// The bin of the smallest value of those with the same highest bits.
-const FIRST_BIN: [u16; 64 << LOOKED_AT] = {
+static FIRST_BIN: [u16; 64 << LOOKED_AT] = {
     let mut first = [0; 64 << LOOKED_AT];
     let mut bin = 0;
     let mut cell = 0;
@@ -285,7 +285,6 @@ const FIRST_BIN: [u16; 64 << LOOKED_AT] = {
 fn bin(value: u64) -> usize {
     let power = 63 - (value | 1).leading_zeros();
     let below = (value << (63 - power) << 1) >> (64 - LOOKED_AT);
-    #[expect(clippy::cast_possible_truncation, reason = "five bits")]
     let cell = (power << LOOKED_AT) as usize | below as usize;
     let mut bin = usize::from(FIRST_BIN[cell]);
     // Some three bins have the same highest bits. The last bin holds the largest `u64`.

@@ -441,10 +441,11 @@ pub(super) fn intern(to: &Transaction<'_>, texts: &mut Texts, text: &str) -> Res
 #[cfg(test)]
 mod tests {
     use super::DayWriter;
-    use crate::sqlite::sums::{By, LEVELS, each_of_level, series};
+    use crate::sqlite::sums::{By, LEVELS, Summed, all_series, each_of_level, series};
     use crate::tally::Tally;
     use crate::units::{span_id, trace_id};
     use contract::row::{Call, Time};
+    use std::collections::BTreeMap;
     use std::path::Path;
 
     const NOON: u64 = 1_795_435_200_000_000_000;
@@ -532,5 +533,79 @@ mod tests {
         let mut straight = self::writer(&dir.path().join("b.db"), &straight);
         straight.seal().unwrap();
         assert_eq!(sums(&writer), sums(&straight));
+    }
+
+    /// A call of some moment, in seconds after the midnight of day 20,780.
+    fn at(number: u64, second: u64) -> Call {
+        let start = (20_780 * 86_400 + second) * 1_000_000_000;
+        Call { time: Time(start), ..call(number, 1.0) }
+    }
+
+    #[test]
+    fn wide_sums_are_the_same_however_late_their_calls_come() {
+        let dir = tempfile::tempdir().unwrap();
+        // A call each ten minutes, of 26 hours.
+        let all: Vec<_> = (0..156).map(|number| at(number + 1, number * 600)).collect();
+        let mut straight = writer(&dir.path().join("a.db"), &all);
+        straight.finish().unwrap();
+        // Every seventh comes late: after an hour, after half a day, or after all was finished.
+        let (late, mut soon): (Vec<_>, Vec<_>) =
+            all.into_iter().enumerate().partition(|(number, _)| number % 7 == 3);
+        let late: Vec<_> = late.into_iter().map(|(_, call)| call).collect();
+        let soon: Vec<_> = soon.drain(..).map(|(_, call)| call).collect();
+        let (first, second) = soon.split_at(80);
+        let mut writer = writer(&dir.path().join("b.db"), first);
+        writer.seal().unwrap();
+        let wide = |of: &DayWriter, level| {
+            let mut buckets = 0;
+            let count = |_: &Summed<'_>| {
+                buckets += 1;
+                Ok(())
+            };
+            each_of_level(&of.connection, By::Model, level, count).unwrap();
+            buckets
+        };
+        // 15 hours are there, the last one is not over.
+        assert_eq!(
+            (wide(&writer, 3600), wide(&writer, 6 * 3600), wide(&writer, 86_400)),
+            (15, 2, 0)
+        );
+        for calls in [&late[..8], second, &late[8..16]] {
+            let calls: Vec<_> = calls.iter().map(|call| (id(call), call)).collect();
+            writer.insert(&calls).unwrap();
+            writer.seal().unwrap();
+        }
+        writer.finish().unwrap();
+        let calls: Vec<_> = late[16..].iter().map(|call| (id(call), call)).collect();
+        writer.insert(&calls).unwrap();
+        writer.seal().unwrap();
+        assert_eq!(
+            (wide(&writer, 3600), wide(&writer, 6 * 3600), wide(&writer, 86_400)),
+            (26, 5, 2)
+        );
+        assert_eq!(sums(&writer), sums(&straight));
+    }
+
+    #[test]
+    fn series_of_a_service_share_rows_of_sums() {
+        let dir = tempfile::tempdir().unwrap();
+        let calls: Vec<_> = (0..3000_u64)
+            .map(|number| Call {
+                service_name: Some(format!("service-{}", number % 5)),
+                workload_key: Some(format!("workload-{number}")),
+                ..call(number + 1, 1.0)
+            })
+            .collect();
+        let mut writer = writer(&dir.path().join("a.db"), &calls);
+        writer.seal().unwrap();
+        let all = all_series(&writer.connection).unwrap();
+        assert_eq!(all.len(), 3000);
+        let mut rows: BTreeMap<i64, BTreeMap<i64, usize>> = BTreeMap::new();
+        for (id, (ids, _)) in all {
+            *rows.entry(id >> 8).or_default().entry(ids.service).or_default() += 1;
+        }
+        // Three rows a service: 600 series, 256 a row.
+        assert_eq!(rows.len(), 15);
+        assert!(rows.values().all(|services| services.len() == 1), "{rows:?}");
     }
 }

@@ -56,6 +56,9 @@ const DAMAGED: Error = Error::Damaged { what: "a sum of calls" };
 /// Numbers of the series of a file.
 pub(super) type SeriesIds = HashMap<(Ids, i64), i64, Keyed>;
 
+/// A series: its number, what it stands for, and the outcome.
+pub(super) type Series = (i64, (Ids, i64));
+
 /// What sums are told apart by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum By {
@@ -259,14 +262,14 @@ pub(super) fn series(file: &Connection, id: i64) -> Result<(Ids, i64), Error> {
 }
 
 /// All series of a file, by number.
-pub(super) fn all_series(file: &Connection) -> Result<Vec<(i64, (Ids, i64))>, Error> {
+pub(super) fn all_series(file: &Connection) -> Result<Vec<Series>, Error> {
     let sql = "SELECT service, workload, provider, model, operation, outcome, id FROM series";
     let mut statement = file.prepare_cached(sql).doing(LOOKING)?;
     let rows = statement.query_map([], of_row).doing(LOOKING)?;
     rows.map(|series| series.doing(LOOKING)).collect()
 }
 
-fn of_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<(i64, (Ids, i64))> {
+fn of_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Series> {
     let ids = Ids {
         service: row.get(0)?,
         workload: row.get(1)?,

@@ -339,6 +339,36 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// As those of a long time are: many values that lie close together.
+        #[test]
+        fn a_dense_sum_survives_its_bytes(
+            durations in vec(1_000_000_000..3_000_000_000_u64, 1..300), other in 1..u64::MAX,
+        ) {
+            let sum_of = |durations: &[u64]| {
+                let mut sum = Tally::default();
+                for duration in durations {
+                    let outcome = Some(Outcome::Ok);
+                    let duration_nanos = Some(*duration);
+                    sum.add(&Counted { outcome, duration_nanos, ..Counted::default() });
+                }
+                sum
+            };
+            let sum = sum_of(&durations);
+            let mut read = Tally::from_bytes(&sum.to_bytes()).unwrap();
+            prop_assert_eq!(&read, &sum);
+            // To what has little, to what has as much, and to what lies elsewhere.
+            for more in [vec![other], durations.clone(), vec![1_200_000_000; 3]] {
+                let mut both = sum_of(&more);
+                both.merge_bytes(&sum.to_bytes()).unwrap();
+                let all: Vec<_> = durations.iter().chain(&more).copied().collect();
+                prop_assert_eq!(both, sum_of(&all));
+            }
+            read.merge_bytes(&sum.to_bytes()).unwrap();
+            prop_assert_eq!(read.sketches.duration.count(), 2 * durations.len() as u64);
+        }
+    }
+
     /// Written by the first version: mask, calls, unpriced, tokens, durations.
     #[test]
     fn a_sum_of_the_first_version_is_read_as_it_is() {
