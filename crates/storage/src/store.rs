@@ -36,7 +36,7 @@ pub struct Store {
     engine: Box<dyn Engine>,
     data_dir: PathBuf,
     // Holds the lock on the directory; dropped last.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// Where everything is kept.
@@ -495,8 +495,22 @@ impl Store {
     }
 }
 
+/// The directory is this process's alone.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone is not enough: a child that was just begun has the file open, too, until
+        // it becomes another program (flock(2)).
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "cannot unlock the data directory; it is closed now");
+        }
+    }
+}
+
 /// Locks the directory for this process; the system unlocks it when the process ends, however.
-fn lock(data_dir: &Path) -> Result<File, Error> {
+fn lock(data_dir: &Path) -> Result<Lock, Error> {
     let path = data_dir.join("lock");
     let failed = |doing| {
         let path = path.clone();
@@ -523,7 +537,7 @@ fn lock(data_dir: &Path) -> Result<File, Error> {
     file.set_len(0)
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .map_err(failed("write"))?;
-    Ok(file)
+    Ok(Lock(file))
 }
 
 /// The same workload on a second node: one row, with the instances of both, and the word of the one
@@ -631,4 +645,20 @@ fn per_minute(count: u64, first_seen: u64, now: Time) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "shown with two places")]
     let rate = count as f64 * MINUTE_NANOS as f64 / span as f64;
     (rate * 100.0).round() / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lock;
+
+    /// As a child has it that another thread begins just then.
+    #[test]
+    fn a_directory_that_was_left_is_free_though_somebody_has_its_lock_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock(dir.path()).unwrap();
+        let _child = held.0.try_clone().unwrap();
+        drop(lock(dir.path()).unwrap_err());
+        drop(held);
+        lock(dir.path()).unwrap();
+    }
 }
