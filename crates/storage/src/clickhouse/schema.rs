@@ -20,7 +20,7 @@ struct Step {
     by_level: bool,
 }
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step { name: "call", sql: include_str!("call_1.sql"), by_level: false },
     Step { name: "sum", sql: include_str!("sum_1.sql"), by_level: true },
     Step { name: "gone", sql: include_str!("gone_1.sql"), by_level: false },
@@ -28,6 +28,7 @@ const STEPS: [Step; 7] = [
     Step { name: "run", sql: include_str!("run_1.sql"), by_level: false },
     Step { name: "again", sql: include_str!("again_1.sql"), by_level: false },
     Step { name: "amend", sql: include_str!("amend_1.sql"), by_level: false },
+    Step { name: "batches", sql: include_str!("batches_1.sql"), by_level: true },
 ];
 
 impl Step {

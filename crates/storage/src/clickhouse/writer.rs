@@ -411,18 +411,24 @@ impl Hand {
             return Ok(*last);
         }
         let Some(last) = self.number(day, "ORDER BY batch DESC LIMIT 1")? else { return Ok(0) };
-        self.sum(day, last.number)?;
+        // It may be of long ago, and of a dashboard that was killed behind it.
+        summing::add_missing(&self.shared.link, &self.shared.layout, day, last.number)?;
+        self.is_summed(day, last.number);
         Ok(last.number)
     }
 
     /// Adds an insertion to the sums.
     fn sum(&mut self, day: u64, number: u64) -> Result<(), Error> {
         summing::add(&self.shared.link, &self.shared.layout, day, number)?;
+        self.is_summed(day, number);
+        Ok(())
+    }
+
+    fn is_summed(&mut self, day: u64, number: u64) {
         if self.numbers.len() > 64 {
             self.numbers.pop_first();
         }
         self.numbers.insert(day, number);
-        Ok(())
     }
 
     fn owner(&self, day: u64, number: u64) -> Result<Option<u64>, Error> {
