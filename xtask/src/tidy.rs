@@ -2,6 +2,7 @@
 //!
 //! A check collects everything that is wrong before it fails, and says what to do.
 
+mod dependencies;
 mod documents;
 mod edges;
 mod fixtures;
