@@ -1,6 +1,6 @@
 //! One call that several saw: one row, counted once, on every engine.
 
-use super::{NOON, place};
+use super::{NOON, embedded, place};
 use crate::{Budget, CallsQuery, Filter, Span, Store};
 use contract::row::{Call, Time};
 use std::path::Path;
@@ -234,4 +234,19 @@ fn calls_of_a_server_that_gives_every_answer_the_same_id_stay_apart() {
     };
     assert_eq!(store.insert((1..=9).map(number).collect()).unwrap().new.len(), 9);
     assert_eq!(counted(&store), 9);
+}
+
+/// Both were sent while the file of their day could not be written, and are sent again.
+#[test]
+fn sightings_that_could_not_be_written_are_one_call_when_they_come_again() {
+    let (dir, store) = embedded();
+    let day = dir.path().join("data/calls-2026-11-23.db");
+    std::fs::create_dir(&day).unwrap();
+    store.insert(vec![kernel()]).unwrap_err();
+    store.insert(vec![sdk()]).unwrap_err();
+    std::fs::remove_dir(&day).unwrap();
+    assert_eq!(store.insert(vec![sdk()]).unwrap().new.len(), 1);
+    let kept = store.insert(vec![kernel()]).unwrap();
+    assert_eq!((kept.new.len(), kept.joined), (0, 1));
+    assert_eq!((rows(&store).len(), counted(&store)), (1, 1));
 }

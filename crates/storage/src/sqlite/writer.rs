@@ -232,10 +232,16 @@ impl Hand {
 
     fn carry_out(&mut self, mut jobs: Vec<Job>) {
         let calls: Vec<_> = jobs.iter_mut().map(|job| std::mem::take(&mut job.calls)).collect();
+        self.sightings.begin();
         let written = self.write(&calls).and_then(|fates| {
             self.write_runs(jobs.iter().flat_map(|job| &job.runs))?;
             Ok(fates)
         });
+        match &written {
+            Ok(_) => self.sightings.keep(),
+            // What was not written is no sighting; what was is found by its ids when it comes again.
+            Err(_) => self.sightings.undo(),
+        }
         match written {
             Ok(fates) => {
                 for ((job, calls), fates) in jobs.into_iter().zip(calls).zip(fates) {
