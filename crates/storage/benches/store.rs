@@ -45,12 +45,14 @@ fn main() {
     let dir = tempfile::tempdir().unwrap();
     let kept = std::env::args().skip(1).find(|word| word.starts_with('/'));
     let dir = kept.as_ref().map_or(dir.path(), Path::new);
-    let is_full = dir.join("calls-2026-11-23.db").exists();
+    let mut is_full = std::fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some());
     let mut place = Place::embedded(dir);
     if let Some(url) = std::env::args().find(|word| word.starts_with("http://")) {
         let database = format!("sonde_bench_{}", std::process::id());
         let to = ClickHouse { database, watch_disks: false, ..ClickHouse::new(&url) };
         place.calls = CallsIn::ClickHouse(to);
+        // The database is a new one.
+        is_full = false;
     }
     if !is_full {
         fill(&place, calls);
