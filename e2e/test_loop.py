@@ -17,7 +17,7 @@ import pytest
 from apart import Apart
 from harness import KINDS, LONG_RUN, SONDE, until
 
-KILLS = 1_000 if LONG_RUN else 150
+KILLS = 1_000 if LONG_RUN else 300
 STEPS = 300 if LONG_RUN else 8
 
 
