@@ -4,7 +4,7 @@
 //! is a file of its own beside the databases; a stolen database alone says nothing.
 
 use crate::error::Error;
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use std::fs::OpenOptions;
 use std::io::{Read, Write};

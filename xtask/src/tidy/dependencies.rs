@@ -1,11 +1,82 @@
-//! What Sonde is made of besides itself: every dependency has a line that says what it is for.
+//! What Sonde is made of besides itself: every dependency has a line that says what it is for, and
+//! how many crates only it brings.
 
 use super::{none, root};
-use std::collections::BTreeSet;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+/// The crates of a build, by their ids in `cargo metadata`.
+struct Tree {
+    ours: BTreeSet<String>,
+    names: BTreeMap<String, String>,
+    uses: BTreeMap<String, Vec<String>>,
+}
+
+impl Tree {
+    fn read() -> Self {
+        let output = Command::new(env!("CARGO"))
+            .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+            .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
+            .current_dir(root())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let list = |value: &Value| value.as_array().unwrap().clone();
+        let uses = |node: &Value| list(&node["deps"]).iter().map(|one| text(&one["pkg"])).collect();
+        Self {
+            ours: list(&all["workspace_members"]).iter().map(text).collect(),
+            names: list(&all["packages"])
+                .iter()
+                .map(|package| (text(&package["id"]), text(&package["name"])))
+                .collect(),
+            uses: list(&all["resolve"]["nodes"])
+                .iter()
+                .map(|node| (text(&node["id"]), uses(node)))
+                .collect(),
+        }
+    }
+
+    /// How many crates of others are in the tree when one is not.
+    fn len_without(&self, left_out: Option<&str>) -> usize {
+        let mut seen = BTreeSet::new();
+        let mut waiting: Vec<&String> = self.ours.iter().collect();
+        while let Some(id) = waiting.pop() {
+            if Some(id.as_str()) != left_out && seen.insert(id) {
+                waiting.extend(&self.uses[id]);
+            }
+        }
+        seen.len() - self.ours.len()
+    }
+
+    /// The crates that ours use, by name.
+    fn direct(&self) -> BTreeMap<&str, &str> {
+        let used = self.ours.iter().flat_map(|id| &self.uses[id]);
+        used.filter(|id| !self.ours.contains(*id))
+            .map(|id| (self.names[id].as_str(), id.as_str()))
+            .collect()
+    }
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// The part of CONTRIBUTING.md, and the first and last cell of each line of its table.
+fn told() -> (String, BTreeMap<String, String>) {
+    let guide = read("CONTRIBUTING.md");
+    let part = guide.split("## Dependencies").nth(1).unwrap().split("\n## ").next().unwrap();
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.strip_prefix("| `")?.split(['`', '|']).map(str::trim).collect();
+        Some(((*cells.first()?).to_owned(), (*cells.get(cells.len().checked_sub(2)?)?).to_owned()))
+    };
+    (part.to_owned(), part.lines().filter_map(row).collect())
+}
 
 #[test]
 fn every_dependency_says_what_it_is_for() {
-    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
     let manifest = read("Cargo.toml");
     let section = manifest.split("[workspace.dependencies]").nth(1).unwrap();
     let section = section.split("\n[").next().unwrap();
@@ -16,13 +87,29 @@ fn every_dependency_says_what_it_is_for() {
     };
     let used: BTreeSet<String> = section.lines().filter_map(of_line).collect();
     assert!(used.len() > 20, "the list of dependencies was not found");
-    let guide = read("CONTRIBUTING.md");
-    let table = guide.split("## Dependencies").nth(1).unwrap().split("\n## ").next().unwrap();
-    let row = |line: &str| Some(line.strip_prefix("| `")?.split('`').next()?.to_owned());
-    let said: BTreeSet<String> = table.lines().filter_map(row).collect();
+    let said: BTreeSet<String> = told().1.into_keys().collect();
     let missing =
         used.difference(&said).map(|name| format!("CONTRIBUTING.md: say what {name} is for"));
     let gone =
         said.difference(&used).map(|name| format!("CONTRIBUTING.md: {name} is no longer used"));
     none(&missing.chain(gone).collect::<Vec<_>>());
+}
+
+#[test]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "the crates of x86-64 need not be on the disk")]
+fn every_dependency_says_how_many_crates_only_it_brings() {
+    let tree = Tree::read();
+    let all = tree.len_without(None);
+    let (part, table) = told();
+    let mut found = Vec::new();
+    if !part.contains(&format!("{all} in all")) {
+        found.push(format!("CONTRIBUTING.md: {all} crates in all"));
+    }
+    for (name, id) in tree.direct() {
+        let alone = (all - tree.len_without(Some(id))).to_string();
+        if table.get(name).is_some_and(|said| *said != alone) {
+            found.push(format!("CONTRIBUTING.md: {name} alone brings {alone} crates"));
+        }
+    }
+    none(&found);
 }

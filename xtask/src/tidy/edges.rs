@@ -37,7 +37,7 @@ const TESTS_ONLY: &[&str] = &["testkit"];
 
 /// All that the crates without I/O may use from outside: no runtime, no log, no clock.
 const PURE: &[(&str, &[&str])] = &[
-    ("wire", &["brotli-decompressor", "flate2", "httparse", "memchr", "ruzstd", "thiserror"]),
+    ("wire", &["brotli-decompressor", "flate2", "memchr", "ruzstd", "thiserror"]),
     ("genai", &["httpdate", "memchr"]),
     ("contract", &["serde", "serde_json", "utoipa"]),
 ];

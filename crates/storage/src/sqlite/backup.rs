@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -191,9 +191,19 @@ fn note(copied: &mut Copied, dir: &Path, name: String) -> Result<(), Error> {
 }
 
 fn hash_of(path: &Path) -> Result<(String, u64), Error> {
-    let mut file = File::open(path).map_err(failed("read", path))?;
-    let mut hash = Sha256::new();
-    let bytes = io::copy(&mut file, &mut hash).map_err(failed("read", path))?;
+    let mut file =
+        BufReader::with_capacity(1 << 16, File::open(path).map_err(failed("read", path))?);
+    let (mut hash, mut bytes) = (Sha256::new(), 0);
+    loop {
+        let piece = file.fill_buf().map_err(failed("read", path))?;
+        let len = piece.len();
+        if len == 0 {
+            break;
+        }
+        hash.update(piece);
+        bytes += u64::try_from(len).unwrap_or_default();
+        file.consume(len);
+    }
     let hash = hash.finalize();
     let hex = hash.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     Ok((hex, bytes))
