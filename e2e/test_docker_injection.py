@@ -12,9 +12,9 @@ import time
 
 import pytest
 
-from agent import FRAMEWORKS, venv
 from docker_host import GATEWAY, IMAGE_ARCHIVE, PYTHON, environment
-from harness import Sonde, StandIn, ask_socket, until
+from framework_runs import PORT, SERVICES, assert_whole, command, places, variables
+from harness import Sonde, StandIn, until
 from test_docker import Containers
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
@@ -23,15 +23,6 @@ WINDOW = 4
 # Wishes with a kill in the middle.
 CYCLES = int(os.environ.get("SONDE_CYCLES", "6"))
 LABEL = "dev.sonde.replaces"
-# Where a container sees a framework's packages, made for the Python of its image.
-PACKAGES = "/srv/venv/lib/python3.11/site-packages"
-# Once and again, as a server would.
-AGAIN = """
-import runpy, time
-while True:
-    runpy.run_path("/srv/frameworks/langgraph_agent.py", run_name="__main__")
-    time.sleep(1)
-"""
 
 
 class Reachable(Sonde):
@@ -63,9 +54,9 @@ class Injecting(Containers):
         """Starts a container that calls, and gives its key once it is known."""
         return self.key(self.run(name, *more, **environment))
 
-    def key(self, pid: int) -> str:
+    def key(self, pid: int, seconds: float = 30) -> str:
         """The key of the workload that a process is an instance of."""
-        return self.sonde.service(pid, 30)["sonde.workload.key"]
+        return self.sonde.service(pid, seconds)["sonde.workload.key"]
 
     def wish(self, key: str, level: str) -> None:
         """Sets the dial, and waits for nothing."""
@@ -620,56 +611,35 @@ def test_a_node_that_lost_its_notes_puts_a_container_back_to_the_field(host):
 @pytest.fixture
 def api(host, tmp_path):
     """A stand-in that has each tool that is offered called once."""
-    one = StandIn(tmp_path, "0.0.0.0:8443", prefix=host.host.enter, more=["--calls-tools"])
+    one = StandIn(tmp_path, f"0.0.0.0:{PORT}", prefix=host.host.enter, more=["--calls-tools"])
     yield one
     one.stop()
 
 
-def test_a_run_in_a_container_is_one_tree_with_exact_tokens(host, api):
-    """An unmodified program of a real framework, on a network of its own."""
-    variables = {
-        "OPENAI_BASE_URL": "https://api.openai.com:8443/v1",
-        "OPENAI_API_KEY": "sk-stand-in",
-        "SSL_CERT_FILE": "/srv/ca.pem",
-        "PYTHONPATH": PACKAGES,
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    places = {
-        venv("requirements").parent: "/srv/venv",
-        FRAMEWORKS: "/srv/frameworks",
-        api.ca: "/srv/ca.pem",
-    }
-    flags = [part for pair in variables.items() for part in ("--env", "=".join(pair))]
-    flags += [part for at, to in places.items() for part in ("--volume", f"{at}:{to}:ro")]
+def test_runs_in_containers_are_trees_with_exact_tokens(host, api):
+    """Unmodified programs of real frameworks, on a network of their own, side by side."""
+    flags = [part for pair in variables().items() for part in ("--env", "=".join(pair))]
+    flags += [part for at, to in places(api).values() for part in ("--volume", f"{at}:{to}:ro")]
     flags += ["--network", "front", "--add-host", f"api.openai.com:{GATEWAY}"]
-    command = ["run", "--detach", "--name", "forecast", *flags, PYTHON, "python3", "-c", AGAIN]
-    host.host.docker(*command)
-    key = host.key(host.host.pid("forecast"))
-    before = host.host.inspect("forecast")
-    host.set_level(key, "full", "capturing")
-
-    def whole() -> dict | None:
-        """The trace of a run that is over: two model calls around a tool."""
-        for call in host.sonde.calls(key):
-            trace = call.get("trace_id")
-            told = ask_socket(host.sonde.data / "sonde.sock", "GET", f"traces/{trace}")
-            kinds = {run["gen_ai.operation.name"] for run in told.get("runs", [])}
-            if len(told["calls"]) == 2 and {"invoke_workflow", "execute_tool"} <= kinds:
-                return told
-        return None
-
-    told = until("a run is whole", whole, 40, 1)
-    spans = [*told["calls"], *told["runs"]]
-    known = {span["span_id"] for span in spans}
-    roots = [span for span in spans if span.get("parent_span_id") not in known]
-    assert [root["gen_ai.operation.name"] for root in roots] == ["invoke_workflow"]
-    for call in told["calls"]:
-        assert call["gen_ai.usage.input_tokens"] == 42
-        assert call["gen_ai.usage.output_tokens"] == 17
-        assert call["sonde.workload.key"] == key
-    host.reached(key, "full", "capturing", "spans arrive")
-    host.set_level(key, "off", "discovered")
-    assert specification(host.host.inspect("forecast")) == specification(before)
+    flags += ["--stop-timeout", "1"]
+    for name, service in SERVICES.items():
+        host.host.docker("run", "--detach", "--name", service, *flags, PYTHON, *command(name))
+    keys = {
+        name: host.key(host.host.pid(service), seconds=120) for name, service in SERVICES.items()
+    }
+    before = {service: host.host.inspect(service) for service in SERVICES.values()}
+    for key in keys.values():
+        host.wish(key, "full")
+    for key in keys.values():
+        host.reached(key, "full", "capturing", seconds=120)
+    assert_whole(host.sonde, keys)
+    for key in keys.values():
+        host.reached(key, "full", "capturing", "spans arrive")
+        host.wish(key, "off")
+    for name, service in SERVICES.items():
+        host.reached(keys[name], "off", "discovered", seconds=60)
+        assert specification(host.host.inspect(service)) == specification(before[service])
+    assert host.names() == set(SERVICES.values())
 
 
 def test_a_container_of_podman_is_refused_by_its_own_engines_word(host):

@@ -7,17 +7,10 @@ import subprocess
 import pytest
 
 from agent import CANARY, FRAMEWORKS, Span, environment, run, venv
+from framework_runs import PROGRAMS
 from harness import CURL, StandIn, until
 
 pytestmark = pytest.mark.timeout(240)
-
-# What each program does, as the operations of its spans, the outermost first.
-PROGRAMS = {
-    "langchain_chain": ["invoke_workflow", "chat"],
-    "langgraph_agent": ["invoke_workflow", "chat", "execute_tool", "chat"],
-    "openai_agent": ["invoke_workflow", "invoke_agent", "chat", "execute_tool", "chat"],
-    "crew": ["invoke_workflow", "invoke_agent", "chat", "execute_tool", "chat"],
-}
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import urllib.request
 import pytest
 
 from agent import FRAMEWORKS, environment, venv
-from harness import StandIn, ask_socket, until
+from framework_runs import SERVICES, assert_whole
+from harness import StandIn, until
 from systemd_units import Machine, SondeUnit
-from test_frameworks import PROGRAMS
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
 
@@ -366,53 +366,37 @@ def api(machine, tmp_path_factory):
     one.stop()
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_a_run_of_a_unit_is_one_tree_with_exact_tokens(machine, inside, api, name):
-    """Unmodified programs of real frameworks, switched to full and back."""
-    once = machine.shared / f"{name}-once.py"
-    run = f'runpy.run_path("{FRAMEWORKS / name}.py", run_name="__main__")'
-    once.write_text(f"import runpy, time\n{run}\ntime.sleep(1e6)\n")
+def test_runs_of_units_are_trees_with_exact_tokens(machine, inside, api):
+    """Unmodified programs of real frameworks, switched to full and back side by side."""
     told = environment(None, OPENAI_API_KEY="sk-stand-in", HOME="/root")
     resolve = api.environment()
     told |= {name: resolve[name] for name in ("STAND_IN_HOSTS", "PYTHONPATH")}
     told["SSL_CERT_FILE"] = str(machine.shared / "tools.pem")
     lines = [f"Environment='{name}={value}'" for name, value in told.items()]
-    start = f"ExecStart={venv('requirements') / 'python'} {once}"
-    unit = f"{name.replace('_', '-')}.service"
-    machine.unit(unit, "\n".join(["[Service]", start, *lines, ""]))
-    before = files(machine, unit)
-    machine.call("systemctl", "start", unit)
-    key = inside.service(machine.main_pid(unit), 90)["sonde.workload.key"]
-    own = effective(machine, unit)
-    set_level(inside, key, "full", "capturing")
-    wanted = PROGRAMS[name]
-
-    def whole() -> list | None:
-        """All spans of a run that is over."""
-        # What only the kernel saw so far has a trace of its own, until the SDK tells of it.
-        calls = (call for call in inside.calls(key) if call.get("parent_span_id"))
-        for trace in {call["trace_id"] for call in calls}:
-            told = ask_socket(inside.data / "sonde.sock", "GET", f"traces/{trace}")
-            calls = [call for call in told["calls"] if "gen_ai.response.id" in call]
-            runs = [run for run in told.get("runs", []) if run["gen_ai.operation.name"] in wanted]
-            kinds = ["chat" for _ in calls] + [run["gen_ai.operation.name"] for run in runs]
-            if set(kinds) == set(wanted) and len(calls) == wanted.count("chat"):
-                return [*calls, *runs]
-        return None
-
-    spans = until("a run is whole", whole, 90, 1)
-    known = {span["span_id"] for span in spans}
-    roots = [span for span in spans if span.get("parent_span_id") not in known]
-    assert [root["gen_ai.operation.name"] for root in roots] == ["invoke_workflow"]
-    for call in (span for span in spans if span["gen_ai.operation.name"] == "chat"):
-        assert call["gen_ai.usage.input_tokens"] == 42
-        assert call["gen_ai.usage.output_tokens"] == 17
-        assert call["sonde.workload.key"] == key
-    reached(inside, key, "full", "capturing", "spans arrive")
-    set_level(inside, key, "off", "discovered")
-    assert files(machine, unit) == before
-    assert effective(machine, unit) == own
-    machine.call("systemctl", "stop", unit)
+    units = {name: f"{service}.service" for name, service in SERVICES.items()}
+    for name, unit in units.items():
+        start = f"ExecStart={venv('requirements') / 'python'} {FRAMEWORKS}/once.py {name}"
+        machine.unit(unit, "\n".join(["[Service]", start, *lines, ""]))
+        machine.call("systemctl", "start", unit)
+    before = {unit: files(machine, unit) for unit in units.values()}
+    own = {unit: effective(machine, unit) for unit in units.values()}
+    keys = {
+        name: inside.service(machine.main_pid(unit), 90)["sonde.workload.key"]
+        for name, unit in units.items()
+    }
+    for key in keys.values():
+        wish(inside, key, "full")
+    for key in keys.values():
+        reached(inside, key, "full", "capturing", seconds=120)
+    assert_whole(inside, keys)
+    for key in keys.values():
+        reached(inside, key, "full", "capturing", "spans arrive")
+        wish(inside, key, "off")
+    for name, unit in units.items():
+        reached(inside, keys[name], "off", "discovered")
+        assert files(machine, unit) == before[unit]
+        assert effective(machine, unit) == own[unit]
+        machine.call("systemctl", "stop", unit)
 
 
 class User:

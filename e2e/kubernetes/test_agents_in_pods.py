@@ -1,4 +1,4 @@
-"""An unmodified program of a real framework in a pod: at Full its agent, tool and model spans
+"""Unmodified programs of real frameworks in pods: at Full the agent, tool and model spans of each
 arrive as one tree with exact tokens."""
 
 import pytest
@@ -7,21 +7,10 @@ from test_cluster import PYTHON, all_ready, workload
 from test_injection import WITHIN, Injecting, running
 from test_sonde import MACHINE
 
-from agent import FRAMEWORKS, venv
-from harness import StandIn, ask_socket, until
+from framework_runs import PORT, SERVICES, assert_whole, command, places, variables
+from harness import StandIn
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
-
-PORT = 8443
-# Where the pod sees the framework's packages, made for the Python of its image.
-PACKAGES = "/srv/venv/lib/python3.11/site-packages"
-# Once and again, as a server would.
-AGAIN = """
-import runpy, time
-while True:
-    runpy.run_path("/srv/frameworks/langgraph_agent.py", run_name="__main__")
-    time.sleep(1)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -38,70 +27,43 @@ def api(tmp_path):
     one.stop()
 
 
-def pod(api: StandIn) -> dict:
+def pod(api: StandIn, name: str) -> dict:
     """A pod with the program, its packages and the authority, all from the node."""
-    env = {
-        "OPENAI_BASE_URL": f"https://api.openai.com:{PORT}/v1",
-        "OPENAI_API_KEY": "sk-stand-in",
-        "SSL_CERT_FILE": "/srv/ca/ca.pem",
-        "PYTHONPATH": PACKAGES,
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    places = {
-        "venv": (venv("requirements").parent, "/srv/venv"),
-        "frameworks": (FRAMEWORKS, "/srv/frameworks"),
-        "ca": (api.ca, "/srv/ca/ca.pem"),
-    }
-    mounts = [{"name": name, "mountPath": at, "readOnly": True} for name, (_, at) in places.items()]
+    seen = places(api)
+    mounts = [{"name": at, "mountPath": to, "readOnly": True} for at, (_, to) in seen.items()]
     one = {
         "name": "main",
         "image": PYTHON,
         "imagePullPolicy": "Never",
-        "command": ["python3", "-c", AGAIN],
-        "env": [{"name": name, "value": value} for name, value in env.items()],
+        "command": command(name),
+        "env": [{"name": name, "value": value} for name, value in variables().items()],
         "volumeMounts": mounts,
     }
     return {
         "containers": [one],
-        "volumes": [{"name": n, "hostPath": {"path": str(p)}} for n, (p, _) in places.items()],
+        "volumes": [{"name": at, "hostPath": {"path": str(p)}} for at, (p, _) in seen.items()],
         "hostAliases": [{"ip": MACHINE, "hostnames": ["api.openai.com"]}],
+        "terminationGracePeriodSeconds": 1,
     }
 
 
-def test_a_run_in_a_pod_is_one_tree_with_exact_tokens(fleet: Injecting, api: StandIn) -> None:
-    fleet.cluster.apply(workload("Deployment", "forecast", pod(api), replicas=1))
-    eventually(WITHIN, lambda: all_ready(fleet.cluster, "deployment", "forecast"))
-    row = fleet.known("forecast", "Deployment", "forecast", within=WITHIN)
-    key = row["sonde.workload.key"]
-    before = fleet.cluster.get("deployment", "forecast")["spec"]
-    now = fleet.set_level(key, "full", "capturing")
-    assert now["sonde.capture.observed"] == "full"
-
-    def whole() -> dict | None:
-        """The trace of a run that is over: two model calls around a tool."""
-        for call in fleet.sonde.calls(key):
-            trace = call.get("trace_id")
-            told = ask_socket(fleet.sonde.data / "sonde.sock", "GET", f"traces/{trace}")
-            kinds = [run["gen_ai.operation.name"] for run in told.get("runs", [])]
-            if len(told["calls"]) == 2 and {"invoke_workflow", "execute_tool"} <= set(kinds):
-                return told
-        return None
-
-    try:
-        told = until("a run is whole", whole, WITHIN, 1)
-    except AssertionError as error:
-        raise AssertionError(f"{error}\n{fleet.sonde.calls(key)[-2:]}") from error
-    spans = [*told["calls"], *told["runs"]]
-    known = {span["span_id"] for span in spans}
-    roots = [span for span in spans if span.get("parent_span_id") not in known]
-    assert len({span["trace_id"] for span in spans}) == 1
-    assert [root["gen_ai.operation.name"] for root in roots] == ["invoke_workflow"]
-    for call in told["calls"]:
-        assert call["gen_ai.usage.input_tokens"] == 42
-        assert call["gen_ai.usage.output_tokens"] == 17
-        assert call["sonde.workload.key"] == key
-    tool = next(run for run in told["runs"] if run["gen_ai.operation.name"] == "execute_tool")
-    assert tool["name"] == "weather"
-
-    fleet.set_level(key, "off", "discovered")
-    assert fleet.cluster.get("deployment", "forecast")["spec"] == before
+def test_runs_in_pods_are_trees_with_exact_tokens(fleet: Injecting, api: StandIn) -> None:
+    """Side by side; two of them roll out at a time."""
+    for name, service in SERVICES.items():
+        fleet.cluster.apply(workload("Deployment", service, pod(api, name), replicas=1))
+    keys, before = {}, {}
+    for name, service in SERVICES.items():
+        eventually(WITHIN, lambda one=service: all_ready(fleet.cluster, "deployment", one))
+        row = fleet.known(service, "Deployment", service, within=WITHIN)
+        keys[name] = row["sonde.workload.key"]
+        before[service] = fleet.cluster.get("deployment", service)["spec"]
+    for key in keys.values():
+        fleet.wish(key, "full")
+    for key in keys.values():
+        assert fleet.reached(key, "full", "capturing")["sonde.capture.observed"] == "full"
+    assert_whole(fleet.sonde, keys, WITHIN)
+    for key in keys.values():
+        fleet.wish(key, "off")
+    for name, service in SERVICES.items():
+        fleet.reached(keys[name], "off", "discovered")
+        assert fleet.cluster.get("deployment", service)["spec"] == before[service]

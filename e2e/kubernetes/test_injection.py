@@ -77,9 +77,17 @@ class Injecting(Fleet):
         """The row of a service."""
         return next(row for row in self.sonde.services() if row["sonde.workload.key"] == key)
 
+    def wish(self, key: str, level: str) -> None:
+        """Sets the dial, and waits for nothing."""
+        self.sonde.rows("services", "set", key, "--capture", level, "--wait", "0")
+
     def set_level(self, key: str, level: str, state: str) -> dict:
         """Sets the dial, and waits for a state."""
-        self.sonde.rows("services", "set", key, "--capture", level, "--wait", "0")
+        self.wish(key, level)
+        return self.reached(key, level, state)
+
+    def reached(self, key: str, level: str, state: str) -> dict:
+        """The row, once it is in a state at a wished level."""
 
         def there():
             now = self.row(key)
