@@ -117,10 +117,10 @@ fn ignore_all(client: &mut Client, capture: &mut Capture) {
     client.child.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
     let mut connections = BTreeSet::new();
     while connections.len() < 2 {
-        if let Some(Event::Data { connection, .. }) = capture.next(Duration::from_millis(100))
-            && connections.insert(connection)
+        if let Some(Event::Data(data)) = capture.next(Duration::from_millis(100))
+            && connections.insert(data.connection)
         {
-            capture.ignore(connection);
+            capture.ignore(data.connection);
         }
     }
     while capture.next(Duration::from_millis(50)).is_some() {}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The records that cross from the kernel to the reader, defined here once.
- * `src/record.rs` mirrors them; a unit test compares each offset with the BTF
+ * `src/record.rs` mirrors them; a unit test compares every member with the BTF
  * that clang wrote for these very structs, so the two cannot drift apart.
  */
 #ifndef SONDE_EVENTS_H
@@ -27,10 +27,6 @@ struct tls_record {
 	u64 object; /* address of the SSL object */
 	u64 generation; /* when this use of the address was first seen */
 	u64 offset; /* stream offset of the first byte that follows */
-	u64 call_len; /* true length of the call these bytes are part of */
-	u64 start_time; /* start_boottime of the process */
-	u32 pid; /* as the root pid namespace counts */
-	u32 tid;
 	u32 len;
 	u32 direction;
 };

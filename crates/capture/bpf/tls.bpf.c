@@ -130,16 +130,11 @@ static __always_inline void describe(struct tls_record *record, u32 kind,
 				     const struct connection_key *key,
 				     const struct connection *connection)
 {
-	u64 pid_tid = bpf_get_current_pid_tgid();
-
 	record->kind = kind;
 	record->watch = key->watch;
 	record->at = bpf_ktime_get_ns();
 	record->object = key->object;
 	record->generation = connection->generation;
-	record->start_time = start_time_of(bpf_get_current_task_btf());
-	record->pid = pid_tid >> 32;
-	record->tid = pid_tid;
 }
 
 #define EMIT(size)                                                                         \
@@ -215,7 +210,6 @@ static __always_inline void on_end(const struct connection_key *key, u32 operati
 	if (record) {
 		describe(record, TLS_CLOSED, key, connection);
 		record->offset = connection->offset[SENT];
-		record->call_len = 0;
 		record->len = 0;
 		record->direction = SENT;
 		bpf_ringbuf_submit(record, 0);
@@ -249,7 +243,6 @@ static __always_inline void on_name(const struct connection_key *key, const void
 	}
 	describe(record, TLS_NAMED, key, connection);
 	record->offset = 0;
-	record->call_len = 0;
 	record->len = len - 1;
 	record->direction = SENT;
 	bpf_ringbuf_submit(record, 0);
@@ -396,7 +389,6 @@ static __always_inline int on_return(struct pt_regs *ctx)
 
 	describe(&piece.record, TLS_DATA, &key, connection);
 	piece.record.offset = connection->offset[direction];
-	piece.record.call_len = count;
 	piece.record.direction = direction;
 	connection->offset[direction] += count;
 	emit(&piece);

@@ -116,20 +116,7 @@ pub enum Event {
         peer: SocketAddr,
     },
     /// A watched process read or wrote plaintext.
-    Data {
-        /// The connection.
-        connection: ConnectionId,
-        /// When the call returned.
-        at: u64,
-        /// Which way.
-        direction: Direction,
-        /// Offset of the first byte in this direction's stream, counted from the first byte
-        /// seen. The next event of the stream starts at `offset + bytes.len()`; when it
-        /// starts later, the difference passed and was not seen.
-        offset: u64,
-        /// The bytes.
-        bytes: Payload,
-    },
+    Data(Plaintext),
     /// A watched process named the server it wants on this connection.
     Named {
         /// The connection.
@@ -183,6 +170,23 @@ pub enum Event {
         /// What the kernel said.
         reason: String,
     },
+}
+
+/// Bytes that a watched process read or wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plaintext {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// When the call returned.
+    pub at: u64,
+    /// Which way.
+    pub direction: Direction,
+    /// Offset of the first byte in this direction's stream, counted from the first byte seen. What
+    /// comes next of the stream starts at `offset + bytes.len()`; when it starts later, the
+    /// difference passed and was not seen.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: Payload,
 }
 
 /// A process as it was when something was seen of it: enough to name one that is gone by the

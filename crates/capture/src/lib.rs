@@ -29,5 +29,6 @@ mod watch;
 pub use capture::{Capture, Config, Lost, Waker, Watched};
 pub use error::Error;
 pub use event::{
-    Caller, ConnectionId, Direction, Event, Library, Payload, ProcessId, Program, Start, TICK_NANOS,
+    Caller, ConnectionId, Direction, Event, Library, Payload, Plaintext, ProcessId, Program, Start,
+    TICK_NANOS,
 };

@@ -2,7 +2,7 @@
 //!
 //! The layout is that of `bpf/events.h`. A record is read with checked slices of its
 //! integers, so a short or strange record is refused, never misread; a unit test compares
-//! every offset with the type information that clang wrote for the C structs.
+//! every member with the type information that clang wrote for the C structs.
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -101,9 +101,9 @@ mod tls {
     pub(super) const OBJECT: usize = 16;
     pub(super) const GENERATION: usize = 24;
     pub(super) const OFFSET: usize = 32;
-    pub(super) const LEN: usize = 64;
-    pub(super) const DIRECTION: usize = 68;
-    pub(super) const SIZE: usize = 72;
+    pub(super) const LEN: usize = 40;
+    pub(super) const DIRECTION: usize = 44;
+    pub(super) const SIZE: usize = 48;
 }
 
 /// Offsets in `struct caller`.

@@ -57,6 +57,7 @@ mod names;
 mod pipeline;
 mod poll;
 mod programs;
+mod progress;
 mod reconcile;
 mod record;
 mod registry;

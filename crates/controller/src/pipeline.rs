@@ -9,18 +9,19 @@ use crate::export::{Finished, Queue};
 use crate::limits::{Loss, Losses};
 use crate::names::Source;
 use crate::programs::Programs;
+use crate::progress::{Fresh, Progress};
 use crate::record::Recorder;
 use crate::registry::Presence;
 use crate::watcher::{Events, Input};
 use crate::witness::Witness;
-use capture::{ConnectionId, Event, ProcessId};
+use capture::{ConnectionId, Event, Plaintext, ProcessId};
 use contract::workload::By;
 use genai::{Connection, Hints, ModelCall, Providers, RecognisedBy, Verdict};
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use wire::{Chunk, Direction, Moment, Protocol, RequestHead};
+use wire::{Chunk, Moment, Protocol, RequestHead};
 
 /// Connections that are decoded at once; each holds at most a few megabytes, most a few kilobytes.
 const MAX_CONNECTIONS: usize = 8_192;
@@ -59,9 +60,7 @@ struct Reading {
     decoder: Option<Box<Connection>>,
     /// Whether the program named a known provider as the server.
     is_to_provider: bool,
-    /// Position of the next byte that was written and read.
-    sent: u64,
-    received: u64,
+    progress: Progress,
     last: Moment,
 }
 
@@ -79,14 +78,12 @@ impl Pipeline {
     /// Takes the next event, and returns what it led to.
     pub(crate) fn take(&mut self, event: Event) -> Vec<Output> {
         match event {
-            Event::Data { connection, .. } | Event::Named { connection, .. }
+            Event::Data(Plaintext { connection, .. }) | Event::Named { connection, .. }
                 if self.unwatched.contains(&connection.process.pid) =>
             {
                 Vec::new()
             }
-            Event::Data { connection, at, direction, offset, bytes } => {
-                self.data(connection, Moment(at), (direction, offset, bytes.as_bytes()))
-            }
+            Event::Data(data) => self.data(&data),
             Event::Named { connection, at, server_name } => {
                 self.named(connection, Moment(at), server_name)
             }
@@ -108,17 +105,13 @@ impl Pipeline {
         outputs
     }
 
-    fn data(
-        &mut self,
-        id: ConnectionId,
-        at: Moment,
-        (direction, offset, bytes): (capture::Direction, u64, &[u8]),
-    ) -> Vec<Output> {
+    fn data(&mut self, data: &Plaintext) -> Vec<Output> {
+        let (id, at) = (data.connection, Moment(data.at));
         let mut outputs = self.make_room(id, at);
         let hints = self.hints();
         let reading = self.connections.entry(id).or_insert_with(|| Reading::new(hints, at));
         reading.last = at;
-        let calls = reading.feed(at, (direction, offset, bytes));
+        let calls = reading.feed(data);
         outputs.extend(called(id, calls));
         if let Some(decoder) =
             reading.decoder.take_if(|decoder| decoder.verdict() == Verdict::Ignored)
@@ -220,33 +213,21 @@ impl Reading {
         Self {
             decoder: Some(Box::new(Connection::new(hints))),
             is_to_provider,
-            sent: 0,
-            received: 0,
+            progress: Progress::default(),
             last: at,
         }
     }
 
     /// Feeds the part of a chunk that is new, after the hole before it.
-    fn feed(
-        &mut self,
-        at: Moment,
-        (direction, offset, bytes): (capture::Direction, u64, &[u8]),
-    ) -> Vec<ModelCall> {
-        let (expected, direction) = match direction {
-            capture::Direction::Sent => (&mut self.sent, Direction::Sent),
-            capture::Direction::Received => (&mut self.received, Direction::Received),
-        };
+    fn feed(&mut self, data: &Plaintext) -> Vec<ModelCall> {
         let Some(decoder) = &mut self.decoder else { return Vec::new() };
+        let Fresh { direction, hole, bytes } = self.progress.take(data);
         let mut calls = Vec::new();
-        if let Some(hole) = offset.checked_sub(*expected).filter(|hole| *hole > 0) {
-            calls = decoder.feed(at, direction, Chunk::Gap(hole));
+        if hole > 0 {
+            calls = decoder.feed(Moment(data.at), direction, Chunk::Gap(hole));
         }
-        let old = usize::try_from(expected.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let new = bytes.get(old..).unwrap_or_default();
-        *expected =
-            (*expected).max(offset.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX)));
-        if !new.is_empty() {
-            calls.extend(decoder.feed(at, direction, Chunk::Bytes(new)));
+        if !bytes.is_empty() {
+            calls.extend(decoder.feed(Moment(data.at), direction, Chunk::Bytes(bytes)));
         }
         calls
     }
@@ -393,7 +374,8 @@ impl Loop {
         if let Some(recorder) = &mut self.recorder {
             recorder.take(&event, &self.programs);
         }
-        if let Event::Data { connection, offset: 0, .. } | Event::Named { connection, .. } = &event
+        if let Event::Data(Plaintext { connection, offset: 0, .. })
+        | Event::Named { connection, .. } = &event
         {
             // A program that makes one call may be gone when it is complete: read it now.
             self.programs.of(connection.process);

@@ -6,8 +6,9 @@
 
 use crate::limits::{Loss, Losses};
 use crate::programs::Programs;
+use crate::progress::{Fresh, Progress};
 use anyhow::Context as _;
-use capture::{ConnectionId, Direction, Event, ProcessId};
+use capture::{ConnectionId, Event, Plaintext, ProcessId};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, Write as _};
@@ -45,8 +46,7 @@ pub(crate) struct Recorder {
 #[derive(Debug)]
 struct Open {
     number: u64,
-    sent: u64,
-    received: u64,
+    progress: Progress,
 }
 
 impl Recorder {
@@ -86,16 +86,16 @@ impl Recorder {
             Event::Named { connection, server_name, .. } => {
                 self.open(*connection, Some(server_name), programs);
             }
-            Event::Data { connection, at, direction, offset, bytes } => {
-                if self.bytes.saturating_add(bytes.len()) > MAX_BYTES
+            Event::Data(data) => {
+                if self.bytes.saturating_add(data.bytes.len()) > MAX_BYTES
                     || self.recording.records.len() >= MAX_RECORDS
                 {
                     self.losses.add(Loss::RecordingLimit, 1);
                     return;
                 }
-                self.open(*connection, None, programs);
-                self.data(*connection, self.since(*at), (*direction, *offset, bytes.as_bytes()));
-                self.save_if_due(Moment(*at));
+                self.open(data.connection, None, programs);
+                self.data(data);
+                self.save_if_due(Moment(data.at));
             }
             Event::Closed { connection, at } => {
                 if let Some(open) = self.connections.remove(connection) {
@@ -128,7 +128,7 @@ impl Recorder {
             None => self.declare_process(id.process, programs),
         };
         let number = self.number();
-        self.connections.insert(id, Open { number, sent: 0, received: 0 });
+        self.connections.insert(id, Open { number, progress: Progress::default() });
         let server_name = server_name.map(str::to_owned);
         self.recording.records.push(Record::Connection {
             number,
@@ -162,19 +162,10 @@ impl Recorder {
         self.last_number
     }
 
-    fn data(
-        &mut self,
-        id: ConnectionId,
-        at: Moment,
-        (direction, offset, bytes): (Direction, u64, &[u8]),
-    ) {
-        let Some(open) = self.connections.get_mut(&id) else { return };
-        let (expected, direction) = match direction {
-            Direction::Sent => (&mut open.sent, wire::Direction::Sent),
-            Direction::Received => (&mut open.received, wire::Direction::Received),
-        };
-        let hole = offset.saturating_sub(*expected);
-        *expected = offset.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+    fn data(&mut self, data: &Plaintext) {
+        let at = self.since(data.at);
+        let Some(open) = self.connections.get_mut(&data.connection) else { return };
+        let Fresh { direction, hole, bytes } = open.progress.take(data);
         let connection = open.number;
         if hole > 0 {
             self.recording.records.push(Record::Gap { connection, at, direction, length: hole });
@@ -211,7 +202,7 @@ impl Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use capture::Payload;
+    use capture::{Direction, Payload};
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
@@ -226,12 +217,9 @@ mod tests {
         let process = ProcessId::new(7, 0);
         let connection = ConnectionId { process, object: 1, generation: 1 };
         let text = b"POST / HTTP/1.1\r\nauthorization: Bearer sk-secretsecret\r\n\r\n";
-        let data = |at, offset, bytes: &[u8]| Event::Data {
-            connection,
-            at,
-            direction: Direction::Sent,
-            offset,
-            bytes: Payload::from(bytes),
+        let data = |at, offset, bytes: &[u8]| {
+            let bytes = Payload::from(bytes);
+            Event::Data(Plaintext { connection, at, direction: Direction::Sent, offset, bytes })
         };
         recorder.take(
             &Event::Named { connection, at: 5, server_name: "api.openai.com".to_owned() },

@@ -19,7 +19,7 @@ use crate::standing::Standings;
 use crate::tuning::Tuning;
 use crate::watcher::{EventQueue, Input};
 use crate::witness::Witness;
-use capture::{ConnectionId, Direction, Event, Payload, ProcessId};
+use capture::{ConnectionId, Direction, Event, Payload, Plaintext, ProcessId};
 use contract::poll::Instance;
 use contract::rules::Rules;
 use contract::workload::{self, Key, Platform, Runtime};
@@ -308,13 +308,13 @@ impl Script {
                 let offset = *position;
                 *position = offset.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
                 let bytes = Payload::from(bytes.as_slice());
-                events.push(Event::Data {
+                events.push(Event::Data(Plaintext {
                     connection: line.id,
                     at: moment,
                     direction,
                     offset,
                     bytes,
-                });
+                }));
                 events
             }
             Record::Gap { connection, direction, length, .. } => {

@@ -213,7 +213,7 @@ pub(crate) struct Ended;
 
 fn size(input: &Input) -> usize {
     match input {
-        Input::Event(Event::Data { bytes, .. }) => bytes.len(),
+        Input::Event(Event::Data(data)) => data.bytes.len(),
         _ => 0,
     }
 }

@@ -1,7 +1,7 @@
 //! What the kernel's rings hold becomes events, in the order of causes.
 
 use super::{BATCH, Capture, ROLL_CALL_NANOS};
-use crate::event::{Event, ProcessId, Start};
+use crate::event::{Event, Plaintext, ProcessId, Start};
 use crate::process;
 use crate::record::{self, ProcessKind, TlsKind};
 use crate::system;
@@ -67,7 +67,7 @@ impl Capture {
         }
         self.events.push_back(match kind {
             TlsKind::Data { direction, offset, bytes } => {
-                Event::Data { connection, at, direction, offset, bytes }
+                Event::Data(Plaintext { connection, at, direction, offset, bytes })
             }
             TlsKind::Named(server_name) => Event::Named { connection, at, server_name },
             TlsKind::Closed => return,

@@ -27,12 +27,12 @@ fn layout(object: &[u8], name: &str) -> (Vec<(String, usize)>, usize) {
     (members, of_c.size())
 }
 
+/// Every member is expected, in the order of the C struct, but what only fills it up.
 fn check(object: &[u8], name: &str, expected: &[(&str, usize)], size: usize) {
-    let (members, actual_size) = layout(object, name);
-    for (member, offset) in expected {
-        let found = members.iter().find(|(name, _)| name == member);
-        assert_eq!(found.map(|(_, offset)| *offset), Some(*offset), "{name}.{member}");
-    }
+    let (mut members, actual_size) = layout(object, name);
+    members.retain(|(member, _)| member != "unused");
+    let members: Vec<_> = members.iter().map(|(name, at)| (name.as_str(), *at)).collect();
+    assert_eq!(members, expected, "{name}");
     assert_eq!(actual_size, size, "{name}");
 }
 

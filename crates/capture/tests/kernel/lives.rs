@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use capture::{Config, Direction, Event, Start};
+use capture::{Config, Direction, Event, Plaintext, Start};
 
 use crate::programs::{Program, Server, need_kernel, probe_links};
 use crate::seen::{Watcher, bytes_of, streams};
@@ -76,7 +76,7 @@ fn fork_children_are_watched_at_once() {
         .until("end of the child", |events| events.iter().any(|event| crate::exited(event, child)));
     let end = watcher.events.iter().position(|event| crate::exited(event, child)).unwrap();
     let last = watcher.events.iter().rposition(
-        |event| matches!(event, Event::Data { connection, .. } if connection.process.pid == child),
+        |event| matches!(event, Event::Data(data) if data.connection.process.pid == child),
     );
     assert!(last.unwrap() < end, "bytes after the end");
     assert_eq!(watcher.capture.watched(), [client.pid()]);
@@ -147,14 +147,14 @@ fn the_end_of_a_process_closes_its_connections_and_removes_its_probes() {
         .events
         .iter()
         .filter(|event| match event {
-            Event::Data { connection, .. } | Event::Closed { connection, .. } => {
+            Event::Data(Plaintext { connection, .. }) | Event::Closed { connection, .. } => {
                 connection.process.pid == pid
             }
             event => crate::exited(event, pid),
         })
         .collect();
     assert!(
-        matches!(last[..], [.., Event::Data { .. }, Event::Closed { .. }, Event::Exited { .. }]),
+        matches!(last[..], [.., Event::Data(_), Event::Closed { .. }, Event::Exited { .. }]),
         "{last:?}"
     );
     let until = Instant::now() + Duration::from_secs(5);

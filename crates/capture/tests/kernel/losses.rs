@@ -116,7 +116,7 @@ fn an_ignored_connection_is_copied_no_more_and_the_others_are() {
     client.hear();
     watcher.stream(client.pid(), Direction::Received, 5);
     let connection = watcher.events.iter().find_map(|event| match event {
-        Event::Data { connection, .. } => Some(*connection),
+        Event::Data(data) => Some(data.connection),
         _ => None,
     });
     watcher.capture.ignore(connection.unwrap());
@@ -147,10 +147,8 @@ fn received(events: &[Event], pid: u32) -> Vec<(u64, usize)> {
 
 fn offsets(events: &[Event], pid: u32, wanted: Direction) -> Vec<(u64, usize)> {
     let of = |event: &Event| match event {
-        Event::Data { connection, direction, offset, bytes, .. }
-            if connection.process.pid == pid && *direction == wanted =>
-        {
-            Some((*offset, bytes.len()))
+        Event::Data(data) if data.connection.process.pid == pid && data.direction == wanted => {
+            Some((data.offset, data.bytes.len()))
         }
         _ => None,
     };

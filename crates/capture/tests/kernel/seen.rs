@@ -74,13 +74,13 @@ pub(crate) fn streams(
 ) -> BTreeMap<ConnectionId, Vec<u8>> {
     let mut streams: BTreeMap<ConnectionId, Vec<u8>> = BTreeMap::new();
     for event in events {
-        if let Event::Data { connection, direction, offset, bytes, .. } = event
-            && connection.process.pid == pid
-            && *direction == wanted
+        if let Event::Data(data) = event
+            && data.connection.process.pid == pid
+            && data.direction == wanted
         {
-            let stream = streams.entry(*connection).or_default();
-            assert_eq!(*offset, stream.len() as u64, "a gap or a repetition");
-            stream.extend_from_slice(bytes.as_bytes());
+            let stream = streams.entry(data.connection).or_default();
+            assert_eq!(data.offset, stream.len() as u64, "a gap or a repetition");
+            stream.extend_from_slice(data.bytes.as_bytes());
         }
     }
     streams
@@ -91,7 +91,7 @@ pub(crate) fn bytes_of(events: &[Event], pid: u32) -> usize {
     events
         .iter()
         .map(|event| match event {
-            Event::Data { connection, bytes, .. } if connection.process.pid == pid => bytes.len(),
+            Event::Data(data) if data.connection.process.pid == pid => data.bytes.len(),
             _ => 0,
         })
         .sum()

@@ -7,7 +7,7 @@ use crate::config::Token;
 use crate::reconcile::Action;
 use crate::stand_in::{Request, Response, StandIn, Stopwatch};
 use crate::watcher::{Kernel, Wake};
-use capture::{ConnectionId, Direction, Event, Library, Payload, ProcessId, Watched};
+use capture::{ConnectionId, Direction, Event, Library, Payload, Plaintext, ProcessId, Watched};
 use contract::capture::{Level, State};
 use contract::poll::{Desired, OLDEST_PROTOCOL, Report, Wish};
 use contract::workload::{By, Key, Observed};
@@ -194,13 +194,8 @@ fn opening(process: ProcessId, head: &str, peer: SocketAddr) -> Event {
 }
 
 fn data(connection: ConnectionId, direction: Direction, offset: u64, text: &str) -> Event {
-    Event::Data {
-        connection,
-        at: Now::read().monotonic.0,
-        direction,
-        offset,
-        bytes: Payload::from(text.as_bytes()),
-    }
+    let (at, bytes) = (Now::read().monotonic.0, Payload::from(text.as_bytes()));
+    Event::Data(Plaintext { connection, at, direction, offset, bytes })
 }
 
 /// One chat completion on a connection.

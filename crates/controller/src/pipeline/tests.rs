@@ -1,7 +1,7 @@
 //! Events as the kernel gives them, to what they mean.
 
 use super::*;
-use capture::Payload;
+use capture::{Payload, Plaintext};
 
 const PROCESS: ProcessId = ProcessId { pid: 7, start_time: 10_000_000 };
 const CONNECTION: ConnectionId = ConnectionId { process: PROCESS, object: 1, generation: 1 };
@@ -15,13 +15,8 @@ fn pipeline() -> (Pipeline, Arc<Losses>) {
 }
 
 fn data(direction: capture::Direction, offset: u64, at: u64, text: &str) -> Event {
-    Event::Data {
-        connection: CONNECTION,
-        at,
-        direction,
-        offset,
-        bytes: Payload::from(text.as_bytes()),
-    }
+    let bytes = Payload::from(text.as_bytes());
+    Event::Data(Plaintext { connection: CONNECTION, at, direction, offset, bytes })
 }
 
 fn calls(outputs: Vec<Output>) -> Vec<ModelCall> {
@@ -105,13 +100,13 @@ fn silent_connections_and_too_many_are_given_up_and_counted() {
     for object in 0..=u64::try_from(MAX_CONNECTIONS).unwrap() {
         let connection = ConnectionId { object, ..CONNECTION };
         let bytes = Payload::from(QUESTION.as_bytes());
-        pipeline.take(Event::Data {
+        pipeline.take(Event::Data(Plaintext {
             connection,
             at: object,
             direction: capture::Direction::Sent,
             offset: 0,
             bytes,
-        });
+        }));
     }
     assert_eq!(losses.by_reason()["connection_limit"], 1);
     let later = Moment(MAX_SILENCE_NANOS * 2);
