@@ -29,6 +29,9 @@ pub enum Platform {
 }
 
 impl Platform {
+    /// Every platform, in the order of the list above.
+    pub const ALL: [Self; 4] = [Self::Kubernetes, Self::Docker, Self::Systemd, Self::Process];
+
     /// Its word in attributes and rows, the same as in JSON.
     pub fn word(self) -> &'static str {
         match self {

@@ -21,8 +21,6 @@ losses! {
     EventQueueFull = "event_queue_full",
     /// Connections that were given up because too many were open.
     ConnectionLimit = "connection_limit",
-    /// Connections without traffic for so long that they were given up.
-    ConnectionIdle = "connection_idle",
     /// Calls whose program had ended before it could be read.
     ProgramGone = "program_gone",
     /// Notices from the pipeline that the reconcile loop was too slow for.
@@ -31,15 +29,10 @@ losses! {
     WorkloadLimit = "workload_limit",
     /// Workloads that were stopped and made room for new ones.
     WorkloadForgotten = "workload_forgotten",
-    /// Workloads that were stopped and not seen for so long that they were forgotten.
-    WorkloadExpired = "workload_expired",
     /// Processes of one workload beyond the limit.
     InstanceLimit = "instance_limit",
     /// Evidence, providers and models of one workload that made room for new ones.
     EvidenceForgotten = "evidence_forgotten",
-    /// Programs that were seen to talk to a model and ended before they could be read; they are
-    /// shown under what the kernel said of them.
-    ProgramUnread = "program_unread",
     /// Spans that did not fit the export queue.
     SpanQueueFull = "span_queue_full",
     /// Spans that the receiver rejected, or refused for good.

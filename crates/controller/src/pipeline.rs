@@ -193,7 +193,6 @@ impl Pipeline {
             .filter(|(_, reading)| is_silent(reading))
             .map(|(id, _)| *id)
             .collect();
-        self.losses.add(Loss::ConnectionIdle, u64::try_from(ids.len()).unwrap_or_default());
         ids.into_iter().flat_map(|id| self.closed(id, now)).collect()
     }
 

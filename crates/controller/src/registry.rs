@@ -323,13 +323,8 @@ impl Registry {
             let unseen = now_unix_nanos.saturating_sub(workload.last_seen_unix_nanos);
             !workload.instances.is_empty() || unseen <= RETENTION_NANOS
         };
-        let before = self.workloads.len() + self.hidden.len();
         self.workloads.retain(|_, workload| is_kept(workload));
         self.hidden.retain(|_, workload| is_kept(workload));
-        let gone = before - self.workloads.len() - self.hidden.len();
-        if gone > 0 {
-            self.forgotten.push((Loss::WorkloadExpired, u64::try_from(gone).unwrap_or_default()));
-        }
     }
 
     /// What was forgotten since the last time, by reason.

@@ -184,7 +184,6 @@ impl Witness {
             return Some((program, Presence::Running));
         }
         let program = self.programs.unread(ask.process, caller?)?;
-        self.losses.add(Loss::ProgramUnread, 1);
         Some((program, Presence::Gone))
     }
 }

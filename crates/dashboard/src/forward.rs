@@ -235,65 +235,30 @@ impl Sending {
     }
 
     async fn send(&mut self, signal: Signal, json: bool, body: Bytes) -> Verdict {
-        if self.is_grpc {
-            return self.call(signal, body).await;
-        }
-        let kind = if json { "application/json" } else { crate::otlp::PROTOBUF };
-        let request = self
-            .client
-            .post(format!("{}{}", self.endpoint, signal.path()))
-            .header("content-type", kind)
-            .header("content-encoding", "gzip")
-            .header(MARK, &self.mark)
-            .body(body);
-        match request.send().await {
-            Ok(mut response) => {
-                let asked = response.headers().get("retry-after").and_then(|v| v.to_str().ok());
-                let asked = asked.and_then(|seconds| seconds.trim().parse().ok());
-                let verdict = verdict(response.status().as_u16(), asked);
-                if verdict != Verdict::Taken {
-                    self.complain(&format!("it answers {}", response.status()));
-                }
-                // Read to the end, so that the connection serves again; a long answer is not.
-                let mut read = 0;
-                while let Ok(Some(chunk)) = response.chunk().await {
-                    read += chunk.len();
-                    if read > MAX_ANSWER {
-                        break;
-                    }
-                }
-                verdict
-            }
+        let path = if self.is_grpc { signal.method() } else { signal.path() };
+        let request = self.client.post(format!("{}{path}", self.endpoint));
+        let request = if self.is_grpc {
+            request
+                .header("content-type", "application/grpc")
+                .header("grpc-encoding", "gzip")
+                .header("te", "trailers")
+        } else {
+            let kind = if json { "application/json" } else { crate::otlp::PROTOBUF };
+            request.header("content-type", kind).header("content-encoding", "gzip")
+        };
+        let response = match request.header(MARK, &self.mark).body(body).send().await {
+            Ok(response) => response,
             Err(error) => {
                 self.complain(&error.without_url().to_string());
-                Verdict::Later(None)
+                return Verdict::Later(None);
             }
+        };
+        let (verdict, words) =
+            if self.is_grpc { grpc::answer(response).await } else { answer(response).await };
+        if verdict != Verdict::Taken {
+            self.complain(&format!("it answers {words}"));
         }
-    }
-
-    /// As [`send`](Self::send), over gRPC.
-    async fn call(&mut self, signal: Signal, body: Bytes) -> Verdict {
-        let request = self
-            .client
-            .post(format!("{}{}", self.endpoint, signal.method()))
-            .header("content-type", "application/grpc")
-            .header("grpc-encoding", "gzip")
-            .header("te", "trailers")
-            .header(MARK, &self.mark)
-            .body(body);
-        match request.send().await {
-            Ok(response) => {
-                let (verdict, words) = grpc::answer(response).await;
-                if verdict != Verdict::Taken {
-                    self.complain(&format!("it answers {words}"));
-                }
-                verdict
-            }
-            Err(error) => {
-                self.complain(&error.without_url().to_string());
-                Verdict::Later(None)
-            }
-        }
+        verdict
     }
 
     /// Says once, until it works again, that it does not.
@@ -303,6 +268,22 @@ impl Sending {
             self.has_complained = true;
         }
     }
+}
+
+/// What a receiver answers over HTTP, and in which words. It is read to the end, so that the
+/// connection serves again; a long answer is not.
+async fn answer(mut response: reqwest::Response) -> (Verdict, String) {
+    let asked = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+    let asked = asked.and_then(|seconds| seconds.trim().parse().ok());
+    let verdict = verdict(response.status().as_u16(), asked);
+    let mut read = 0;
+    while let Ok(Some(chunk)) = response.chunk().await {
+        read += chunk.len();
+        if read > MAX_ANSWER {
+            break;
+        }
+    }
+    (verdict, response.status().to_string())
 }
 
 /// What a status says: those that OTLP names may be tried again, all others may not.

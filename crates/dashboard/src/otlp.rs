@@ -9,6 +9,7 @@
 
 mod call;
 mod crowd;
+mod fields;
 mod grpc;
 mod intake;
 mod json;

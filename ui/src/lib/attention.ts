@@ -55,7 +55,7 @@ function fromNodes(status: Status | undefined, now: number): Notice[] {
       found.push({
         tone: "warn",
         subject: node.host_name,
-        text: "lost part of what it saw",
+        text: "could not keep all that it saw",
         more: lost.map(([reason, count]) => `${count} ${reason.replaceAll("_", " ")}`).join(" · "),
         to: "/fleet",
       });

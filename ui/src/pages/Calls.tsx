@@ -2,24 +2,13 @@
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { type RefObject, useEffect, useRef, useState } from "react";
-import type { Call } from "../api/rows";
 import { useKeys } from "../frame/keys";
 import { useLive, useNow, useServices, useStatus } from "../frame/live";
-import {
-  type Filter,
-  finish,
-  firstToken,
-  model,
-  readFilter,
-  terms,
-  unpriced,
-  withoutTerm,
-  withTerm,
-} from "../lib/call";
-import { clock, day, duration, money, NONE, plural, whole } from "../lib/format";
+import { type Filter, readFilter, terms, withoutTerm, withTerm } from "../lib/call";
+import { plural, whole } from "../lib/format";
 import { type Span, spanName } from "../lib/range";
 import { Empty, Failed, NoCalls } from "../parts/Empty";
-import { Num } from "../parts/Num";
+import { Bones, Cells, Heads, WIDTHS } from "./CallColumns";
 import { CallPeek } from "./CallPeek";
 import { type CallList, useCalls } from "./useCalls";
 
@@ -254,31 +243,9 @@ function List({ list, scroller, current, onOpen }: ListProps) {
     if (index >= 0) virtual.scrollToIndex(index, { align: "auto" });
   }, [current]);
   return (
-    <div role="table" aria-label="Calls" aria-rowcount={(rows?.length ?? 0) + 1}>
+    <div role="table" aria-label="Calls" aria-rowcount={(rows?.length ?? 0) + 1} style={WIDTHS}>
       <div role="row" aria-rowindex={1} className="calls-head">
-        <span role="columnheader">Time</span>
-        <span role="columnheader">Service</span>
-        <span role="columnheader">Model</span>
-        <span role="columnheader">Finish</span>
-        <span role="columnheader" className="num">
-          Duration
-        </span>
-        <span
-          role="columnheader"
-          className="num"
-          title="Time to the first token, where the answer is a stream"
-        >
-          TTFT
-        </span>
-        <span role="columnheader" className="num wide">
-          In
-        </span>
-        <span role="columnheader" className="num wide">
-          Out
-        </span>
-        <span role="columnheader" className="num">
-          Cost
-        </span>
+        <Heads />
       </div>
       <div className="calls-body" role="rowgroup" style={{ height: virtual.getTotalSize() }}>
         {virtual.getVirtualItems().map((item) => {
@@ -314,83 +281,5 @@ function List({ list, scroller, current, onOpen }: ListProps) {
         </div>
       )}
     </div>
-  );
-}
-
-function Bones() {
-  return [60, 90, 110, 40, 40, 40, 30, 30, 40].map((width, i) => (
-    <span key={i} className={i === 1 ? "keep" : ""}>
-      <span className="bone" style={{ width }} />
-    </span>
-  ));
-}
-
-function Cells({ row, now }: { row: Call; now: number }) {
-  const end = finish(row);
-  const first = firstToken(row);
-  const seconds = row["sonde.duration"];
-  const cost = row["sonde.cost"];
-  const date = day(row.time, now);
-  const name = row["service.name"] ?? row["sonde.workload.key"] ?? "not known";
-  return (
-    <>
-      <span
-        role="cell"
-        className="time clip keep c-time"
-        title={`${row.time}${row["sonde.recorded"] === true ? " (recorded)" : ""}`}
-      >
-        {date === "" ? clock(row.time) : `${date} ${clock(row.time).slice(0, 8)}`}
-      </span>
-      <span role="cell" className="clip keep c-service" title={name}>
-        {name}
-        {row["sonde.recorded"] === true ? (
-          <>
-            {" "}
-            <span className="tag" title="Played from a recording">
-              rec<span className="sr">orded</span>
-            </span>
-          </>
-        ) : null}
-      </span>
-      <span role="cell" className="clip mono dim keep c-model" title={model(row)}>
-        {model(row) ?? <span className="faint">not seen</span>}
-      </span>
-      <span
-        role="cell"
-        className={`clip keep c-finish ${end.tone === "plain" ? "dim" : end.tone}`}
-        title={row["sonde.incomplete"] ?? end.text}
-      >
-        {end.text}
-      </span>
-      <span role="cell" className="num keep c-duration">
-        <Num
-          of={seconds === undefined ? undefined : duration(seconds)}
-          exact={seconds === undefined ? undefined : `${seconds} s`}
-        />
-      </span>
-      <span role="cell" className="num dim">
-        <Num
-          of={first === undefined ? undefined : duration(first)}
-          exact={first === undefined ? undefined : `${first} s`}
-        />
-      </span>
-      <Tokens of={row["gen_ai.usage.input_tokens"]} />
-      <Tokens of={row["gen_ai.usage.output_tokens"]} />
-      <span role="cell" className="num keep c-cost" title={cost === undefined ? undefined : `$${cost}`}>
-        {cost !== undefined ? (
-          money(cost)
-        ) : (
-          <span className="faint">{unpriced(row) ? "unpriced" : NONE}</span>
-        )}
-      </span>
-    </>
-  );
-}
-
-function Tokens({ of }: { of: number | undefined }) {
-  return (
-    <span role="cell" className="num wide">
-      {of === undefined ? <span className="faint">{NONE}</span> : whole(of)}
-    </span>
   );
 }

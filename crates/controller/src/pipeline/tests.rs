@@ -95,7 +95,7 @@ fn a_connection_that_is_no_http_is_ignored_and_one_to_a_provider_says_why() {
 }
 
 #[test]
-fn silent_connections_and_too_many_are_given_up_and_counted() {
+fn silent_connections_are_given_up_and_too_many_are_counted() {
     let (mut pipeline, losses) = pipeline();
     for object in 0..=u64::try_from(MAX_CONNECTIONS).unwrap() {
         let connection = ConnectionId { object, ..CONNECTION };

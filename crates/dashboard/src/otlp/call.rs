@@ -1,12 +1,12 @@
 //! A span as a model call: which spans are calls, and what a row says of them.
 
-use super::names::{AGENT, EXCEPTION, OURS, SCOPE};
+use super::fields::Fields;
+use super::names::{AGENT, EXCEPTION, SCOPE};
 use super::price;
 use super::read::{Attributes, Span, Value};
 use super::words::{self, Step};
 use contract::attribute as name;
 use contract::row::{Call, Run, Time};
-use std::collections::BTreeMap;
 
 /// The oldest start that is taken: what is kept is not older.
 const MAX_AGE_NANOS: u64 = 400 * DAY_NANOS;
@@ -125,10 +125,7 @@ pub(super) fn run(resource: &Attributes, kind: &str, span: Span) -> Run {
     let exception = from.text(EXCEPTION);
     let error_type = from.text(name::ERROR_TYPE).or(exception);
     let agent = from.text(AGENT);
-    let mut beside = NAMES_OF_RUNS.iter().filter_map(|key| match from.beside.get(*key) {
-        Some(Value::Text(text)) => Some(text.clone()),
-        _ => None,
-    });
+    let mut beside = NAMES_OF_RUNS.iter().filter_map(|key| from.beside(key));
     let named = beside.next();
     let named = if kind == "tool" { named.or(agent) } else { agent.or(named) };
     // The names of libraries are words with points and underscores between.
@@ -191,162 +188,4 @@ fn normalise(call: &mut Call, operation: &str) {
 fn seconds_between(start: u64, end: u64) -> Option<f64> {
     #[expect(clippy::cast_precision_loss, reason = "below 104 days a nanosecond is exact")]
     end.checked_sub(start).map(|nanos| nanos as f64 / 1e9)
-}
-
-/// Attributes that say who made a call.
-const OF_RESOURCE: [&str; 5] =
-    [name::SERVICE_NAME, name::HOST_NAME, name::PROCESS_PID, name::WORKLOAD_KEY, name::PLATFORM];
-
-/// True for no name, and for what SDKs write where none was given.
-fn is_nobody(value: Option<&Value>) -> bool {
-    match value {
-        None => true,
-        Some(Value::Text(text)) => text.is_empty() || text.starts_with("unknown_service"),
-        Some(_) => false,
-    }
-}
-
-/// Attributes of a span and its resource; the span's come first. What is taken is gone.
-struct Fields {
-    known: BTreeMap<&'static str, Value>,
-    beside: BTreeMap<String, Value>,
-}
-
-impl Fields {
-    fn new(resource: &Attributes, span: Attributes) -> Self {
-        let below = resource.known.iter().map(|(name, (_, value))| (*name, value.clone()));
-        let mut known: BTreeMap<_, _> = below.collect();
-        // Who made the call is the resource's to say: some libraries write a default of their own
-        // into each span.
-        for (name, (_, value)) in span.known {
-            if !OF_RESOURCE.contains(&name) || is_nobody(known.get(name)) {
-                known.insert(name, value);
-            }
-        }
-        let mut beside = resource.beside.clone();
-        beside.extend(span.beside);
-        Self { known, beside }
-    }
-
-    /// What attributes say without a look at times.
-    fn facts(&mut self) -> Call {
-        Call {
-            service_name: self.text(name::SERVICE_NAME),
-            workload_key: self.text(name::WORKLOAD_KEY),
-            platform: self.text(name::PLATFORM),
-            host_name: self.text(name::HOST_NAME),
-            process_pid: self.whole(name::PROCESS_PID),
-            operation_name: self.text(name::OPERATION_NAME),
-            provider_name: self.text(name::PROVIDER_NAME),
-            request_model: self.text(name::REQUEST_MODEL),
-            response_model: self.text(name::RESPONSE_MODEL),
-            request_stream: self.flag(name::REQUEST_STREAM),
-            request_max_tokens: self.whole(name::REQUEST_MAX_TOKENS),
-            request_temperature: self.real(name::REQUEST_TEMPERATURE),
-            request_top_p: self.real(name::REQUEST_TOP_P),
-            request_choice_count: self.whole(name::REQUEST_CHOICE_COUNT),
-            response_id: self.text(name::RESPONSE_ID),
-            finish_reasons: self.texts(name::FINISH_REASONS),
-            time_to_first_chunk: self.seconds(name::TIME_TO_FIRST_CHUNK),
-            time_to_first_token: self.seconds(name::TIME_TO_FIRST_TOKEN),
-            input_tokens: self.whole(name::INPUT_TOKENS),
-            output_tokens: self.whole(name::OUTPUT_TOKENS),
-            cache_read_tokens: self.whole(name::CACHE_READ_TOKENS),
-            cache_write_tokens: self.whole(name::CACHE_WRITE_TOKENS),
-            reasoning_tokens: self.whole(name::REASONING_TOKENS),
-            conversation_id: self.text(name::CONVERSATION_ID),
-            tool_calls: self.texts(name::TOOL_CALLS),
-            server_address: self.text(name::SERVER_ADDRESS),
-            server_port: self.whole(name::SERVER_PORT),
-            http_status: self.whole(name::HTTP_STATUS),
-            error_type: self.text(name::ERROR_TYPE),
-            duration: self.seconds(name::DURATION),
-            cost: self.text(name::COST).and_then(|cost| cost.parse().ok()),
-            price_table: self.text(name::PRICE_TABLE),
-            retry_after: self.seconds(name::RETRY_AFTER),
-            resend_count: self.whole(name::RESEND_COUNT),
-            chunk_count: self.whole(name::CHUNK_COUNT),
-            recognised_by: self.text(name::RECOGNISED_BY),
-            incomplete: self.text(name::INCOMPLETE),
-            request_body_size: self.whole(name::REQUEST_BODY_SIZE),
-            response_body_size: self.whole(name::RESPONSE_BODY_SIZE),
-            recorded: self.flag(name::RECORDED).filter(|recorded| *recorded),
-            ..Call::default()
-        }
-    }
-
-    fn text(&mut self, key: &str) -> Option<String> {
-        match self.known.remove(key)? {
-            Value::Text(text) if !text.is_empty() => Some(text),
-            Value::Whole(number) => Some(number.to_string()),
-            Value::Text(_) | Value::Flag(_) | Value::Real(_) | Value::Texts(_) => None,
-        }
-    }
-
-    fn texts(&mut self, key: &str) -> Vec<String> {
-        match self.known.remove(key) {
-            Some(Value::Texts(texts)) => texts,
-            Some(Value::Text(text)) if !text.is_empty() => vec![text],
-            _ => Vec::new(),
-        }
-    }
-
-    fn flag(&mut self, key: &str) -> Option<bool> {
-        match self.known.remove(key)? {
-            Value::Flag(flag) => Some(flag),
-            Value::Text(text) => text.to_ascii_lowercase().parse().ok(),
-            Value::Whole(_) | Value::Real(_) | Value::Texts(_) => None,
-        }
-    }
-
-    /// A number that is not negative and fits.
-    fn whole<T: TryFrom<i64>>(&mut self, key: &str) -> Option<T> {
-        match self.known.remove(key)? {
-            Value::Whole(number) if number >= 0 => T::try_from(number).ok(),
-            Value::Text(text) => text.parse::<i64>().ok().filter(|n| *n >= 0)?.try_into().ok(),
-            // Some languages know no whole numbers.
-            #[expect(clippy::cast_possible_truncation, reason = "whole and in range")]
-            Value::Real(real) if real.fract() == 0.0 && (0.0..9e15).contains(&real) => {
-                T::try_from(real as i64).ok()
-            }
-            Value::Whole(_) | Value::Real(_) | Value::Flag(_) | Value::Texts(_) => None,
-        }
-    }
-
-    fn real(&mut self, key: &str) -> Option<f64> {
-        #[expect(clippy::cast_precision_loss, reason = "shown as it is")]
-        let real = match self.known.remove(key)? {
-            Value::Real(real) => real,
-            Value::Whole(number) => number as f64,
-            Value::Text(text) => text.parse().ok()?,
-            Value::Flag(_) | Value::Texts(_) => return None,
-        };
-        // JSON has no words for the others.
-        real.is_finite().then_some(real)
-    }
-
-    /// Seconds: not negative, and shorter than what is kept.
-    fn seconds(&mut self, key: &str) -> Option<f64> {
-        self.real(key).filter(|seconds| (0.0..4e7).contains(seconds))
-    }
-
-    /// What has no field in the row. The library that made a span says who saw the call; our own
-    /// controller's name would only repeat itself in every row.
-    fn more(mut self, is_ours: bool) -> BTreeMap<String, serde_json::Value> {
-        let scope = self.text(SCOPE).filter(|_| !is_ours).map(|text| (SCOPE, text));
-        let agent = self.text(AGENT).map(|text| (AGENT, text));
-        let named = scope.into_iter().chain(agent).map(|(key, text)| (key.to_owned(), text.into()));
-        let left = self.beside.into_iter().filter(|(key, _)| !OURS.contains(&key.as_str()));
-        let left = left.filter_map(|(key, value)| {
-            let value = match value {
-                Value::Text(text) => text.into(),
-                Value::Flag(flag) => flag.into(),
-                Value::Whole(number) => number.into(),
-                Value::Real(real) => serde_json::Number::from_f64(real)?.into(),
-                Value::Texts(texts) => texts.into(),
-            };
-            Some((key, value))
-        });
-        left.chain(named).collect()
-    }
 }

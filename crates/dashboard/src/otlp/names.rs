@@ -7,6 +7,7 @@
 //! attributes that `OpenInference`, `OpenLLMetry` (Traceloop), `OpenLIT`, the Vercel AI SDK, vLLM,
 //! Langfuse and `LangSmith` send in 2026.
 
+use super::fields::OURS;
 use super::words::{self, Step};
 use contract::attribute as name;
 use std::collections::HashMap;
@@ -51,53 +52,6 @@ pub(super) const SCOPE: &str = "otel.scope.name";
 pub(super) const AGENT: &str = "gen_ai.agent.name";
 /// The stand-in of our names for what kind of step a span is; no attribute has it.
 const KIND: &str = "kind";
-
-/// Names of ours that are read.
-pub(super) const OURS: [&str; 43] = [
-    name::SERVICE_NAME,
-    name::HOST_NAME,
-    name::PROCESS_PID,
-    name::WORKLOAD_KEY,
-    name::PLATFORM,
-    name::RECORDED,
-    name::OPERATION_NAME,
-    name::PROVIDER_NAME,
-    name::REQUEST_MODEL,
-    name::REQUEST_STREAM,
-    name::REQUEST_MAX_TOKENS,
-    name::REQUEST_TEMPERATURE,
-    name::REQUEST_TOP_P,
-    name::REQUEST_CHOICE_COUNT,
-    name::RESPONSE_ID,
-    name::RESPONSE_MODEL,
-    name::FINISH_REASONS,
-    name::TIME_TO_FIRST_CHUNK,
-    name::TIME_TO_FIRST_TOKEN,
-    name::INPUT_TOKENS,
-    name::OUTPUT_TOKENS,
-    name::CACHE_READ_TOKENS,
-    name::CACHE_WRITE_TOKENS,
-    name::REASONING_TOKENS,
-    name::CONVERSATION_ID,
-    name::TOOL_CALLS,
-    name::SERVER_ADDRESS,
-    name::SERVER_PORT,
-    name::HTTP_STATUS,
-    name::ERROR_TYPE,
-    name::DURATION,
-    name::COST,
-    name::PRICE_TABLE,
-    name::RETRY_AFTER,
-    name::RESEND_COUNT,
-    name::CHUNK_COUNT,
-    name::RECOGNISED_BY,
-    name::INCOMPLETE,
-    name::REQUEST_BODY_SIZE,
-    name::RESPONSE_BODY_SIZE,
-    AGENT,
-    EXCEPTION,
-    SCOPE,
-];
 
 /// Other names for the same, by sender and generation.
 const THEIRS: [(&str, &str, How); 100] = [
@@ -263,7 +217,7 @@ mod tests {
 
     #[test]
     fn no_name_stands_twice() {
-        let mut seen: HashSet<&str> = OURS.into_iter().collect();
+        let mut seen: HashSet<&str> = OURS.iter().copied().collect();
         assert_eq!(seen.len(), OURS.len());
         for (theirs, ..) in THEIRS {
             assert!(seen.insert(theirs), "{theirs}");

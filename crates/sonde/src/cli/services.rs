@@ -1,14 +1,16 @@
 //! Flags of `sonde services`.
 
 use super::{Format, RuleOptions, Target};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
+use contract::workload::Platform;
 
 #[derive(Debug, Args)]
 pub(crate) struct Services {
     #[command(subcommand)]
     pub(crate) action: Option<ServicesAction>,
-    /// Only services that run there: kubernetes, docker, systemd, process
-    #[arg(long, env = "SONDE_PLATFORM", value_name = "PLATFORM")]
+    /// Only services that run there
+    #[arg(long, env = "SONDE_PLATFORM", value_name = "PLATFORM", value_parser = platforms())]
     pub(crate) platform: Option<String>,
     /// Only services of this Kubernetes namespace
     #[arg(long, env = "SONDE_NAMESPACE", value_name = "NAMESPACE")]
@@ -82,4 +84,8 @@ pub(crate) enum CaptureLevel {
     Network,
     /// And an SDK within the program, for the work around the calls; one restart
     Full,
+}
+
+fn platforms() -> PossibleValuesParser {
+    PossibleValuesParser::new(Platform::ALL.map(Platform::word))
 }

@@ -121,6 +121,7 @@ pub(crate) fn run(options: &Services) -> Result<(), Failure> {
         wanted.as_ref().is_none_or(|wanted| text(row, key) == *wanted)
     };
     let mut rows = rows(&Api::open(&options.target)?)?;
+    let has_any = !rows.is_empty();
     rows.retain(|row| {
         is_there(row, attribute::PLATFORM, &options.platform)
             && is_there(row, attribute::K8S_NAMESPACE_NAME, &options.namespace)
@@ -128,7 +129,12 @@ pub(crate) fn run(options: &Services) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     if rows.is_empty() && options.format.output == Output::Table {
         tracing::info!(
-            "no program was seen to talk to a model API yet; one appears here with its first connection"
+            "{}",
+            if has_any {
+                "no service is of that platform and namespace; `sonde services` alone lists all"
+            } else {
+                "no program was seen to talk to a model API yet; one appears here with its first connection"
+            }
         );
         return Ok(());
     }
