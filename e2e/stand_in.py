@@ -368,7 +368,7 @@ def head(status: int, headers: dict[str, str]) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def make_certificates(directory: pathlib.Path, hosts: list[str]) -> None:
+def make_certificates(directory: pathlib.Path, hosts: list[str], address="127.0.0.1") -> None:
     """A certificate authority and a certificate for the hosts, with the openssl command."""
 
     def request(name: str, subject: str, *more: str) -> None:
@@ -380,7 +380,7 @@ def make_certificates(directory: pathlib.Path, hosts: list[str]) -> None:
 
     usage = "keyUsage=critical,keyCertSign,cRLSign"
     request("ca", "/CN=Stand-in authority", "-addext", usage)
-    names = ",".join(f"DNS:{host}" for host in hosts) + ",IP:127.0.0.1"
+    names = ",".join(f"DNS:{host}" for host in hosts) + f",IP:{address}"
     signed_by = ["-CA", str(directory / "ca.pem"), "-CAkey", str(directory / "ca.key")]
     leaf = ["-addext", f"subjectAltName={names}", "-addext", "basicConstraints=critical,CA:FALSE"]
     request("server", f"/CN={hosts[0]}", *signed_by, *leaf)

@@ -31,6 +31,7 @@ pub(crate) use kept::Records;
 use kept::{Phase, Record, Why};
 pub(crate) use preview::{Previews, Questions};
 pub use restore::{Restored, changed, restore};
+pub(crate) use standing::TAKEN_OUT;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -233,7 +234,7 @@ impl Running {
         if wanted.is_none() && !self.parts.records.get(key).is_some_and(Record::is_in_effect) {
             return None;
         }
-        if state == State::Capturing {
+        if state == State::Capturing || is_under_way {
             return self.stands(key, observed, wanted);
         }
         let reason = self.explained(key, state, reason, forbidden);

@@ -2,6 +2,7 @@
 
 use super::Running;
 use crate::clock::Now;
+use crate::injection::TAKEN_OUT;
 use crate::reconcile::{self, Standing};
 use crate::registry::Workload;
 use crate::standing::Published;
@@ -68,10 +69,12 @@ impl Running {
         let standing = match &agent {
             Some(agent) if !wants && !agent.change.is_empty() && agent.state != State::Blocked => {
                 let is_on = network.level == Level::Network;
+                // With what stands in the way, where something does.
+                let reason = Some(&agent.reason).filter(|it| it.starts_with(TAKEN_OUT));
                 Standing {
                     level: if is_on { Level::Full } else { network.level },
                     state: State::Pending,
-                    reason: "The SDK is being taken out.".to_owned(),
+                    reason: reason.map_or_else(|| TAKEN_OUT.to_owned(), Clone::clone),
                 }
             }
             Some(agent) if agent.state == State::Capturing && network.level == Level::Network => {

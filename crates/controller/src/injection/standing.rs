@@ -7,6 +7,9 @@ use contract::capture::State;
 use contract::workload::{Agent, AgentProgress, Key, Observed};
 use injector::plan::Kind;
 
+/// How each sentence begins about a program that is being put back as it was.
+pub(crate) const TAKEN_OUT: &str = "The SDK is being taken out.";
+
 impl Running {
     /// How a workload stands whose change was made, or is being made or taken back.
     pub(super) fn stands(
@@ -53,10 +56,7 @@ impl Running {
             },
             Phase::Undoing(_) => {
                 let said = self.tries.get(key).map(|tries| tries.said.as_str()).unwrap_or_default();
-                (
-                    State::Pending,
-                    format!("It is being put back as it was. {said}").trim().to_owned(),
-                )
+                (State::Pending, format!("{TAKEN_OUT} {said}").trim().to_owned())
             }
             Phase::RolledBack { reason } => (
                 State::Unhealthy,
@@ -95,6 +95,10 @@ impl Running {
             (0, Some(process)) => (
                 State::Conflict,
                 format!("The SDK left the program alone: {}; it runs on as if nothing were there.", process.detail),
+            ),
+            (0, None) if count(|it| it == AgentProgress::Absent) == all => (
+                State::Partly,
+                "It is to start with the SDK, and none of its processes did: what starts them, such as an admission webhook or a script, takes it out.".to_owned(),
             ),
             (0, None) => (
                 State::Partly,
