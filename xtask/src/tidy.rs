@@ -7,6 +7,7 @@ mod documents;
 mod edges;
 mod fixtures;
 mod sources;
+mod threads;
 
 use std::path::{Path, PathBuf};
 

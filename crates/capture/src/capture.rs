@@ -404,6 +404,7 @@ impl Capture {
 /// Starts the thread that removes the links of ended watches. The kernel waits for every
 /// running probe when a link goes, some 20 ms, in which no new process would be attached.
 fn remover() -> Result<mpsc::Sender<Watch>, Error> {
+    // As many as were watched, at most; one that had to wait for room would hold up the reader.
     let (sender, watches) = mpsc::channel::<Watch>();
     thread::Builder::new()
         .name("detach".to_owned())

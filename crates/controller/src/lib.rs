@@ -1,25 +1,12 @@
 //! The node side: finds the programs that talk to models, reads their calls, sends them on, and does
 //! what the dashboard wants.
 //!
-//! # Threads, and the queues between them
+//! Its threads, and the queues between them, are in the table of ARCHITECTURE.md. The loop of `capture`
+//! is in `watcher`, that of `pipeline` in `pipeline`, of `reconcile` in `event_loop`, of `socket` in
+//! `local`, of `player` in `replay`, of `steps` in `steps` and `taking`, of `poll` and `report` in
+//! `poll`; the others are called as their modules. What a full queue refuses is counted by `limits`.
 //!
-//! | thread | does | reads from | bound |
-//! |---|---|---|---|
-//! | `capture` | steps to the kernel, events out of it (`watcher`) | `Orders` | 1 024 steps |
-//! | `pipeline` | events to sightings and model calls (`pipeline`) | `EventQueue` | 16 384 events, 64 MiB |
-//! | `reconcile` | keeps the registry, plans, carries out (`event_loop`) | `Notices` | 4 096 |
-//! | `export` | calls to OTLP, sent and sent again (`export`) | `Queue` | 4 096 calls, then 256 MiB on disk |
-//! | `poll` | lets the node in, holds the long poll open (`poll`) | – | – |
-//! | `report` | tells every change, one after the other (`poll`) | `Standings` | the newest only |
-//! | `steps` | takes the steps that the dashboard asks for (`steps`, `taking`) | `Steps` | 256 steps |
-//! | `discovery` | finds programs by their open connections and by what listens | hints | 1 024 |
-//! | `injection` | puts SDKs into programs and takes them out, on platforms' own ways (`injection`) | questions | 16 |
-//! | `resolver` | asks the resolver of this node for the known names | – | – |
-//! | `player` | plays a recording in place of `capture` (`replay`) | – | – |
-//! | `socket` | answers the command line (`local`) | – | one caller at a time |
-//!
-//! A full queue drops what is newest and counts it (`limits`); nothing waits for the dashboard. The
-//! deciding parts are functions of values: `pipeline::Pipeline`, `asks::Asks`, `relays::Relays`,
+//! The deciding parts are functions of values: `pipeline::Pipeline`, `asks::Asks`, `relays::Relays`,
 //! `rules::Rulebook`, `registry::Registry`, `reconcile::plan`, `export::span`, `poll::agreement`,
 //! `poll::deltas`, `ceilings::Ceilings`.
 //!

@@ -173,6 +173,8 @@ mod tests {
             60 * 3_000_000 + 10 * 300_000 + 10 * 3_750_000 + 20 * 6_000_000 + 5 * 15_000_000;
         assert_eq!(pico("anthropic", "claude-sonnet-4-5-20250929", &written), Some(expected));
         assert_eq!(pico("openai", "gpt-5-nano", &usage(1, 0)), Some(50_000));
+        let cheapest = Usage { cache_read: Some(1), ..usage(1, 0) };
+        assert_eq!(pico("openai", "gpt-5-nano", &cheapest), Some(5_000));
         let embedding = Usage { input: Some(7), ..Usage::default() };
         assert_eq!(pico("openai", "text-embedding-3-small", &embedding), Some(140_000));
     }

@@ -130,7 +130,7 @@ export function Services() {
             <NoServices status={status.data} />
           ) : services.data !== undefined && rows.length === 0 ? (
             <Empty title="No service matches the filter.">
-              <p>{plural(all.length, "service")} are hidden by it.</p>
+              <p>It hides {plural(all.length, "service")}.</p>
               <div>
                 <button
                   type="button"

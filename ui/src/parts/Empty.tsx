@@ -90,8 +90,7 @@ export function NoCalls({
   return (
     <Empty title={`No call ended in this span of time (${span.toLowerCase()}).`}>
       <p>
-        {plural(on.length, "service")} at Network, of {services.length}. Their next call appears here by
-        itself.
+        Captured: {on.length} of {plural(services.length, "service")}. Their next call appears here by itself.
       </p>
       {lacking ? (
         <>

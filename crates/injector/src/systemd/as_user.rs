@@ -61,7 +61,7 @@ pub(super) fn ask(root: &Path, user: u32, deed: Deed) -> Result<Said, String> {
         .map_err(|error| cannot(&error))?;
     let (mut to, from) = (child.stdin.take(), child.stdout.take());
     let (reply, answer) = sync_channel(1);
-    std::thread::spawn(move || {
+    let talk = move || {
         let mut text = Vec::new();
         if let Some(to) = &mut to {
             to.write_all(&asked).unwrap_or_default();
@@ -69,7 +69,9 @@ pub(super) fn ask(root: &Path, user: u32, deed: Deed) -> Result<Said, String> {
         drop(to);
         let read = from.map(|from| from.take(MAX_ANSWER).read_to_end(&mut text));
         reply.try_send(read.map(|_| text).unwrap_or_default()).unwrap_or_default();
-    });
+    };
+    let talking = std::thread::Builder::new().name("as-user".to_owned()).spawn(talk);
+    talking.map_err(|error| cannot(&error))?;
     let text = answer.recv_timeout(PATIENCE);
     // It is at its end, or has to come to it.
     child.kill().unwrap_or_default();

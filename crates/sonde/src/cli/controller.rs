@@ -105,14 +105,14 @@ pub(crate) struct CeilingOptions {
           value_parser = controller::rules::rule)]
     pub(crate) wish: Vec<Rule>,
     /// Highest capture level on this node
-    #[arg(long, env = "SONDE_MAX_CAPTURE", value_enum, default_value_t = CaptureLevel::Full)]
+    #[arg(long, env = "SONDE_MAX_CAPTURE", value_name = "LEVEL", value_enum, default_value_t = CaptureLevel::Full)]
     pub(crate) max_capture: CaptureLevel,
     /// Only find and show programs: attach nothing, change nothing
     #[arg(long, env = "SONDE_OBSERVE_ONLY")]
     pub(crate) observe_only: bool,
-    /// Whether an SDK may be put into programs of this node
+    /// Whether an SDK may be put into programs of this node, `on` or `off`
     #[arg(long, env = "SONDE_INJECTION", value_name = "BOOL", default_value = "on",
-          action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+          hide_possible_values = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
     pub(crate) injection: bool,
     /// Pattern of the Kubernetes namespaces in which calls may be captured; all when none is given
     #[arg(long, env = "SONDE_ALLOW_NAMESPACE", value_name = "PATTERN", value_delimiter = ',')]
@@ -134,7 +134,8 @@ pub(crate) struct CaptureOptions {
     #[arg(long, env = "SONDE_RING_MIB", value_name = "MIB", default_value_t = 32,
           value_parser = power_of_two)]
     pub(crate) ring_mib: u32,
-    /// Use eBPF; without it programs are found by /proc alone, and nothing is captured
+    /// Use eBPF; without it programs are found by their open connections and by what listens, and
+    /// no call is captured
     #[arg(long, env = "SONDE_EBPF", value_name = "BOOL", default_value_t = true,
           action = clap::ArgAction::Set)]
     pub(crate) ebpf: bool,
@@ -223,11 +224,12 @@ impl RuleOptions {
 pub(crate) struct AgentOptions {
     #[command(flatten)]
     pub(crate) place: BundlePlace,
-    /// OTLP endpoint that they send to, as programs and containers reach it; without it that of the
-    /// dashboard
+    /// OTLP endpoint that programs with the SDK send to, as they and containers reach it; without
+    /// it that of the dashboard
     #[arg(long, env = "SONDE_AGENT_ENDPOINT", value_name = "URL")]
     pub(crate) agent_endpoint: Option<String>,
-    /// File with the token that they show there: of kind `ingest`. `sonde up` makes one by itself
+    /// File with the token that programs with the SDK show there, of kind `ingest`; `sonde up` makes
+    /// one by itself
     #[arg(long, env = "SONDE_AGENT_TOKEN_FILE", value_name = "FILE")]
     pub(crate) agent_token_file: Option<PathBuf>,
     /// Environment that programs are deployed in, where they do not say

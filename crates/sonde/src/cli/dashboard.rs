@@ -97,7 +97,7 @@ pub(crate) struct Telemetry {
     #[arg(long, env = "SONDE_FORWARD", value_name = "URL")]
     pub(crate) forward: Option<String>,
     /// What to pass on: model calls without content, or everything as it came
-    #[arg(long, env = "SONDE_FORWARD_WHAT", value_enum, default_value_t = ForwardWhat::Calls)]
+    #[arg(long, env = "SONDE_FORWARD_WHAT", value_name = "WHAT", value_enum, default_value_t = ForwardWhat::Calls)]
     pub(crate) forward_what: ForwardWhat,
     /// Header of what is passed on, such as `authorization=Bearer …`; better in the environment
     #[arg(long, env = "SONDE_FORWARD_HEADER", value_name = "NAME=VALUE", value_delimiter = ',',

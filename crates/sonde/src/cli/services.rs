@@ -55,7 +55,7 @@ pub(crate) struct ServicesSet {
     /// Name or key of the service, as `sonde services` shows it
     pub(crate) name: String,
     /// How much to capture
-    #[arg(long, env = "SONDE_CAPTURE", value_enum)]
+    #[arg(long, env = "SONDE_CAPTURE", value_name = "LEVEL", value_enum)]
     pub(crate) capture: CaptureLevel,
     /// Longest time to wait until it is in effect, in seconds; 0 does not wait
     #[arg(long, env = "SONDE_WAIT", value_name = "SECONDS", default_value_t = 10)]

@@ -94,7 +94,9 @@ pub(crate) fn run(options: &Calls) -> Result<(), Failure> {
         }
         out.flush()?;
     }
-    Err(Failure::Failed(anyhow::anyhow!("Sonde ended the stream of calls; is it still running?")))
+    Err(Failure::Failed(anyhow::anyhow!(
+        "cannot follow calls any more; the dashboard ended the stream: see whether it still runs"
+    )))
 }
 
 /// The newest calls up to the limit, oldest first.
