@@ -126,9 +126,11 @@ class DockerHost:
         """Ends all of it; nothing is left."""
         if self.engine is not None and self.engine.poll() is None:
             self.stop_engine()
+        if self.holder is None:
+            # The group that kept it from starting is another run's.
+            return
         groups.remove(self.group)
-        if self.holder is not None:
-            self.holder.wait(timeout=20)
+        self.holder.wait(timeout=20)
         # Those of version 2 first, which can be killed: the same containers are in the others.
         ours = self._groups_of_engines() - self.before
         for group in sorted(ours, key=lambda group: group.parent != groups.unified()):

@@ -101,9 +101,11 @@ class SystemdMachine:
 
     def down(self) -> None:
         """Ends all of it; nothing is left."""
+        if self.holder is None:
+            # The group that kept it from starting is another run's.
+            return
         groups.remove(self.group)
-        if self.holder is not None:
-            self.holder.wait(timeout=20)
+        self.holder.wait(timeout=20)
         until(f"{self.state} is removed", self._is_gone, 30, 0.2)
 
     def _is_gone(self) -> bool:

@@ -45,6 +45,13 @@ impl Engine {
         Self { socket: socket.to_owned() }
     }
 
+    /// Whether it is Podman, which speaks to Docker's clients as Docker does.
+    pub(crate) async fn is_podman(&self) -> Answer<bool> {
+        let version = self.get("/version").await?;
+        let parts = version["Components"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok(parts.iter().any(|part| part["Name"] == "Podman Engine"))
+    }
+
     /// All that the engine says of a container, by its id or name.
     pub(crate) async fn inspect(&self, container: &str) -> Answer<Value> {
         self.get(&format!("/containers/{container}/json")).await

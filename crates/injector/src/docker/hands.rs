@@ -75,6 +75,9 @@ impl Hands {
         for member in members {
             let around = around(&engine, &member.id).await.map_err(unanswered)?;
             preflight::refuse(&around)?;
+            if engine.is_podman().await.map_err(unanswered)? {
+                return Err(preflight::unproven(&around.inspect));
+            }
             let part = part(around.inspect, injection);
             recreate::rehearse(&engine, &part).await?;
             findings.extend(preflight::findings(&part.before));

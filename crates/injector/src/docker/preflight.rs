@@ -85,6 +85,17 @@ pub(super) fn refuse(around: &Around) -> Result<(), Refusal> {
     unwritten(&around.changes, inspect)
 }
 
+/// Why none of Podman's is made anew: that another one is the same cannot be seen from what it says.
+pub(super) fn unproven(inspect: &Value) -> Refusal {
+    Refusal::unsupported(
+        "not_provable",
+        format!(
+            "Podman does not say all that container {} was made with, such as masked paths, rules for devices, secrets in variables and volumes with :O, so nobody can tell whether another one is the same; use the lines below, or set it to Network.",
+            name(inspect)
+        ),
+    )
+}
+
 /// What would be lost of a container's own layer.
 pub(super) fn unwritten(changes: &Value, inspect: &Value) -> Result<(), Refusal> {
     let written = written(changes, inspect);
