@@ -83,6 +83,19 @@ class Pair(Injecting):
         rows = [json.loads(line) for line in self.cluster.kubectl(*ask).splitlines()]
         return next((row for row in rows if row["sonde.workload.key"] == key), None)
 
+    def given_back(self) -> None:
+        """Waits until nobody has a workload in hand."""
+        until("all turns are given back", lambda: not self.table(), WITHIN, 0.5)
+
+    def at_full(self, name: str) -> tuple[str, dict]:
+        """Deploys one and brings it to full; its key, and its specification before."""
+        self.apply_controller()
+        key = self.deploy(name, self.strict())
+        before = self.object(name)["spec"]
+        self.set_level(key, "full", "capturing")
+        self.given_back()
+        return key, before
+
     def patched(self, name: str) -> list[str]:
         """The pods that have changed this deployment, once for each time."""
         asked = [
@@ -109,7 +122,7 @@ def test_no_more_than_two_roll_out_at_once(fleet: Pair) -> None:
     keys = {name: fleet.deploy(name, fleet.strict()) for name in names}
     before = {name: fleet.object(name)["spec"] for name in names}
     for key in keys.values():
-        fleet.sonde.rows("services", "set", key, "--capture", "full", "--wait", "0")
+        fleet.wish(key, "full")
     most, waited = 0, set()
 
     def are_all_in() -> bool:
@@ -137,7 +150,7 @@ def test_no_more_than_two_roll_out_at_once(fleet: Pair) -> None:
     for name, key in keys.items():
         fleet.set_level(key, "off", "discovered")
         assert fleet.object(name)["spec"] == before[name]
-    until("all turns are given back", lambda: not fleet.table(), WITHIN, 0.5)
+    fleet.given_back()
 
 
 @long
@@ -148,7 +161,7 @@ def test_one_that_lost_its_turn_stops_acting(fleet: Pair) -> None:
     before = fleet.object("brittle")
     named = {fleet.pod(name)["metadata"]["name"]: fleet.pod(name) for name in NAMES}
     until("both know it", lambda: all(fleet.own_row(pod, key) for pod in named), WITHIN)
-    fleet.sonde.rows("services", "set", key, "--capture", "full", "--wait", "0")
+    fleet.wish(key, "full")
     until("it is patched", lambda: fleet.patched("brittle"), WITHIN, 0.1)
     (holder,) = fleet.patched("brittle")
     (other,) = named.keys() - {holder}
@@ -184,7 +197,7 @@ def test_one_patches_and_the_other_goes_on_when_it_is_killed(fleet: Pair) -> Non
     pods = {name: fleet.pod(name) for name in NAMES}
     named = {name: pod["metadata"]["name"] for name, pod in pods.items()}
     until("both know it", lambda: all(fleet.own_row(pod, key) for pod in named.values()), WITHIN)
-    fleet.sonde.rows("services", "set", key, "--capture", "full", "--wait", "0")
+    fleet.wish(key, "full")
     holder = until("one has it in hand", lambda: fleet.table().get(key), WITHIN, 0.2)
     (name,) = (name for name, pod in named.items() if pod == holder)
     (other,) = (pod for pod in named.values() if pod != holder)
@@ -208,7 +221,7 @@ def test_one_patches_and_the_other_goes_on_when_it_is_killed(fleet: Pair) -> Non
     now = fleet.set_level(key, "full", "capturing")
     assert now["sonde.capture.observed"] == "full"
     assert fleet.patched("shared") == [holder], "it was there already"
-    until("the turn is given back", lambda: not fleet.table(), WITHIN, 0.5)
+    fleet.given_back()
 
     fleet.set_level(key, "network", "capturing")
     after = fleet.object("shared")
@@ -221,11 +234,7 @@ def test_one_patches_and_the_other_goes_on_when_it_is_killed(fleet: Pair) -> Non
 
 
 def test_a_sonde_that_leaves_waits_for_its_turn(fleet: Pair) -> None:
-    fleet.apply_controller()
-    key = fleet.deploy("leaving", fleet.strict())
-    before = fleet.object("leaving")
-    fleet.set_level(key, "full", "capturing")
-    until("the turn is given back", lambda: not fleet.table(), WITHIN, 0.5)
+    key, before = fleet.at_full("leaving")
     changed = fleet.object("leaving")["spec"]
     fleet.end_controllers()
     # Two others died over their rollouts.
@@ -254,26 +263,22 @@ def test_a_sonde_that_leaves_waits_for_its_turn(fleet: Pair) -> None:
     until("it is done", lambda: phase() in ("Succeeded", "Failed"), WITHIN, 0.5)
     assert phase() == "Succeeded", log()
     assert f"{key} is as it was before" in log()
-    assert fleet.object("leaving")["spec"] == before["spec"]
+    assert fleet.object("leaving")["spec"] == before
     assert key not in fleet.table()
     fleet.settled("leaving")
 
 
 def test_what_nobody_knows_of_any_more_is_taken_out_by_whoever_has_its_pods(fleet: Pair) -> None:
-    fleet.apply_controller()
-    key = fleet.deploy("stranded", fleet.strict())
-    before = fleet.object("stranded")
-    fleet.set_level(key, "full", "capturing")
-    until("the turn is given back", lambda: not fleet.table(), WITHIN, 0.5)
+    key, before = fleet.at_full("stranded")
     # Those that knew of it are gone, with all that they noted, when it is switched off.
     fleet.end_controllers()
-    fleet.sonde.rows("services", "set", key, "--capture", "off", "--wait", "0")
+    fleet.wish(key, "off")
     fleet.cluster.call("enter", "rm", "-rf", "/var/lib/sonde-second")
     fleet.second()
 
     def is_out() -> bool:
         now = fleet.object("stranded")
-        return now["spec"] == before["spec"] and "sonde/note" not in now["metadata"]["annotations"]
+        return now["spec"] == before and "sonde/note" not in now["metadata"]["annotations"]
 
     try:
         until("it is taken out", is_out, WITHIN, 0.5)

@@ -163,8 +163,6 @@ pub const CAPTURE_REASON: &str = "sonde.capture.reason";
 pub const INSTANCES: &str = "sonde.instances";
 /// What reads the TLS traffic of the workload, for instance `libssl 3.0.17`.
 pub const TLS: &str = "sonde.tls";
-/// How much of the TLS traffic can be read (object, see [`crate::workload::Coverage`]).
-pub const COVERAGE: &str = "sonde.coverage";
 /// Calls a minute, over the last five minutes or since the workload is known.
 pub const CALLS_PER_MINUTE: &str = "sonde.calls_per_minute";
 /// First time that the workload was seen.

@@ -4,10 +4,10 @@
 /** RFC 3339 in UTC with nanoseconds. */
 export type Time = string;
 /** US dollars, an exact decimal string. */
-export type Money = string;
+type Money = string;
 
 export type Level = "off" | "network" | "full";
-export type CaptureState =
+type CaptureState =
   | "discovered"
   | "pending"
   | "capturing"
@@ -178,7 +178,7 @@ export interface Service {
   [attribute: string]: unknown;
 }
 
-export interface Distribution {
+interface Distribution {
   count: number;
   p50: number;
   p95: number;
@@ -209,7 +209,7 @@ export interface Bucket extends Stats {
   cost_by_model?: Record<string, Money>;
 }
 
-export interface ByModel extends Stats {
+interface ByModel extends Stats {
   "gen_ai.provider.name"?: string;
   "gen_ai.request.model"?: string;
 }
@@ -282,7 +282,7 @@ export interface Configuration {
   origin?: Record<string, LayerName>;
 }
 
-export interface Applied {
+interface Applied {
   hash: string;
   error?: string;
 }

@@ -1,7 +1,7 @@
 // A button with a list to choose one from.
 import { type KeyboardEvent, type ReactNode, useEffect, useId, useRef, useState } from "react";
 
-export interface Choice {
+interface Choice {
   value: string;
   name: string;
 }

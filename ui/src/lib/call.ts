@@ -48,7 +48,7 @@ export function unpriced(row: Call): boolean {
   );
 }
 
-export type Outcome = "ok" | "error" | "cancelled";
+type Outcome = "ok" | "error" | "cancelled";
 
 const OUTCOMES: readonly string[] = ["ok", "error", "cancelled"] satisfies Outcome[];
 const isOutcome = (value: unknown): value is Outcome => OUTCOMES.includes(value as string);
@@ -56,7 +56,7 @@ const isOutcome = (value: unknown): value is Outcome => OUTCOMES.includes(value 
 const CANCELLED = ["cancelled", "canceled", "client_cancelled"];
 
 /** How a call ended, as the dashboard counts it. A call that the client ended is no error. */
-export function outcome(row: Call): Outcome {
+function outcome(row: Call): Outcome {
   const error = row["error.type"]?.toLowerCase();
   if (error !== undefined) return CANCELLED.includes(error) ? "cancelled" : "error";
   return (row["http.response.status_code"] ?? 0) >= 400 ? "error" : "ok";

@@ -3,7 +3,7 @@ import type { Happened, Node } from "../api/rows";
 import { duration, plain } from "./format";
 import { STATES, type Tone } from "./service";
 
-export interface Told {
+interface Told {
   tone: Tone;
   /** What happened, in a few words. */
   what: string;

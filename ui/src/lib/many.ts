@@ -59,7 +59,7 @@ export const NAMELESS: Record<Grouping, string> = {
   host: "on no known host",
 };
 
-export interface Effect {
+interface Effect {
   /** What happens, in words. */
   what: string;
   /** Whether anything is asked of a node. */

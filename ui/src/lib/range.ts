@@ -1,7 +1,7 @@
 // The span of time that the page looks at. It lives in the URL.
 
 export const RANGES = ["5m", "15m", "1h", "6h", "24h", "7d"] as const;
-export type Range = (typeof RANGES)[number];
+type Range = (typeof RANGES)[number];
 
 export const DEFAULT_RANGE: Range = "1h";
 

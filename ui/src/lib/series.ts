@@ -17,11 +17,11 @@ export interface Columns {
 }
 
 /** The palette's last colour stands for everything else. */
-export const OTHER_COLOUR = 8;
+const OTHER_COLOUR = 8;
 const NAMED = 5;
 
 /** A colour for a name that is the same on every page and every visit. */
-export function colourOf(name: string): number {
+function colourOf(name: string): number {
   let hash = 2166136261;
   for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ name.charCodeAt(i), 16777619) >>> 0;
   return (hash % 7) + 1;

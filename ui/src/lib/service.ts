@@ -143,7 +143,7 @@ export const STATES: Record<string, { tone: Tone; text: string; cause?: boolean 
 };
 
 /** A node that is asked for something, and how long ago it last polled. */
-export interface Poll {
+interface Poll {
   host: string;
   /** A poll of it waits now: what is wished is on its way at once. */
   connected: boolean;

@@ -3,7 +3,7 @@ import type { Call, Run, Trace } from "../api/rows";
 import { model } from "./call";
 
 /** A line of the tree. */
-export interface Line {
+interface Line {
   id: string;
   depth: number;
   /** `agent`, `tool`, …; `call` for a model call. */

@@ -1,7 +1,7 @@
 // What a node allows, as `sonde doctor` says it.
 import type { Fact, Node } from "../api/rows";
 
-export const STANDING: Record<string, { tone: string; word: string }> = {
+const STANDING: Record<string, { tone: string; word: string }> = {
   good: { tone: "good", word: "works" },
   limited: { tone: "warn", word: "limited" },
   missing: { tone: "bad", word: "missing" },

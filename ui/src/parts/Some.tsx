@@ -3,7 +3,7 @@ import { type ReactNode, useState } from "react";
 import { whole } from "../lib/format";
 
 /** Rows that are shown at first, and how many more come with each click. */
-export const STEP = 200;
+const STEP = 200;
 
 /** How many of so many rows to show, and the line that shows more. */
 export function useMost(total: number): { most: number; more: ReactNode } {
