@@ -4,13 +4,14 @@
 //! moment it is made. The other alone sends reports, one after the other, so that an old one never
 //! overtakes a new one. Nothing here waits for anything but the dashboard: steps are taken elsewhere.
 
+mod admission;
+mod agreed;
 mod agreement;
 mod deltas;
 mod trouble;
 
 use crate::clock::Now;
-use crate::config::Token;
-use crate::credential::{Credential, Next};
+use crate::credential::Credential;
 use crate::event_loop::{Notice, Notices};
 use crate::limits::Losses;
 use crate::link::{Backoff, Link};
@@ -18,19 +19,18 @@ use crate::programs::Programs;
 use crate::standing::{Published, Standings};
 use crate::steps::Steps;
 use crate::tuning::Tuning;
-use agreement::{Agreement, Verdict};
+use admission::lock;
+use agreement::Verdict;
 use contract::doctor::Fact;
-use contract::poll::{
-    Capability, Cluster, Enrolment, Instance, OLDEST_PROTOCOL, PROTOCOL, Refused, Report, Wish,
-};
+use contract::poll::{Capability, Cluster, Instance, OLDEST_PROTOCOL, PROTOCOL, Report, Wish};
 use deltas::Deltas;
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use trouble::{Complaint, Trouble};
-use wire::Moment;
+
+pub(crate) use agreed::Agreed;
 
 /// How long the dashboard may hold the long poll; below the idle timeout of common proxies.
 const WAIT_SECONDS: u32 = 25;
@@ -49,11 +49,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How often the reporting thread looks whether the node was let in.
 const ADMISSION_PAUSE: Duration = Duration::from_millis(250);
 
-/// Refusals that are remembered, so that each is said once.
-const MAX_REFUSED: usize = 256;
-
 const PATH: &str = "/api/v1/poll";
-const ENROL_PATH: &str = "/api/v1/enrol";
 const JSON: &str = "application/json";
 
 /// What both threads need.
@@ -80,84 +76,6 @@ pub(crate) struct Poll {
 /// Counters of the kernel side, as it last told them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KernelLosses(Arc<Mutex<BTreeMap<String, u64>>>);
-
-/// What is agreed with the dashboard, as both threads know it.
-#[derive(Debug, Default)]
-pub(crate) struct Agreed {
-    state: Mutex<State>,
-    /// Held from the judgement of an answer until the loop has it: two threads judge, and what the
-    /// one takes over later must not arrive before what the other took over first.
-    handing_over: Mutex<()>,
-    /// Set when the token was refused before the dashboard ever took it.
-    is_stranger: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    agreement: Option<Agreement>,
-    /// Protocol of the last answer; 0 before the first.
-    protocol: u32,
-    /// Whether the next report has to carry everything.
-    wants_all: bool,
-    /// When the last answer came.
-    answered_at: Option<Moment>,
-    /// Why there is none just now.
-    trouble: Option<String>,
-    /// What of our reports the dashboard did not take, and why.
-    refused: BTreeMap<String, String>,
-}
-
-/// How the poll stands, for `sonde controller status`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Standing {
-    /// Protocol that both sides speak; 0 before the first answer.
-    pub(crate) protocol: u32,
-    /// Generation of the wishes that hold.
-    pub(crate) generation: u64,
-    /// Seconds since the last answer; absent before the first.
-    pub(crate) last_answer_seconds: Option<u64>,
-    /// Why there is no answer just now, and what to do.
-    pub(crate) trouble: Option<String>,
-    /// What of the reports the dashboard did not take, and why.
-    pub(crate) refused: BTreeMap<String, String>,
-}
-
-impl Agreed {
-    /// Whether the dashboard refused our token, and no dashboard ever accepted us.
-    pub(crate) fn is_stranger(&self) -> bool {
-        self.is_stranger.load(Ordering::SeqCst)
-    }
-
-    /// The next report carries everything.
-    pub(crate) fn want_all(&self) {
-        self.state().wants_all = true;
-    }
-
-    /// How the poll stands.
-    pub(crate) fn standing(&self, generation: u64, now: Moment) -> Standing {
-        let state = self.state();
-        Standing {
-            protocol: state.protocol,
-            generation,
-            last_answer_seconds: state
-                .answered_at
-                .map(|at| now.0.saturating_sub(at.0) / 1_000_000_000),
-            trouble: state.trouble.clone(),
-            refused: state.refused.clone(),
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// What is agreed; at first, the wishes that were on disk.
-    fn agreement(&mut self, generation: u64) -> &mut Agreement {
-        self.agreement.get_or_insert_with(|| Agreement::of(generation))
-    }
-}
 
 impl KernelLosses {
     /// Replaces what is known.
@@ -303,63 +221,6 @@ impl Poll {
         facts
     }
 
-    /// How the node is let in, in one word for people.
-    pub(crate) fn identity(&self) -> &'static str {
-        match self.credential.as_ref().map(|credential| lock(credential)) {
-            None => "none needed",
-            Some(credential) if credential.is_enrolled() => "joined",
-            Some(credential) => match credential.next() {
-                Next::Poll(_) => "join token, because the dashboard is older",
-                Next::Enrol { .. } => "not joined yet",
-                Next::Nothing => "not joined, and no token to join with",
-            },
-        }
-    }
-
-    /// Whether there is something to show in a poll.
-    fn is_let_in(&self) -> bool {
-        self.credential
-            .as_ref()
-            .is_none_or(|credential| matches!(lock(credential).next(), Next::Poll(_)))
-    }
-
-    /// Joins the dashboard, where the node has not yet.
-    fn enter(&self) -> Result<(), Trouble> {
-        let Some(credential) = &self.credential else { return Ok(()) };
-        let next = lock(credential).next();
-        let (token, secret) = match next {
-            Next::Poll(_) => return Ok(()),
-            Next::Nothing => return Err(Trouble::NotJoined),
-            Next::Enrol { token, credential } => (token, credential),
-        };
-        let enrolment = Enrolment {
-            protocol: PROTOCOL,
-            oldest_protocol: OLDEST_PROTOCOL,
-            instance: self.instance(),
-            credential: secret,
-        };
-        let body = serde_json::to_vec(&enrolment).map_err(Trouble::unreadable)?;
-        let answer = self
-            .link
-            .post_with(Some(&token), ENROL_PATH, (JSON, body), PATIENCE)
-            .map_err(Trouble::unreachable)?;
-        let mut credential = lock(credential);
-        match answer.status {
-            200..=299 => {
-                credential.enrolled();
-                tracing::info!("this node joined the dashboard");
-            }
-            // A dashboard of the first protocol takes the token in every poll.
-            404 | 405 => credential.cannot_enrol(),
-            _ => {
-                credential.not_enrolled();
-                return Err(Trouble::NotEnrolled(answer));
-            }
-        }
-        self.link.keyring().hold(credential.shown());
-        Ok(())
-    }
-
     fn ask(&self, report: &Report) -> Result<Wish, Trouble> {
         let shown = self.shown();
         let body = serde_json::to_vec(report).map_err(Trouble::unreadable)?;
@@ -379,31 +240,6 @@ impl Poll {
             true => Ok(wish),
             false => Err(Trouble::Protocol(wish.protocol)),
         }
-    }
-
-    /// What the next request shows.
-    fn shown(&self) -> Option<Token> {
-        match &self.credential {
-            Some(credential) => lock(credential).shown(),
-            None => self.link.keyring().token(),
-        }
-    }
-
-    /// What an answer says about the credential that was shown; true when it was refused and there
-    /// is something else to show.
-    fn heed(&self, shown: Option<&Token>, status: u16) -> bool {
-        let (Some(credential), Some(shown)) = (&self.credential, shown) else { return false };
-        let mut credential = lock(credential);
-        let has_more = match status {
-            200..=299 => {
-                credential.accepted(shown);
-                false
-            }
-            401 => credential.refused(shown),
-            _ => return false,
-        };
-        self.link.keyring().hold(credential.shown());
-        has_more
     }
 
     /// A wish on disk shows that an earlier token was good: then a person has to look, and what was
@@ -486,24 +322,6 @@ impl Poll {
     }
 }
 
-impl State {
-    /// Says once what the dashboard did not take over, and why.
-    fn note_refused(&mut self, refused: &[Refused]) {
-        for one in refused {
-            if self.refused.get(&one.key) == Some(&one.reason) || self.refused.len() >= MAX_REFUSED
-            {
-                continue;
-            }
-            tracing::warn!(
-                key = one.key,
-                reason = one.reason,
-                "the dashboard did not take this over"
-            );
-            self.refused.insert(one.key.clone(), one.reason.clone());
-        }
-    }
-}
-
 /// What the reporting thread remembers of what it told.
 #[derive(Default)]
 struct Telling {
@@ -545,10 +363,6 @@ impl Telling {
             self.doctor = Some(doctor.clone());
         }
     }
-}
-
-fn lock(credential: &Mutex<Credential>) -> MutexGuard<'_, Credential> {
-    credential.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

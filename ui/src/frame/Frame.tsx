@@ -3,6 +3,7 @@ import { Link, Outlet, useNavigate, useRouterState, useSearch } from "@tanstack/
 import { type ComponentType, useMemo, useState } from "react";
 import { ApiError } from "../api/client";
 import type { Status } from "../api/rows";
+import { losses } from "../lib/fleet";
 import { ago, plural } from "../lib/format";
 import { KEYS } from "../lib/keys";
 import { DEFAULT_RANGE, isRange, RANGES, rangeName, type Span, spanName } from "../lib/range";
@@ -114,7 +115,7 @@ function RailFoot({ status }: { status: Status | undefined }) {
     .map((node) => node.last_poll)
     .sort()
     .at(-1);
-  const lost = nodes.flatMap((node) => Object.values(node.lost ?? {})).reduce((sum, one) => sum + one, 0);
+  const lost = nodes.flatMap(losses).reduce((sum, one) => sum + one.count, 0);
   const seen =
     last === undefined ? "" : ` · polled ${ago(last, now)}${ago(last, now) === "now" ? "" : " ago"}`;
   return (

@@ -1,6 +1,6 @@
 // What deserves attention, from what nodes and calls say; nothing is guessed.
 import type { Overview, Service, Status } from "../api/rows";
-import { SILENT_MS } from "./fleet";
+import { losses, SILENT_MS } from "./fleet";
 import { ago, at, percent, plain, plural } from "./format";
 import { errorRate } from "./series";
 
@@ -50,13 +50,13 @@ function fromNodes(status: Status | undefined, now: number): Notice[] {
         to: "/fleet",
       });
     }
-    const lost = Object.entries(node.lost ?? {}).filter(([, count]) => count > 0);
+    const lost = losses(node);
     if (lost.length > 0) {
       found.push({
         tone: "warn",
         subject: node.host_name,
         text: "could not keep all that it saw",
-        more: lost.map(([reason, count]) => `${count} ${reason.replaceAll("_", " ")}`).join(" · "),
+        more: lost.map(({ reason, count }) => `${count} ${reason}`).join(" · "),
         to: "/fleet",
       });
     }

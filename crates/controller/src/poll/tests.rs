@@ -1,12 +1,14 @@
 //! The poll against a real server.
 
+use super::admission::ENROL_PATH;
 use super::trouble::WRONG_TOKEN_WAIT;
 use super::*;
+use crate::config::Token;
 use crate::link::Answer;
 use crate::stand_in::{Request, Response, StandIn, Stopwatch};
 use crate::standing::Published;
 use contract::capture::Level;
-use contract::poll::Desired;
+use contract::poll::{Desired, Enrolment, Refused};
 use contract::settings::{Configuration, Settings};
 use contract::step::{Change, Phase, Step};
 use contract::workload::Key;
