@@ -130,3 +130,16 @@ def test_every_test_that_a_document_names_exists(name):
     sources = "\n".join(file.read_text(encoding="utf-8") for file in files)
     there = set(re.findall(r"\b(?:fn|def) (\w+)\(", sources))
     assert named <= there, sorted(named - there)
+
+
+def test_every_failure_of_our_catalogue_has_a_test():
+    text = (ROOT / "docs" / "full.md").read_text(encoding="utf-8")
+    ours, theirs = re.findall(r"^\| (?:#|line) \|.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
+    for table, wanted in ((ours, range(1, 29)), (theirs, range(26, 47))):
+        told = {}
+        for row in table.splitlines():
+            numbers, *_, tests = row.strip("| ").split(" | ")
+            told |= {int(number): tests for number in numbers.split(", ")}
+        assert set(told) == set(wanted)
+        for number, tests in told.items():
+            assert re.search(r"`[a-z0-9]+(_[a-z0-9]+){2,}`", tests), number

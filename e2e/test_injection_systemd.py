@@ -5,20 +5,23 @@ import json
 import os
 import random
 import shutil
+import urllib.parse
 import urllib.request
 
 import pytest
 
 from agent import FRAMEWORKS, environment, venv
 from framework_runs import SERVICES, assert_whole
-from harness import StandIn, until
+from harness import StandIn, ask_socket, until
 from systemd_units import Machine, SondeUnit
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
 
-WINDOW = 4
-# Wishes with a kill in the middle; a hundred of them take twenty minutes.
-CYCLES = int(os.environ.get("SONDE_CYCLES", "6"))
+WINDOW = 2
+# How often a unit is set to Full and back, with a kill in the middle of each; of units beside each
+# other, one kill meets each at another step.
+CYCLES = int(os.environ.get("SONDE_CYCLES", "100"))
+UNITS = 20
 # Where every unit can read it.
 AGENTS = "/usr/lib/sonde/agents/cpython-"
 
@@ -205,18 +208,22 @@ def test_what_must_not_be_touched_is_refused(machine, inside, name, lines, state
     set_level(inside, key, "off", "discovered")
 
 
-@pytest.mark.timeout(600 + 30 * CYCLES)
+@pytest.mark.timeout(600 + 10 * CYCLES)
 def test_killed_at_any_moment_it_ends_as_wished(machine, inside):
-    """Controller and dashboard are one process here, which dies at a random step of each wish."""
-    machine.unit("killed.service", machine.service())
-    before = files(machine, "killed.service")
-    key = known(inside, machine, "killed.service")
+    """Controller and dashboard are one process here, which dies at a random step of each wish: of
+    several units at once, of which some are changed, some are watched, and some wait by then."""
+    machine.unit("killed@.service", machine.service())
+    units = [f"killed@{number}.service" for number in range(UNITS)]
+    machine.call("systemctl", "start", *units)
+    before = {unit: files(machine, unit) for unit in units}
+    keys = {unit: known(inside, machine, unit) for unit in units}
     moments = random.Random(CYCLES)
-    for turn in range(CYCLES):
+    for turn in range(2 * CYCLES // UNITS):
         level, state = (("full", "capturing"), ("off", "discovered"))[turn % 2]
-        wish(inside, key, level)
-        # Before, in the middle of, and after the change, and in its window.
-        moment = moments.uniform(0, 1.2 * WINDOW if turn % 4 == 3 else 1.5)
+        for key in keys.values():
+            place = f"services/{urllib.parse.quote(key, safe='')}/capture"
+            ask_socket(inside.data / "sonde.sock", "PUT", place, {"level": level})
+        moment = moments.uniform(0, 2 * WINDOW)
         machine.call("sleep", f"{moment:.2f}")
         pid = machine.main_pid("sonde.service")
         machine.call("kill", "-KILL", str(pid))
@@ -226,17 +233,23 @@ def test_killed_at_any_moment_it_ends_as_wished(machine, inside):
         machine.call("systemctl", "start", "sonde.service")
         until("it answers again", inside.answers, 60, 0.3)
         # Two of three wishes are overtaken by the next one.
-        if turn % 3 == 2:
+        if turn % 3 < 2:
+            continue
+        for unit, key in keys.items():
             now = reached(inside, key, level, state, seconds=120)
-            assert now["sonde.capture.observed"] == level, (turn, moment)
-            has_it = "PYTHONPATH" in effective(machine, "killed.service")
-            assert has_it == (level == "full"), (turn, moment)
+            assert now["sonde.capture.observed"] == level, (unit, turn, moment)
+            has_it = "PYTHONPATH" in effective(machine, unit)
+            assert has_it == (level == "full"), (unit, turn, moment)
             if level == "off":
-                assert files(machine, "killed.service") == before, (turn, moment)
-    set_level(inside, key, "off", "discovered")
-    assert files(machine, "killed.service") == before
-    assert "PYTHONPATH" not in effective(machine, "killed.service")
-    assert machine.call("systemctl", "is-active", "killed.service") == "active"
+                assert files(machine, unit) == before[unit], (unit, turn, moment)
+    for key in keys.values():
+        wish(inside, key, "off")
+    for unit, key in keys.items():
+        reached(inside, key, "off", "discovered", seconds=120)
+        assert files(machine, unit) == before[unit]
+        assert "PYTHONPATH" not in effective(machine, unit)
+        assert state_of(machine, unit) == "active"
+    machine.call("systemctl", "stop", *units)
 
 
 def test_killed_in_the_middle_of_a_change_it_is_taken_back_and_made_again(machine, inside):
