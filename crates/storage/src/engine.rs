@@ -126,8 +126,20 @@ pub(crate) struct SumsQuery<'a> {
     pub(crate) by: &'a [By],
     /// Only calls that are like this.
     pub(crate) filter: &'a Filter,
+    /// Which distributions are wanted.
+    pub(crate) distributions: Distributions,
     /// How long to add up for.
     pub(crate) budget: Budget,
+}
+
+/// Which distributions a sum has; what it has of others is not to be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Distributions {
+    All,
+    /// All, of a bucket as a whole: any sums of the bucket have them, in any shares.
+    Together,
+    /// Durations and times to the first chunk, for tables: a third of the work.
+    Main,
 }
 
 /// Sums, in no order.

@@ -1,7 +1,7 @@
 //! Numbers over a span of time, made of an engine's sums. Pure but for the questions.
 
 use crate::costs::Costs;
-use crate::engine::{Engine, Sum, SumsQuery};
+use crate::engine::{Distributions, Engine, Sum, SumsQuery};
 use crate::error::Error;
 use crate::query::{By, Span};
 use crate::sketch::Sketch;
@@ -57,9 +57,9 @@ pub(crate) fn overview(engine: &dyn Engine, span: &Span) -> Result<Overview, Err
     let pairs = [By::Service, By::Workload, By::Provider, By::Model];
     let previous = span.previous();
     let questions = [
-        question(span, step, &[By::Model]),
-        question(span, None, &pairs),
-        question(&previous, None, &[]),
+        question(span, step, &[By::Model], Distributions::Together),
+        question(span, None, &pairs, Distributions::Main),
+        question(&previous, None, &[], Distributions::Main),
     ];
     let mut answers = engine.sums(&questions)?.into_iter();
     let [over_time, pairs, before] = [(); 3].map(|()| answers.next().unwrap_or_default());
@@ -92,7 +92,7 @@ pub(crate) fn overview(engine: &dyn Engine, span: &Span) -> Result<Overview, Err
         to: span.to,
         step_seconds: buckets.step_seconds,
         totals: totals.stats(),
-        previous: previous.stats(),
+        previous: previous.main_stats(),
         series: series.collect(),
         by_model,
         services,
@@ -104,7 +104,8 @@ pub(crate) fn overview(engine: &dyn Engine, span: &Span) -> Result<Overview, Err
 pub(crate) fn series(engine: &dyn Engine, query: &SeriesQuery) -> Result<Series, Error> {
     let buckets = Buckets::of(&query.span);
     let by: Vec<By> = query.by.into_iter().collect();
-    let question = question(&query.span, Some(buckets.step_seconds), &by);
+    let step = Some(buckets.step_seconds);
+    let question = question(&query.span, step, &by, Distributions::All);
     let sums = engine.sums(&[question])?.pop().unwrap_or_default();
     let mut groups: HashMap<Option<String>, Vec<Sum>> = HashMap::new();
     for mut sum in sums.rows {
@@ -143,9 +144,14 @@ pub(crate) fn series(engine: &dyn Engine, query: &SeriesQuery) -> Result<Series,
     })
 }
 
-fn question<'a>(span: &'a Span, step_seconds: Option<u64>, by: &'a [By]) -> SumsQuery<'a> {
+fn question<'a>(
+    span: &'a Span,
+    step_seconds: Option<u64>,
+    by: &'a [By],
+    distributions: Distributions,
+) -> SumsQuery<'a> {
     let Span { from, to, filter, budget } = span;
-    SumsQuery { from: from.0, to: to.0, step_seconds, by, filter, budget: *budget }
+    SumsQuery { from: from.0, to: to.0, step_seconds, by, filter, distributions, budget: *budget }
 }
 
 fn group(
@@ -194,11 +200,11 @@ fn tables(rows: Vec<Sum>, truncated: &mut bool) -> (Vec<ByModel>, Vec<ServiceMod
     let by_model = most(models.into_iter().collect(), truncated).into_iter();
     let by_model = by_model.map(|(group, tally)| {
         let [provider, model] = names(group);
-        ByModel { provider, model, stats: tally.stats() }
+        ByModel { provider, model, stats: tally.main_stats() }
     });
     let services = most(services, truncated).into_iter().map(|(group, tally)| {
         let [service, key, provider, model] = names(group);
-        ServiceModel { service, key, provider, model, stats: tally.stats() }
+        ServiceModel { service, key, provider, model, stats: tally.main_stats() }
     });
     (by_model.collect(), services.collect())
 }

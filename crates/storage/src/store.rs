@@ -1,7 +1,7 @@
 //! [`Store`], the one public type that does anything.
 
 use crate::clickhouse::{ClickHouse, Remote};
-use crate::engine::{Engine, SumsQuery};
+use crate::engine::{Distributions, Engine, SumsQuery};
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::fleet::NewWish;
@@ -415,6 +415,7 @@ impl Store {
             step_seconds: None,
             by: &[By::Workload],
             filter: &Filter::default(),
+            distributions: Distributions::Main,
             budget: Budget::default(),
         };
         let rows = self.engine.sums(&[query])?.into_iter().flat_map(|sums| sums.rows);

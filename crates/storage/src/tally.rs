@@ -2,6 +2,7 @@
 
 mod body;
 
+use crate::engine::Distributions;
 use crate::outcome::{CLASSES, outcome};
 use crate::query::Outcome;
 use crate::sketch::Sketch;
@@ -132,6 +133,11 @@ pub(crate) struct Sketches {
 
 impl Tally {
     pub(crate) fn add(&mut self, call: &Counted<'_>) {
+        self.add_to(call, Distributions::All);
+    }
+
+    /// As [`add`](Self::add), to the distributions that are wanted.
+    pub(crate) fn add_to(&mut self, call: &Counted<'_>, wanted: Distributions) {
         let outcome = call.outcome.unwrap_or(Outcome::Ok);
         if let Some(cost) = call.cost {
             add(&mut self.cost, u128::from(cost));
@@ -153,7 +159,7 @@ impl Tally {
         if call.embedding {
             self.embeddings += 1;
         } else {
-            self.add_inference(call, outcome);
+            self.add_inference(call, outcome, wanted);
         }
     }
 
@@ -184,8 +190,7 @@ impl Tally {
                 *sum = Some(sum.unwrap_or(0).saturating_add(tokens));
             }
         }
-        let sketches = self.sketches.all_mut().into_iter().zip(other.sketches.all());
-        sketches.for_each(|(sum, sketch)| sum.merge(sketch));
+        self.sketches.merge(&other.sketches);
     }
 
     /// As one to which nothing was added; the memory stays for what is added next.
@@ -258,9 +263,25 @@ impl Tally {
         }
     }
 
-    fn add_inference(&mut self, call: &Counted<'_>, outcome: Outcome) {
+    /// As [`stats`](Self::stats), of distributions those alone that [`Distributions::Main`] has.
+    pub(crate) fn main_stats(&self) -> Stats {
+        Stats {
+            time_to_first_token: None,
+            time_per_output_token: None,
+            output_speed: None,
+            output_speed_end_to_end: None,
+            waiting_share: None,
+            input_tokens_per_call: None,
+            retry_after: None,
+            ..self.stats()
+        }
+    }
+
+    fn add_inference(&mut self, call: &Counted<'_>, outcome: Outcome, wanted: Distributions) {
         self.calls += 1;
-        if let Some(tokens) = call.tokens[0] {
+        if let Some(tokens) = call.tokens[0]
+            && wanted != Distributions::Main
+        {
             self.sketches.input.add(tokens);
         }
         match outcome {
@@ -274,7 +295,7 @@ impl Tally {
                 if let Some(sum) = call.finish.and_then(|finish| self.finishes.get_mut(finish)) {
                     *sum += 1;
                 }
-                self.sketches.add(call);
+                self.sketches.add(call, wanted);
             }
         }
     }
@@ -333,29 +354,37 @@ impl Sketches {
         ]
     }
 
+    pub(crate) fn merge(&mut self, other: &Self) {
+        let sketches = self.all_mut().into_iter().zip(other.all());
+        sketches.for_each(|(sum, sketch)| sum.merge(sketch));
+    }
+
     /// Adds an inference call that went well.
-    fn add(&mut self, call: &Counted<'_>) {
+    fn add(&mut self, call: &Counted<'_>, wanted: Distributions) {
+        if let Some(nanos) = call.first_chunk_nanos.filter(|_| call.stream) {
+            self.first_chunk.add(nanos);
+        }
+        if let Some(nanos) = call.duration_nanos {
+            self.duration.add(nanos);
+        }
+        if wanted != Distributions::Main {
+            self.add_further(call);
+        }
+    }
+
+    /// Adds to those that [`Distributions::Main`] leaves out.
+    fn add_further(&mut self, call: &Counted<'_>) {
         let output = call.tokens[1];
-        if call.stream {
-            if let Some(nanos) = call.first_chunk_nanos {
-                self.first_chunk.add(nanos);
-            }
-            if let Some(nanos) = call.first_token_nanos {
-                self.first_token.add(nanos);
-            }
+        if let Some(nanos) = call.first_token_nanos.filter(|_| call.stream) {
+            self.first_token.add(nanos);
         }
         let Some(duration) = call.duration_nanos else { return };
-        self.duration.add(duration);
-        let speed = |tokens: u64, nanos: u64| {
-            let speed = u128::from(tokens) * 1_000_000_000_000 / u128::from(nanos.max(1));
-            u64::try_from(speed).unwrap_or(u64::MAX)
-        };
+        let speed = |tokens: u64, nanos: u64| times_over(tokens, 1_000_000_000_000, nanos.max(1));
         match call.first_chunk_nanos.filter(|_| call.stream) {
             Some(first) if first <= duration => {
                 let after = duration - first;
                 if duration > 0 {
-                    let share = u128::from(first) * 1000 / u128::from(duration);
-                    self.waiting.add(u64::try_from(share).unwrap_or(u64::MAX));
+                    self.waiting.add(times_over(first, 1000, duration));
                 }
                 if let Some(output) = output.filter(|output| *output >= 2) {
                     self.per_token.add(after / (output - 1));
@@ -372,6 +401,16 @@ impl Sketches {
             Some(_) | None => {}
         }
     }
+}
+
+/// A number times a factor, divided; what does not fit is the largest that does.
+fn times_over(number: u64, factor: u64, divisor: u64) -> u64 {
+    // A division of wide numbers takes ten times as long, and is hardly ever needed.
+    if let Some(product) = number.checked_mul(factor) {
+        return product / divisor;
+    }
+    let quotient = u128::from(number) * u128::from(factor) / u128::from(divisor);
+    u64::try_from(quotient).unwrap_or(u64::MAX)
 }
 
 fn add(sum: &mut Option<u128>, more: u128) {

@@ -19,7 +19,8 @@ pub struct Overview {
     pub step_seconds: u64,
     /// The whole span.
     pub totals: Stats,
-    /// The span of equal length just before it.
+    /// The span of equal length just before it. Of distributions it has those of duration and of
+    /// time to first chunk alone, as have `by_model` and `services`.
     pub previous: Stats,
     /// One entry a bucket, oldest first, buckets without calls included. The first and the last
     /// may be only partly inside the span.

@@ -219,7 +219,7 @@ mod tests {
     use super::pieces;
     use crate::clickhouse::keep::Gone;
     use crate::cover::Piece;
-    use crate::engine::SumsQuery;
+    use crate::engine::{Distributions, SumsQuery};
     use crate::filter::Filter;
     use crate::query::Budget;
     use crate::units::DAY_NANOS;
@@ -227,7 +227,9 @@ mod tests {
     fn of(from: u64, to: u64, step_seconds: Option<u64>, gone: &Gone) -> Vec<Piece> {
         let filter = Filter::default();
         let budget = Budget::default();
-        pieces(&SumsQuery { from, to, step_seconds, by: &[], filter: &filter, budget }, gone)
+        let distributions = Distributions::All;
+        let filter = &filter;
+        pieces(&SumsQuery { from, to, step_seconds, by: &[], filter, distributions, budget }, gone)
     }
 
     #[test]

@@ -131,6 +131,12 @@ fn check_overview(store: &Store, calls: &[Call], from: u64, to: u64, service: Op
     let all = within(from, to);
     let models: BTreeSet<_> = all.iter().map(|c| model(c)).collect();
     assert_eq!(found.by_model.len(), models.len(), "{what}");
+    // The tables would have them of some calls only.
+    let tables = found.by_model.iter().map(|row| &row.stats);
+    for stats in tables.chain(found.services.iter().map(|row| &row.stats)).chain([&found.previous])
+    {
+        assert_eq!((stats.input_tokens_per_call, stats.output_speed), (None, None), "{what}");
+    }
     for row in &found.by_model {
         let own: Vec<_> = all.iter().copied().filter(|c| model(c) == row.model).collect();
         check(&row.stats, &own, &what);

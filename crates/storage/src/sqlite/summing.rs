@@ -8,13 +8,13 @@ use super::reading::load;
 use super::scan::{Compiled, Names};
 use super::sums::{self, By as Table, Parts};
 use crate::cover::{Piece, cover};
-use crate::engine::{MAX_GROUPS, Sum, Sums, SumsQuery};
+use crate::engine::{Distributions, MAX_GROUPS, Sum, Sums, SumsQuery};
 use crate::error::Error;
 use crate::filter::{AGENT, ENVIRONMENT, USER, text_of};
 use crate::hashing::Keyed;
 use crate::outcome::{CLASSES, outcome};
 use crate::query::{By, Outcome};
-use crate::tally::Tally;
+use crate::tally::{Sketches, Tally};
 use contract::row::Call;
 use rusqlite::Connection;
 use std::borrow::Cow;
@@ -25,6 +25,8 @@ pub(super) struct Adding<'a> {
     query: &'a SumsQuery<'a>,
     groups: HashMap<Vec<Option<String>>, usize>,
     tallies: HashMap<(u64, usize), Tally, Keyed>,
+    /// Of buckets, where they are asked for together.
+    distributions: HashMap<u64, Sketches, Keyed>,
     truncated: bool,
     partial: bool,
 }
@@ -53,6 +55,7 @@ impl<'a> Adding<'a> {
             query,
             groups: HashMap::new(),
             tallies: HashMap::default(),
+            distributions: HashMap::default(),
             truncated: false,
             partial: false,
         }
@@ -100,15 +103,16 @@ impl<'a> Adding<'a> {
         Ok(())
     }
 
-    pub(super) fn answer(self) -> Sums {
+    pub(super) fn answer(mut self) -> Sums {
         let mut names = vec![Vec::new(); self.groups.len()];
         for (group, number) in self.groups {
             names[number] = group;
         }
-        let rows = self.tallies.into_iter().map(|((time, group), tally)| Sum {
-            time,
-            group: names[group].clone(),
-            tally,
+        let rows = self.tallies.into_iter().map(|((time, group), mut tally)| {
+            if let Some(distributions) = self.distributions.remove(&time) {
+                tally.sketches.merge(&distributions);
+            }
+            Sum { time, group: names[group].clone(), tally }
         });
         Sums { rows: rows.collect(), partial: self.partial, truncated: self.truncated }
     }
@@ -151,7 +155,15 @@ impl<'a> Adding<'a> {
         let added = sums::each_of(file, table, piece, wanted.as_ref(), |sum| {
             if let Some(group) = self.group_of_sum(source, file, table, sum.id)? {
                 let bucket = self.bucket(sum.time);
-                sum.add_to(self.tallies.entry((bucket, group)).or_default())?;
+                let tally = self.tallies.entry((bucket, group)).or_default();
+                if self.query.distributions == Distributions::Together {
+                    let together = self.distributions.entry(bucket).or_default();
+                    std::mem::swap(&mut tally.sketches, together);
+                    let added = sum.add_to(tally, Distributions::All);
+                    std::mem::swap(&mut tally.sketches, together);
+                    return added;
+                }
+                sum.add_to(tally, self.query.distributions)?;
             }
             Ok(())
         });
@@ -187,7 +199,8 @@ impl<'a> Adding<'a> {
                 if let Some(group) = self.group(source, ids, outcome) {
                     let bucket = self.bucket(block.end(row));
                     let call = Ended::of(block, row, &finishes);
-                    self.tallies.entry((bucket, group)).or_default().add(&call.counted);
+                    let tally = self.tallies.entry((bucket, group)).or_default();
+                    tally.add_to(&call.counted, self.query.distributions);
                 }
             })?;
         }
@@ -228,7 +241,8 @@ impl<'a> Adding<'a> {
                 };
                 let ended = Ended::of(&block, row, &finishes);
                 let bucket = self.bucket(ended.at);
-                self.tallies.entry((bucket, group)).or_default().add(&ended.counted);
+                let tally = self.tallies.entry((bucket, group)).or_default();
+                tally.add_to(&ended.counted, self.query.distributions);
             }
         }
         Ok(())

@@ -13,6 +13,7 @@ pub(super) use convert::convert;
 use super::ended::Ids;
 use super::migrate::Migration;
 use crate::cover::{Level, Piece};
+use crate::engine::Distributions;
 use crate::error::{Doing, Error};
 use crate::hashing::Keyed;
 use crate::tally::Tally;
@@ -106,8 +107,8 @@ pub(super) struct Summed<'a> {
 
 impl Summed<'_> {
     /// Adds it to a sum.
-    pub(super) fn add_to(&self, sum: &mut Tally) -> Result<(), Error> {
-        sum.merge_bytes(self.bytes).ok_or(DAMAGED)
+    pub(super) fn add_to(&self, sum: &mut Tally, wanted: Distributions) -> Result<(), Error> {
+        sum.merge_bytes(self.bytes, wanted).ok_or(DAMAGED)
     }
 }
 
@@ -157,7 +158,7 @@ impl Changes {
         self.change(to, |old, new| {
             let Some(old) = old else { return Some(Some(Cow::Borrowed(new))) };
             let mut sum = Tally::from_bytes(old)?;
-            sum.merge_bytes(new)?;
+            sum.merge_bytes(new, Distributions::All)?;
             Some(Some(sum.to_bytes().into()))
         })
     }
@@ -346,7 +347,7 @@ pub(super) fn close(file: &Transaction<'_>, before: Option<u64>) -> Result<(), E
                     note(bucket, &mut sums);
                     bucket = sum.time / width;
                 }
-                sum.add_to(sums.entry(sum.id).or_default())
+                sum.add_to(sums.entry(sum.id).or_default(), Distributions::All)
             })?;
             note(bucket, &mut sums);
         }

@@ -3,6 +3,7 @@
 //! a dense one is a zero, the first place, how many there are, and all of their counts.
 
 use super::Tally;
+use crate::engine::Distributions;
 use crate::sketch::Sketch;
 
 /// Numbers of a body of the first version, whose lists follow: classes, durations, first chunks.
@@ -46,12 +47,12 @@ impl Tally {
     /// Reads what [`to_bytes`](Self::to_bytes) wrote; `None` for anything else.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let mut sum = Self::default();
-        sum.merge_bytes(bytes).map(|()| sum)
+        sum.merge_bytes(bytes, Distributions::All).map(|()| sum)
     }
 
     /// Adds what [`to_bytes`](Self::to_bytes) wrote, without making a sum of it first. `None` for
     /// anything else; then what was added is not to be used.
-    pub(crate) fn merge_bytes(&mut self, bytes: &[u8]) -> Option<()> {
+    pub(crate) fn merge_bytes(&mut self, bytes: &[u8], wanted: Distributions) -> Option<()> {
         let mut from = bytes;
         let mask = take(&mut from)?;
         if (mask & !SHORT) >> BITS != 0 {
@@ -82,6 +83,9 @@ impl Tally {
         parts.add_wide(&mut self.wasted)?;
         parts.add_count(&mut self.retries)?;
         parts.add_places(&mut self.finishes)?;
+        if wanted == Distributions::Main {
+            return Some(());
+        }
         for sketch in sketches {
             parts.add_slots(sketch)?;
         }
@@ -297,6 +301,7 @@ fn take(from: &mut &[u8]) -> Option<u128> {
 #[cfg(test)]
 mod tests {
     use super::Tally;
+    use crate::engine::Distributions;
     use crate::outcome::CLASSES;
     use crate::query::Outcome;
     use crate::tally::{Counted, FINISH};
@@ -329,8 +334,11 @@ mod tests {
             twice.merge(&sum);
             let mut read = Tally::from_bytes(&sum.to_bytes()).unwrap();
             prop_assert_eq!(&read, &sum);
-            read.merge_bytes(&sum.to_bytes()).unwrap();
+            read.merge_bytes(&sum.to_bytes(), Distributions::All).unwrap();
             prop_assert_eq!(read, twice);
+            let mut main = Tally::default();
+            main.merge_bytes(&sum.to_bytes(), Distributions::Main).unwrap();
+            prop_assert_eq!(main.main_stats(), sum.main_stats());
         }
 
         #[test]
@@ -360,11 +368,11 @@ mod tests {
             // To what has little, to what has as much, and to what lies elsewhere.
             for more in [vec![other], durations.clone(), vec![1_200_000_000; 3]] {
                 let mut both = sum_of(&more);
-                both.merge_bytes(&sum.to_bytes()).unwrap();
+                both.merge_bytes(&sum.to_bytes(), Distributions::All).unwrap();
                 let all: Vec<_> = durations.iter().chain(&more).copied().collect();
                 prop_assert_eq!(both, sum_of(&all));
             }
-            read.merge_bytes(&sum.to_bytes()).unwrap();
+            read.merge_bytes(&sum.to_bytes(), Distributions::All).unwrap();
             prop_assert_eq!(read.sketches.duration.count(), 2 * durations.len() as u64);
         }
     }
