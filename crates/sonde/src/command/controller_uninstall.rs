@@ -16,27 +16,40 @@ pub(crate) fn run(options: &ControllerUninstall) -> Result<(), Failure> {
         None => place::default_data_dir()?,
     };
     let controller: PathBuf = data_dir.join("controller");
-    let mut out = std::io::stdout().lock();
-    if !options.restore {
-        let changed = controller::changed(&controller);
-        for one in &changed {
-            writeln!(out, "{}\n{}", plain(&one.key), one.change)?;
-        }
-        return match changed.len() {
-            0 => {
-                writeln!(
-                    out,
-                    "No program of this node is changed. Remove {} to forget everything.",
-                    data_dir.display()
-                )?;
-                Ok(())
-            }
-            several => Err(Failure::Failed(anyhow::anyhow!(
-                "cannot leave yet: {several} of this node's programs are changed; put them back with \
-                 `sonde controller uninstall --restore`"
-            ))),
-        };
+    match options.restore {
+        true => restore(options, &data_dir, &controller),
+        false => list(&data_dir, &controller),
     }
+}
+
+/// Says what is changed; fails where anything is.
+fn list(data_dir: &Path, controller: &Path) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let changed = controller::changed(controller);
+    for one in &changed {
+        writeln!(out, "{}\n{}", plain(&one.key), one.change)?;
+    }
+    if !changed.is_empty() {
+        return Err(Failure::Failed(anyhow::anyhow!(
+            "cannot leave yet; programs of this node that are changed: {}: put them back with \
+             `sonde controller uninstall --restore`",
+            changed.len()
+        )));
+    }
+    writeln!(
+        out,
+        "No program of this node is changed. Remove {} to forget everything.",
+        data_dir.display()
+    )?;
+    Ok(())
+}
+
+/// Takes everything back, and says for each program how that went.
+fn restore(
+    options: &ControllerUninstall,
+    data_dir: &Path,
+    controller: &Path,
+) -> Result<(), Failure> {
     for socket in [SOCKET, CONTROLLER_SOCKET].map(|socket| data_dir.join(socket)) {
         if UnixStream::connect(&socket).is_ok() {
             return Err(Failure::usage(format!(
@@ -48,8 +61,9 @@ pub(crate) fn run(options: &ControllerUninstall) -> Result<(), Failure> {
     }
     let waits = |what: &str| tracing::info!("{}", plain(what));
     let kubeconfig = options.kubeconfig.clone();
-    let restored = controller::restore(&controller, Path::new("/"), kubeconfig, waits)
+    let restored = controller::restore(controller, Path::new("/"), kubeconfig, waits)
         .context("cannot put programs back")?;
+    let mut out = std::io::stdout().lock();
     let mut failed = 0;
     for one in &restored {
         let outcome = match &one.outcome {
