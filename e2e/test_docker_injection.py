@@ -567,6 +567,22 @@ def test_killed_in_the_middle_of_a_change_it_ends_as_wished(host, level):
     assert specification(host.host.inspect("slow")) == specification(before)
 
 
+def test_one_that_is_removed_in_the_middle_of_a_change_leaves_nothing(host):
+    held = host.sonde.data.parent / "held"
+    held.mkdir()
+    slow = "trap 'while [ -e /held/it ]; do sleep 0.2; done; exit 0' TERM; "
+    slow += "python3 /srv/app/caller.py & wait"
+    flags = [*host.flags("slow"), "--volume", f"{held}:/held", "--stop-timeout", "60", "--init"]
+    host.host.docker("run", *flags, PYTHON, "bash", "-c", slow)
+    key = until("it calls", lambda: calling(host), 30)
+    (held / "it").touch()
+    host.wish(key, "full")
+    until("another one is made", lambda: "slow.sonde-new" in host.names(), 20)
+    host.host.docker("rm", "--force", "slow")
+    until("nothing is left", lambda: host.names() == set(), 30)
+    host.wish(key, "off")
+
+
 def calling(host) -> str | None:
     """The key of the container that is called slow, once it is known."""
     keys = (row["sonde.workload.key"] for row in host.sonde.services())
@@ -583,6 +599,8 @@ def test_a_sonde_that_leaves_puts_everything_back(host):
     assert specification(host.host.inspect("left")) == specification(before)
     assert host.names() == {"left"}
     host.sonde.start()
+    # It is wished still, so it is put in again.
+    host.reached(key, "full", "capturing")
     host.set_level(key, "off", "discovered")
 
 

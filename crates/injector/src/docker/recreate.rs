@@ -170,6 +170,11 @@ async fn remake(
     let place = if is_aside(name(ours)) { part.name.as_str() } else { name(ours) };
     let part = &Part { name: place.to_owned(), ..part.clone() };
     let [back, idle] = [BACK, IDLE].map(|end| format!("{}{end}", part.name));
+    if name(ours).ends_with(NEW) && !is_any_there(engine, [&part.name, &back, &idle]).await? {
+        // Somebody removed the old one before ours took its place.
+        tidy(engine, part, Some(ours)).await?;
+        return finish(engine, part).await;
+    }
     if name(ours) == part.name {
         let is_on_its_way = engine.find(&back).await?.is_some();
         let end = if is_on_its_way || is_up(ours) || revive { BACK } else { IDLE };
@@ -189,6 +194,15 @@ async fn remake(
     let kept = tidy(engine, part, Some(ours)).await?;
     let now = engine.inspect(&part.name).await?;
     Ok(said(part, &now, kept))
+}
+
+async fn is_any_there(engine: &Engine, names: [&str; 3]) -> Result<bool, Failure> {
+    for name in names {
+        if engine.find(name).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Neither is there any more: it was put back before, or somebody removed it.
