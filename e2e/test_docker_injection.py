@@ -7,6 +7,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import subprocess
 import time
 
@@ -581,6 +582,25 @@ def test_one_that_is_removed_in_the_middle_of_a_change_leaves_nothing(host):
     host.host.docker("rm", "--force", "slow")
     until("nothing is left", lambda: host.names() == set(), 30)
     host.wish(key, "off")
+
+
+def test_a_wish_that_is_taken_back_while_it_is_planned_restarts_nothing(host):
+    key = host.known("thought")
+    before = host.host.inspect("thought")
+    # Planning asks the engine, which does not answer for a while.
+    os.killpg(host.host.engine.pid, signal.SIGSTOP)
+    try:
+        host.wish(key, "full")
+        time.sleep(2)
+        host.wish(key, "off")
+        time.sleep(1)
+    finally:
+        os.killpg(host.host.engine.pid, signal.SIGCONT)
+    host.reached(key, "off", "discovered")
+    # As long as it would take to make another one.
+    time.sleep(4)
+    after = host.host.inspect("thought")
+    assert (after["Id"], after["State"]["StartedAt"]) == (before["Id"], before["State"]["StartedAt"])
 
 
 def calling(host) -> str | None:

@@ -318,6 +318,11 @@ impl Running {
         {
             return;
         }
+        // Planning takes a while, and whoever wished it may have thought again.
+        if !self.parts.standings.latest().1.full.contains_key(key) {
+            self.let_go(key);
+            return;
+        }
         let difference = plan.difference();
         let record =
             Record { target, change: plan.change, difference, generation, phase: Phase::Making };

@@ -204,7 +204,7 @@ export function sentence(row: Service, { wish, poll, leftOut }: Seen = {}): Sent
 }
 
 const BY: Record<string, string> = {
-  call: "a call was read",
+  call: "call",
   sni: "SNI",
   host: "Host header",
   connect: "CONNECT to a proxy",
