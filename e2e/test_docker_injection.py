@@ -600,7 +600,8 @@ def test_a_wish_that_is_taken_back_while_it_is_planned_restarts_nothing(host):
     # As long as it would take to make another one.
     time.sleep(4)
     after = host.host.inspect("thought")
-    assert (after["Id"], after["State"]["StartedAt"]) == (before["Id"], before["State"]["StartedAt"])
+    assert after["Id"] == before["Id"]
+    assert after["State"]["StartedAt"] == before["State"]["StartedAt"]
 
 
 def calling(host) -> str | None:
