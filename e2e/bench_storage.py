@@ -288,9 +288,13 @@ def write(machine: str, phoenix_python: str, clickhouse: str, full: bool) -> Non
         f"{ours['core'] / theirs['core']:.0f} times as many a second of a core.",
         "```",
     ]
+    print(*parts, sep="\n", flush=True)
     for calls in [1_000_000, 10_000_000] if full else [1_000_000]:
         for engine, url in (("embedded", ""), ("ClickHouse (chdb)", clickhouse)):
-            parts += ["", f"The store alone, {engine}:", "", "```text", store(calls, url), "```"]
+            measured = ["", f"The store alone, {engine}:", "", "```text", store(calls, url), "```"]
+            # It takes minutes: what there is of it is seen, also where the rest does not come.
+            print(*measured, sep="\n", flush=True)
+            parts += measured
     page = ROOT / "docs" / "budgets.md"
     text = page.read_text()
     before, rest = text.split(BEGIN)

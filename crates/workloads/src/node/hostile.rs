@@ -182,13 +182,20 @@ fn the_user_is_the_nodes_and_not_a_namespaces() {
     assert_eq!(tree.program().instance.user, "1000");
 }
 
+/// Copies a program that is to be run. Not in this process: what other tests start at that moment
+/// would hold the file open for writing, and it could not be run (ETXTBSY, execve(2)).
+fn copy_program(from: &str, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status().unwrap();
+    assert!(copied.success(), "cannot copy {from}");
+}
+
 /// Weakness 19: a runtime is what a program is, not what it or its arguments are called.
 #[test]
 fn programs_that_are_called_like_runtimes_are_not_them() {
     let directory = tempfile::tempdir().unwrap();
     for name in ["node_exporter", "python3-exporter", "java"] {
         let path = directory.path().join(name);
-        fs::copy("/bin/sleep", &path).unwrap();
+        copy_program("/bin/sleep", &path);
         let child = Running(Command::new(&path).arg("60").spawn().unwrap());
         let program = program_of(&child.0, |program| program.instance.executable.ends_with(name));
         let runtime = program.instance.runtime.unwrap();
@@ -213,7 +220,7 @@ fn a_real_node_is_recognised_under_any_name() {
     let renamed = directory.path().join("agent-runtime");
     // A link of the same file where that is possible: it is large.
     if fs::hard_link(path, &renamed).is_err() {
-        fs::copy(path, &renamed).unwrap();
+        copy_program(path, &renamed);
     }
     fs::write(directory.path().join("package.json"), r#"{"name": "helper-bot"}"#).unwrap();
     fs::write(directory.path().join("index.js"), "process.stdin.resume()").unwrap();
