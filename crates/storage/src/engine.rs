@@ -138,7 +138,7 @@ pub(crate) enum Distributions {
     All,
     /// All, of a bucket as a whole: any sums of the bucket have them, in any shares.
     Together,
-    /// Durations and times to the first chunk, for tables: a third of the work.
+    /// Durations and times to the first chunk, for tables.
     Main,
 }
 

@@ -405,7 +405,7 @@ impl Sketches {
 
 /// A number times a factor, divided; what does not fit is the largest that does.
 fn times_over(number: u64, factor: u64, divisor: u64) -> u64 {
-    // A division of wide numbers takes ten times as long, and is hardly ever needed.
+    // A division of wide numbers is many instructions, and is hardly ever needed.
     if let Some(product) = number.checked_mul(factor) {
         return product / divisor;
     }

@@ -25,8 +25,10 @@ fn code() -> Vec<(String, String)> {
 fn listed() -> BTreeSet<String> {
     let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     let table = text.split("| thread | does |").nth(1).unwrap();
+    // Behind the line of dashes; all of it is within an item of a list.
     let rows = table.lines().skip(1).take_while(|line| line.starts_with("  |"));
     let names = |row: &str| -> Vec<String> {
+        // Every second piece is between backticks.
         let cell = row.split('|').nth(1).unwrap_or_default();
         cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
     };
@@ -42,6 +44,7 @@ fn every_thread_has_a_name_that_architecture_md_lists() {
             found.push(format!("{path}: give the thread a name, with `thread::Builder`"));
         }
         for naming in NAMING {
+            // What stands before the first one is no name.
             let names = text.split(naming).skip(1).filter_map(|rest| rest.split('"').next());
             named.extend(names.map(str::to_owned));
         }
