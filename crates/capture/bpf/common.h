@@ -66,7 +66,6 @@ static __always_inline void describe_caller(struct caller *caller, u32 pid,
 
 	caller->start_time = BPF_CORE_READ(leader, start_boottime);
 	caller->parent_start_time = start_time_of(parent);
-	caller->cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
 	caller->pid = pid;
 	caller->parent_pid = pid_of(parent);
 	caller->user = BPF_CORE_READ(task, cred, uid.val);

@@ -37,7 +37,6 @@ struct tls_record {
 struct caller {
 	u64 start_time; /* start_boottime */
 	u64 parent_start_time;
-	u64 cgroup; /* id in cgroup v2: the inode of its directory */
 	u32 pid;
 	u32 parent_pid;
 	u32 user; /* as the first user namespace counts */

@@ -69,7 +69,6 @@ impl Callers {
             name: seen.name,
             user: seen.user,
             parent: seen.parent,
-            cgroup_id: seen.cgroup_id,
             program: self.program(process),
         })
     }
@@ -150,13 +149,7 @@ mod tests {
     }
 
     fn seen() -> record::Caller {
-        record::Caller {
-            process: None,
-            parent: None,
-            cgroup_id: 1,
-            user: 0,
-            name: "curl".to_owned(),
-        }
+        record::Caller { process: None, parent: None, user: 0, name: "curl".to_owned() }
     }
 
     #[test]

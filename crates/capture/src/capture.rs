@@ -40,8 +40,8 @@ pub struct Config {
     /// least a page. It is kernel memory, there while somebody is watched or
     /// [to be watched](Capture::make_ready), and should hold several of the largest messages.
     pub ring_bytes: u32,
-    /// Set one link for each function even where one for all of them works, as on kernels
-    /// before 6.10. Slower to attach; for comparing.
+    /// Set one link for each function even where one for all of them works, as on kernels before
+    /// 6.10: so a test on a newer one sees that way work, too. Slower to attach.
     pub single_links: bool,
 }
 
@@ -93,13 +93,13 @@ pub struct Watched {
 pub struct Lost {
     /// Bytes for which the ring had no room: the reader was too slow, or the ring is small.
     pub ring_full_bytes: u64,
-    /// Bytes that were not in memory when the call returned.
+    /// Bytes that were not in memory when the function returned.
     pub fault_bytes: u64,
-    /// Bytes beyond the 8 MiB that are copied of one call.
+    /// Bytes beyond the 8 MiB that are copied of one call of a function.
     pub too_long_bytes: u64,
-    /// Calls whose arguments could not be kept until they returned.
+    /// Calls of functions of TLS libraries whose arguments could not be kept until they returned.
     pub calls: u64,
-    /// Calls whose connection could not be kept.
+    /// Calls of those functions whose connection could not be kept.
     pub connections: u64,
     /// Other records: closes, names, processes.
     pub records: u64,

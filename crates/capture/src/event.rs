@@ -177,7 +177,7 @@ pub enum Event {
 pub struct Plaintext {
     /// The connection.
     pub connection: ConnectionId,
-    /// When the call returned.
+    /// When the function returned, nanoseconds on the kernel's monotonic clock.
     pub at: u64,
     /// Which way.
     pub direction: Direction,
@@ -199,9 +199,6 @@ pub struct Caller {
     pub user: u32,
     /// Its parent; absent when our pid namespace does not show it.
     pub parent: Option<ProcessId>,
-    /// Id of its cgroup in v2: the inode of the directory. That of the root where only v1 is
-    /// used.
-    pub cgroup_id: u64,
     /// What it runs; absent when it started before us and is gone already.
     pub program: Option<Arc<Program>>,
 }

@@ -36,7 +36,6 @@ pub(crate) struct Caller {
     pub(crate) process: Option<ProcessId>,
     /// The same of its parent.
     pub(crate) parent: Option<ProcessId>,
-    pub(crate) cgroup_id: u64,
     pub(crate) user: u32,
     pub(crate) name: String,
 }
@@ -110,20 +109,19 @@ mod tls {
 mod caller {
     pub(super) const START_TIME: usize = 0;
     pub(super) const PARENT_START_TIME: usize = 8;
-    pub(super) const CGROUP: usize = 16;
-    pub(super) const PID: usize = 24;
-    pub(super) const PARENT_PID: usize = 28;
-    pub(super) const USER: usize = 32;
-    pub(super) const NAME: usize = 40;
-    pub(super) const SIZE: usize = 56;
+    pub(super) const PID: usize = 16;
+    pub(super) const PARENT_PID: usize = 20;
+    pub(super) const USER: usize = 24;
+    pub(super) const NAME: usize = 32;
+    pub(super) const SIZE: usize = 48;
 }
 
 /// Offsets in `struct process_record`.
 mod process {
     pub(super) const AT: usize = 0;
     pub(super) const CALLER: usize = 8;
-    pub(super) const KIND: usize = 64;
-    pub(super) const SIZE: usize = 72;
+    pub(super) const KIND: usize = 56;
+    pub(super) const SIZE: usize = 64;
 }
 
 /// Offsets in `struct program`.
@@ -142,21 +140,21 @@ mod opening {
     pub(super) const AT: usize = 0;
     pub(super) const SOCKET: usize = 8;
     pub(super) const CALLER: usize = 16;
-    pub(super) const KIND: usize = 72;
-    pub(super) const OFFSET: usize = 76;
-    pub(super) const LEN: usize = 80;
-    pub(super) const FAMILY: usize = 84;
-    pub(super) const PORT: usize = 86;
-    pub(super) const ADDRESS: usize = 88;
-    pub(super) const SIZE: usize = 104;
+    pub(super) const KIND: usize = 64;
+    pub(super) const OFFSET: usize = 68;
+    pub(super) const LEN: usize = 72;
+    pub(super) const FAMILY: usize = 76;
+    pub(super) const PORT: usize = 78;
+    pub(super) const ADDRESS: usize = 80;
+    pub(super) const SIZE: usize = 96;
 }
 
 /// Offsets in `struct answer_record`.
 mod answer {
     pub(super) const AT: usize = 0;
     pub(super) const CALLER: usize = 8;
-    pub(super) const LEN: usize = 64;
-    pub(super) const SIZE: usize = 72;
+    pub(super) const LEN: usize = 56;
+    pub(super) const SIZE: usize = 64;
 }
 
 impl Tls {
@@ -197,7 +195,6 @@ impl Caller {
         Some(Self {
             process: id(caller::PID, caller::START_TIME)?,
             parent: id(caller::PARENT_PID, caller::PARENT_START_TIME)?,
-            cgroup_id: u64_at(record, caller::CGROUP)?,
             user: u32_at(record, caller::USER)?,
             name: String::from_utf8_lossy(until_zero(record.get(caller::NAME..)?)).into_owned(),
         })

@@ -81,7 +81,6 @@ fn the_layout_of_what_is_seen_of_every_process_is_that_of_the_c_header() {
         &[
             ("start_time", caller::START_TIME),
             ("parent_start_time", caller::PARENT_START_TIME),
-            ("cgroup", caller::CGROUP),
             ("pid", caller::PID),
             ("parent_pid", caller::PARENT_PID),
             ("user", caller::USER),
