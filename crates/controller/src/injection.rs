@@ -210,26 +210,13 @@ impl Running {
             failures: tries.failures,
             failed_at: tries.failed_at,
         };
-        let outcome = reconcile(&case, now);
-        if let Outcome::Act { change, .. } = outcome {
-            if self.parts.tuning.settings().freeze == Some(true) {
-                let reason = "The fleet is frozen: no SDK is put into programs, and none is taken out, until that is lifted in Settings.";
-                return Some(self.agent(key, observed, State::Blocked, reason.to_owned()));
-            }
-            match (change, observed) {
-                (Word::EnableSdk, Some(observed)) => {
-                    self.enable(observed, wanted.unwrap_or_default(), now);
-                }
-                _ => self.advance(key, Phase::Undoing(Why::NotWanted)),
-            }
-            self.finish(key, now);
-            return self.stands(key, observed, wanted);
-        }
-        let (state, reason) = match outcome {
+        let (state, reason) = match reconcile(&case, now) {
             Outcome::Rest { state, reason } | Outcome::Wait { state, reason, .. } => {
                 (state, reason)
             }
-            Outcome::Act { reason, .. } => (State::Pending, reason),
+            Outcome::Act { change, .. } => {
+                return self.act(change, key, (observed, wanted), now);
+            }
         };
         if wanted.is_none() && !self.parts.records.get(key).is_some_and(Record::is_in_effect) {
             return None;
@@ -239,6 +226,28 @@ impl Running {
         }
         let reason = self.explained(key, state, reason, forbidden);
         Some(self.agent(key, observed, state, reason))
+    }
+
+    /// Takes the change that the table names, and says how the workload stands then.
+    fn act(
+        &mut self,
+        change: Word,
+        key: &Key,
+        (observed, wanted): (Option<&Observed>, Option<u64>),
+        now: u64,
+    ) -> Option<Agent> {
+        if self.parts.tuning.settings().freeze == Some(true) {
+            let reason = "The fleet is frozen: no SDK is put into programs, and none is taken out, until that is lifted in Settings.";
+            return Some(self.agent(key, observed, State::Blocked, reason.to_owned()));
+        }
+        match (change, observed) {
+            (Word::EnableSdk, Some(observed)) => {
+                self.enable(observed, wanted.unwrap_or_default(), now);
+            }
+            _ => self.advance(key, Phase::Undoing(Why::NotWanted)),
+        }
+        self.finish(key, now);
+        self.stands(key, observed, wanted)
     }
 
     /// What is there of the SDK, as the table of decisions asks.
@@ -302,6 +311,8 @@ impl Running {
         let (target, plan) = match self.plan(observed) {
             Ok(planned) => planned,
             Err(refusal) => {
+                let (code, reason) = (&refusal.code, &refusal.reason);
+                tracing::debug!(key = %key.0, code, reason, "no SDK is put in");
                 let tries = self.tries.entry(key.clone()).or_default();
                 if refusal.kind == Kind::NotNow {
                     tries.failures += 1;

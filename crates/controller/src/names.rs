@@ -127,7 +127,7 @@ mod tests {
     const OPENAI: &str = "api.openai.com";
 
     fn provider(name: &str) -> Option<String> {
-        genai::provider_of_host(name).map(str::to_owned)
+        genai::Providers::default().of_host(name, None).map(str::to_owned)
     }
 
     fn guess(names: &[(&str, &str, Source)], address: &str, now: u64) -> Option<(String, By)> {

@@ -26,4 +26,4 @@ pub use call::{Cost, Incomplete, ModelCall, RecognisedBy, Usage};
 pub use connection::{Connection, Hints, Verdict};
 pub use pattern::Pattern;
 pub use prices::{PRICE_TABLE, cost};
-pub use providers::{Provider, Providers, families, names as provider_names, provider_of_host};
+pub use providers::{Provider, Providers, families, names as provider_names};

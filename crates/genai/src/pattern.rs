@@ -31,11 +31,6 @@ impl Pattern {
     pub fn matches(&self, text: &str) -> bool {
         matches(&self.0, text)
     }
-
-    /// The pattern as it was written.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 /// Whether the whole of `text` is as `pattern` says.

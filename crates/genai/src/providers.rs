@@ -212,7 +212,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// The provider behind a host name, which may have a port: `api.openai.com` is `openai`.
 ///
 /// This is the list that discovery goes by; a host that is not in it may still serve models.
-pub fn provider_of_host(host: &str) -> Option<&'static str> {
+fn provider_of_host(host: &str) -> Option<&'static str> {
     let (host, _) = split_port(host);
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let matches = |pattern: &str| match pattern.strip_prefix('.') {

@@ -28,7 +28,7 @@ const SHOWN: usize = 12;
 pub struct Manifest {
     /// Language runtime that it is for, such as `cpython`.
     pub runtime: String,
-    /// Versions of the runtime that it works with.
+    /// Versions of the runtime that it works with, such as `3.11`, the oldest first.
     pub pythons: Vec<String>,
     /// The packages of others.
     pub packages: Vec<Package>,
@@ -45,16 +45,16 @@ pub struct Package {
     pub version: String,
     /// Its licence, as SPDX has it.
     pub licence: String,
-    /// SHA-256 of the wheel.
+    /// SHA-256 of the wheel, in hexadecimal.
     pub sha256: String,
 }
 
 /// A file of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
-    /// Its size.
+    /// Its size, in bytes.
     pub bytes: u64,
-    /// SHA-256 of its content.
+    /// SHA-256 of its content, in hexadecimal.
     pub sha256: String,
 }
 
@@ -63,7 +63,7 @@ pub struct File {
 pub struct Bundle {
     /// What is in it.
     pub manifest: Manifest,
-    /// SHA-256 of the manifest: which bundle it is.
+    /// SHA-256 of the manifest, in hexadecimal: which bundle it is.
     pub identity: String,
     files: BTreeMap<String, Vec<u8>>,
 }
@@ -98,11 +98,7 @@ impl Bundle {
     ///
     /// Everyone may read it and nobody may write it. It appears under its name only when it is
     /// complete; a directory of this name that differs is replaced.
-    ///
-    /// # Errors
-    ///
-    /// When the directory cannot be written.
-    pub fn lay_down(&self, parent: &Path) -> io::Result<PathBuf> {
+    fn lay_down(&self, parent: &Path) -> io::Result<PathBuf> {
         let target = parent.join(self.directory_name());
         if differences(&target, Some(&self.identity)).is_ok_and(|found| found.is_empty()) {
             return Ok(target);

@@ -10,23 +10,23 @@ use contract::attribute;
 use std::collections::BTreeMap;
 
 /// Where Python looks for modules before its own.
-pub const PYTHONPATH: &str = "PYTHONPATH";
+pub(crate) const PYTHONPATH: &str = "PYTHONPATH";
 /// Name of the service.
-pub const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
+pub(crate) const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 /// Attributes of everything that the program sends, as `name=value`, with commas between.
-pub const RESOURCE_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
+pub(crate) const RESOURCE_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 /// Base of the OTLP endpoint that the agent sends to, such as `http://127.0.0.1:4318`.
 pub const ENDPOINT: &str = "SONDE_AGENT_ENDPOINT";
 /// Headers of what the agent sends, as `name=value`, percent-encoded, with commas between.
-pub const HEADERS: &str = "SONDE_AGENT_HEADERS";
+pub(crate) const HEADERS: &str = "SONDE_AGENT_HEADERS";
 /// `1` lets the agent send prompts and answers.
-pub const CAPTURE_CONTENT: &str = "SONDE_AGENT_CONTENT";
+pub(crate) const CAPTURE_CONTENT: &str = "SONDE_AGENT_CONTENT";
 /// `1` keeps the agent out: nothing of it is loaded.
-pub const DISABLED: &str = "SONDE_DISABLED";
+pub(crate) const DISABLED: &str = "SONDE_DISABLED";
 /// Agents of others that the program's owner wants beside ours, with commas between.
-pub const BESIDE: &str = "SONDE_AGENT_BESIDE";
+pub(crate) const BESIDE: &str = "SONDE_AGENT_BESIDE";
 /// Directory of a bundle that alone is put on the path of modules.
-pub const BOOTSTRAP: &str = "bootstrap";
+pub(crate) const BOOTSTRAP: &str = "bootstrap";
 
 /// All variables that are ever set.
 pub(crate) const NAMES: [&str; 6] =

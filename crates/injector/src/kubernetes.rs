@@ -51,11 +51,11 @@ const ORIGINAL: &str = "SONDE_ORIGINAL_";
 /// Kinds of objects with a template that can be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
-    /// `apps/v1`.
+    /// `apps/v1`; its pods are replaced when the template changes.
     Deployment,
-    /// `apps/v1`.
+    /// `apps/v1`; likewise, one pod after the other.
     StatefulSet,
-    /// `apps/v1`.
+    /// `apps/v1`; likewise, one node after the other.
     DaemonSet,
     /// `batch/v1`; what is changed is for its next run.
     CronJob,
@@ -66,10 +66,8 @@ pub enum Kind {
 pub struct Workload {
     /// Its kind.
     pub kind: Kind,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
 }
 
 /// One changed template.

@@ -4,7 +4,7 @@
 //! itself. What the agent is stands in `agents/python/README.md`.
 //!
 //! [`plan`] is what a change of a platform's object is: it can be shown, kept, made and undone.
-//! [`program`] says which programs the agent cannot be put into. `systemd` and its neighbours, one a
+//! `program` says which programs the agent cannot be put into. `systemd` and its neighbours, one a
 //! platform, have a pure half that plans and a thin one that speaks to the platform; [`Hands`] joins
 //! them.
 #![forbid(unsafe_code)]
@@ -16,7 +16,7 @@ pub mod environment;
 mod hands;
 mod kubernetes;
 pub mod plan;
-pub mod program;
+mod program;
 pub mod report;
 mod systemd;
 

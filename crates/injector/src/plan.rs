@@ -7,19 +7,19 @@ use contract::before::Before;
 use serde::{Deserialize, Serialize};
 
 /// A change that was thought through, and not made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// Exactly what is changed, with what is needed to take it back.
     pub change: Change,
     /// What was looked at before, for people.
-    pub findings: Vec<Finding>,
+    pub(crate) findings: Vec<Finding>,
     /// What has to be restarted, in one sentence.
-    pub restart: String,
+    pub(crate) restart: String,
     /// How a person does the same by hand: which tool, and what to give it.
-    pub by_hand: Vec<ByHand>,
+    pub(crate) by_hand: Vec<ByHand>,
 }
 
-/// A change of one platform's object.
+/// A change of one platform's object, as a controller keeps it on disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
@@ -51,31 +51,25 @@ impl Change {
     }
 }
 
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// How it is.
-    pub grade: Grade,
-    /// One word for it, such as `single_instance`.
-    pub code: String,
+/// One thing that was looked at, and that does not forbid the change; what does is a [`Refusal`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) grade: Grade,
     /// One sentence.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// How something is that was looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Grade {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grade {
     /// As it should be.
     Good,
     /// It works, and somebody should know.
     Warn,
-    /// It must not be done.
-    Block,
 }
 
 /// How a person does the same.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ByHand {
     /// With what: `systemctl edit`, `docker compose`, `kubectl`.
     pub tool: String,
@@ -84,22 +78,20 @@ pub struct ByHand {
 }
 
 /// Why a change is not made. Nothing was touched.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// Of which kind.
     pub kind: Kind,
-    /// One word for it.
+    /// One stable word for it, such as `bare_process`, by which the log tells refusals apart.
     pub code: String,
     /// Why, and what a person can do, in a sentence or two.
     pub reason: String,
     /// How a person does it, where a person can.
-    #[serde(default)]
     pub by_hand: Vec<ByHand>,
 }
 
 /// Kinds of refusals, which differ in what is shown and in what helps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// It cannot be done for this program.
     Unsupported,
@@ -112,14 +104,12 @@ pub enum Kind {
 }
 
 impl Finding {
-    /// All is as it should be.
-    pub fn good(code: &str, text: impl Into<String>) -> Self {
-        Self { grade: Grade::Good, code: code.to_owned(), text: text.into() }
+    pub(crate) fn good(text: impl Into<String>) -> Self {
+        Self { grade: Grade::Good, text: text.into() }
     }
 
-    /// Somebody should know.
-    pub fn warn(code: &str, text: impl Into<String>) -> Self {
-        Self { grade: Grade::Warn, ..Self::good(code, text) }
+    pub(crate) fn warn(text: impl Into<String>) -> Self {
+        Self { grade: Grade::Warn, text: text.into() }
     }
 }
 
@@ -134,17 +124,17 @@ impl Refusal {
         }
     }
 
-    /// Something else is in the way.
-    pub fn conflict(code: &str, reason: impl Into<String>) -> Self {
+    /// Something else is in the program already.
+    pub(crate) fn conflict(code: &str, reason: impl Into<String>) -> Self {
         Self { kind: Kind::Conflict, ..Self::unsupported(code, reason) }
     }
 
-    /// Somebody said no.
+    /// Somebody said that it must not be.
     pub fn blocked(code: &str, reason: impl Into<String>) -> Self {
         Self { kind: Kind::Blocked, ..Self::unsupported(code, reason) }
     }
 
-    /// Not as things stand.
+    /// Not as things stand; it is tried again.
     pub fn not_now(code: &str, reason: impl Into<String>) -> Self {
         Self { kind: Kind::NotNow, ..Self::unsupported(code, reason) }
     }
@@ -164,7 +154,6 @@ impl Plan {
             let mark = match finding.grade {
                 Grade::Good => "ok  ",
                 Grade::Warn => "warn",
-                Grade::Block => "stop",
             };
             text.push_str(&format!("{mark}  {}\n", finding.text));
         }

@@ -13,17 +13,17 @@ const OLDEST: (u32, u32) = (3, 9);
 
 /// A program, as it runs now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Program {
+pub(crate) struct Program {
     /// Name of its runtime, such as `cpython`; nothing where it is not known.
-    pub runtime: Option<String>,
+    pub(crate) runtime: Option<String>,
     /// Version of it.
-    pub version: Option<String>,
+    pub(crate) version: Option<String>,
     /// Its arguments, the program first.
-    pub arguments: Vec<String>,
+    pub(crate) arguments: Vec<String>,
     /// Its environment, as it is in effect.
-    pub environment: BTreeMap<String, String>,
+    pub(crate) environment: BTreeMap<String, String>,
     /// Files that are mapped into it.
-    pub maps: String,
+    pub(crate) maps: String,
 }
 
 /// Agents of others: who, and how they show: the beginning of a variable's name, or a part of the
@@ -43,11 +43,7 @@ const AGENTS: [(&str, &[&str], &[&str]); 7] = [
 ];
 
 /// Why the agent is not put into a program; `Ok` when nothing is known against it.
-///
-/// # Errors
-///
-/// The reason, with what to do instead.
-pub fn check(program: &Program) -> Result<(), Refusal> {
+pub(crate) fn check(program: &Program) -> Result<(), Refusal> {
     let told = |name: &str| program.environment.get(name).map(String::as_str);
     if told(environment::DISABLED) == Some("1") {
         return Err(Refusal::blocked(

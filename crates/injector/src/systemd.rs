@@ -83,7 +83,7 @@ pub(crate) struct Around {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// The unit.
-    pub unit: String,
+    pub(crate) unit: String,
     /// The user whose systemd runs it; nothing for the system's.
     #[serde(default)]
     pub(crate) user: Option<u32>,
@@ -232,8 +232,14 @@ fn refuse(unit: &Unit, around: &Around) -> Result<(), Refusal> {
             ),
         );
     }
-    let ours = [&around.drop_in, &around.variables].into_iter().flatten();
-    if ours.clone().any(|text| !text.starts_with(MARK)) {
+    refuse_now(unit, around)
+}
+
+/// What speaks against changing it as things stand.
+fn refuse_now(unit: &Unit, around: &Around) -> Result<(), Refusal> {
+    let name = &unit.name;
+    let mut ours = [&around.drop_in, &around.variables].into_iter().flatten();
+    if ours.any(|text| !text.starts_with(MARK)) {
         return Err(Refusal::conflict(
             "foreign_file",
             format!(
@@ -265,20 +271,15 @@ fn refuse(unit: &Unit, around: &Around) -> Result<(), Refusal> {
 }
 
 fn findings(unit: &Unit) -> Vec<Finding> {
-    let mut findings = vec![Finding::good(
-        "healthy",
-        format!("{} is active, with process {}.", unit.name, unit.main_pid),
-    )];
-    findings.push(Finding::warn(
-        "downtime",
-        "It is one process: while it restarts, nobody answers.".to_owned(),
-    ));
+    let mut findings =
+        vec![Finding::good(format!("{} is active, with process {}.", unit.name, unit.main_pid))];
+    findings.push(Finding::warn("It is one process: while it restarts, nobody answers."));
     if unit.has_private_network {
-        findings.push(Finding::warn("private_network", "It has a network of its own (PrivateNetwork=), so what the agent sends may not get out.".to_owned()));
+        findings.push(Finding::warn("It has a network of its own (PrivateNetwork=), so what the agent sends may not get out."));
     }
     let later = unit.drop_ins.iter().filter_map(|path| path.rsplit('/').next());
     if let Some(later) = later.filter(|name| *name > DROP_IN).max() {
-        findings.push(Finding::warn("later_drop_in", format!("The drop-in {later} stands behind ours; if it sets the same variables, the change is taken back.")));
+        findings.push(Finding::warn(format!("The drop-in {later} stands behind ours; if it sets the same variables, the change is taken back.")));
     }
     findings
 }

@@ -148,21 +148,14 @@ pub(super) fn written(changes: &Value, inspect: &Value) -> Vec<String> {
 pub(super) fn findings(inspect: &Value) -> Vec<Finding> {
     let name = name(inspect);
     let mut findings = vec![
-        Finding::good(
-            "round_trip",
-            format!(
-                "Another container was made from the same as {name}, compared with it field by field, and removed: nothing is lost."
-            ),
-        ),
-        Finding::good(
-            "layer",
-            format!("{name} wrote nothing into its own layer that would be lost."),
-        ),
+        Finding::good(format!(
+            "Another container was made from the same as {name}, compared with it field by field, and removed: nothing is lost."
+        )),
+        Finding::good(format!("{name} wrote nothing into its own layer that would be lost.")),
     ];
     let policy = inspect["HostConfig"]["RestartPolicy"]["Name"].as_str().unwrap_or_default();
     if matches!(policy, "" | "no") {
         findings.push(Finding::warn(
-            "no_restart_policy",
             format!("{name} has no restart policy; if it is a task that runs once, it runs again from the beginning."),
         ));
     }
@@ -171,13 +164,11 @@ pub(super) fn findings(inspect: &Value) -> Vec<Finding> {
     let mut bindings = ports.values().filter_map(Value::as_array).flatten();
     if inspect["HostConfig"]["PublishAllPorts"] == true || bindings.any(is_free) {
         findings.push(Finding::warn(
-            "free_port",
             format!("The engine chooses a port of this machine for {name} at each start, and will choose another one."),
         ));
     }
     if inspect["Config"]["Labels"].get("com.docker.compose.project").is_some() {
         findings.push(Finding::warn(
-            "compose",
             format!("Compose leaves {name} alone while its file stays as it is; once that changes, it makes {name} anew without the SDK, unless it is given the file below, too."),
         ));
     }
@@ -313,7 +304,7 @@ pub(super) fn named(paths: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Kind;
+    use crate::plan::{Grade, Kind};
     use serde_json::json;
 
     fn inspect() -> Value {
@@ -457,16 +448,22 @@ mod tests {
 
     #[test]
     fn what_somebody_should_know_is_found() {
-        let codes = |inspect: &Value| -> Vec<String> {
-            findings(inspect).into_iter().map(|finding| finding.code).collect()
+        let said = |inspect: &Value| -> Vec<(Grade, String)> {
+            findings(inspect).into_iter().map(|finding| (finding.grade, finding.text)).collect()
         };
-        assert_eq!(codes(&inspect()), ["round_trip", "layer"]);
+        let well = said(&inspect());
+        assert!(well.len() == 2 && well.iter().all(|(grade, _)| *grade == Grade::Good), "{well:?}");
         let mut one = inspect();
         one["HostConfig"]["RestartPolicy"]["Name"] = json!("no");
         one["HostConfig"]["PortBindings"] = json!({ "80/tcp": [{ "HostPort": "" }] });
         one["Config"]["Labels"]["com.docker.compose.project"] = json!("shop");
-        let all = ["round_trip", "layer", "no_restart_policy", "free_port", "compose"];
-        assert_eq!(codes(&one), all);
+        let all = said(&one);
+        assert_eq!(all[..2], well);
+        let words = ["has no restart policy", "chooses a port", "Compose leaves"];
+        assert_eq!(all.len(), 2 + words.len());
+        for ((grade, text), word) in all[2..].iter().zip(words) {
+            assert!(*grade == Grade::Warn && text.contains(word), "{text}");
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(crate) struct Held {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// Number of the wish that it was made for.
-    pub generation: u64,
+    pub(crate) generation: u64,
     /// How.
     pub how: How,
     /// Why, for people.

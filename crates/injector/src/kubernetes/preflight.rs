@@ -214,10 +214,9 @@ fn not_now(workload: &Workload, around: &Around) -> Result<(), Refusal> {
 /// What somebody should know.
 pub(crate) fn findings(workload: &Workload, around: &Around) -> Vec<Finding> {
     let object = &around.object;
-    let mut findings =
-        vec![Finding::good("healthy", format!("{} is well as it is.", workload.shown()))];
+    let mut findings = vec![Finding::good(format!("{} is well as it is.", workload.shown()))];
     if workload.kind == Kind::CronJob {
-        findings.push(Finding::good("next_run", "The SDK is there from its next run on."));
+        findings.push(Finding::good("The SDK is there from its next run on."));
     }
     let replicas = object["spec"]["replicas"].as_u64().unwrap_or(1);
     let is_one = matches!(workload.kind, Kind::Deployment | Kind::StatefulSet) && replicas == 1;
@@ -226,14 +225,10 @@ pub(crate) fn findings(workload: &Workload, around: &Around) -> Vec<Finding> {
         && object["spec"]["strategy"]["rollingUpdate"]["maxSurge"] != 0;
     if is_one && !surges {
         findings.push(Finding::warn(
-            "single_replica",
             "It has one pod, which ends before the next one starts: nobody answers meanwhile.",
         ));
     } else if is_one {
-        findings.push(Finding::good(
-            "single_replica",
-            "It has one pod; the next one is ready before that ends.",
-        ));
+        findings.push(Finding::good("It has one pod; the next one is ready before that ends."));
     }
     let labels = &object["spec"]["selector"]["matchLabels"];
     for budget in &around.budgets {
@@ -241,13 +236,10 @@ pub(crate) fn findings(workload: &Workload, around: &Around) -> Vec<Finding> {
         let is_ours = selector
             .is_some_and(|all| all.iter().all(|(name, value)| labels.get(name) == Some(value)));
         if is_ours && budget["status"]["disruptionsAllowed"] == 0 {
-            findings.push(Finding::warn(
-                "disruption_budget",
-                format!(
-                    "The disruption budget {} allows no disruption now; a rollout does not ask it.",
-                    budget["metadata"]["name"].as_str().unwrap_or_default()
-                ),
-            ));
+            findings.push(Finding::warn(format!(
+                "The disruption budget {} allows no disruption now; a rollout does not ask it.",
+                budget["metadata"]["name"].as_str().unwrap_or_default()
+            )));
         }
     }
     for scaler in &around.scalers {
@@ -257,14 +249,12 @@ pub(crate) fn findings(workload: &Workload, around: &Around) -> Vec<Finding> {
         let most = scaler["spec"]["maxReplicas"].as_u64().unwrap_or(u64::MAX);
         if is_ours && scaler["status"]["currentReplicas"].as_u64() >= Some(most) {
             findings.push(Finding::warn(
-                "autoscaler_at_limit",
                 format!("Its autoscaler is at its limit of {most} pods: there is no room for more load while it rolls out."),
             ));
         }
     }
     findings.extend(keeper(object).map(|(keeper, _)| {
         Finding::warn(
-            "gitops",
             format!("{keeper} keeps it as it is written down elsewhere, and may take the change out; that would be respected."),
         )
     }));

@@ -29,14 +29,12 @@ pub(crate) fn findings(program: &Program) -> Vec<Finding> {
     }
     let numbers = super::numbers(version);
     vec![match numbers.is_some_and(|numbers| numbers > NEWEST) {
-        true => Finding::warn(
-            "newer_python",
-            format!("{said}; the SDK was tried up to {}.{}.", NEWEST.0, NEWEST.1),
-        ),
-        false => Finding::good(
-            "interpreter",
-            format!("{said}; nothing of the SDK is native, so it is the same on all of them."),
-        ),
+        true => {
+            Finding::warn(format!("{said}; the SDK was tried up to {}.{}.", NEWEST.0, NEWEST.1))
+        }
+        false => Finding::good(format!(
+            "{said}; nothing of the SDK is native, so it is the same on all of them."
+        )),
     }]
 }
 
