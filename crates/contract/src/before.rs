@@ -8,13 +8,13 @@
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What was there before.
+/// What was there before one workload was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Before {
-    /// The same for people.
+    /// For people: a line for each thing that was touched.
     pub shown: String,
-    /// Of what.
+    /// For the node, to find its change again.
     pub was: Was,
 }
 
@@ -27,7 +27,7 @@ pub enum Was {
     Unit {
         /// How many directories were made for them, one in the other.
         made: u32,
-        /// Variables that were set.
+        /// Names of the variables that the change set.
         variables: BTreeSet<String>,
     },
     /// Containers that were made anew.
@@ -46,13 +46,13 @@ pub enum Was {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Container {
-    /// Its id.
+    /// Id that the engine gave it.
     pub id: String,
-    /// Image, as it was asked for.
+    /// Image, as it was asked for: a name, or an id.
     pub image: String,
     /// Names of its variables, in their order.
     pub environment: Vec<String>,
-    /// Variables that were set.
+    /// Those that the change set, by name, each as it was.
     pub variables: BTreeMap<String, Variable>,
 }
 

@@ -29,7 +29,7 @@ impl Level {
     }
 
     /// All levels, the lowest first.
-    pub const ALL: [Self; 3] = [Self::Off, Self::Network, Self::Full];
+    const ALL: [Self; 3] = [Self::Off, Self::Network, Self::Full];
 
     /// The level of a word.
     pub fn of_word(word: &str) -> Option<Self> {

@@ -2,23 +2,21 @@
 //! next thing: a change, a pause, or a named state that a person understands.
 //!
 //! A pure function of values. The node asks it for itself; the dashboard asks it for nodes that do
-//! not plan themselves.
+//! not plan themselves. Moments are nanoseconds on any one clock that only goes forward: each caller
+//! has its own.
 
 use crate::capture::State;
 use crate::step::Change;
-use serde::{Deserialize, Serialize};
 
 /// Tries of a change before it is given up until somebody wants it anew.
 pub const MAX_TRIES: u32 = 8;
-/// Pause after the first failed try; each further one doubles it.
-pub const FIRST_PAUSE_NANOS: u64 = 5_000_000_000;
+/// Pause after the first failed try: five seconds; each further one doubles it.
+const FIRST_PAUSE_NANOS: u64 = 5_000_000_000;
 /// Longest pause between two tries: ten minutes.
-pub const LONGEST_PAUSE_NANOS: u64 = 600_000_000_000;
+const LONGEST_PAUSE_NANOS: u64 = 600_000_000_000;
 
 /// What can be wanted of a workload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Feature {
     /// Model calls, read in the kernel.
     Network,
@@ -27,14 +25,6 @@ pub enum Feature {
 }
 
 impl Feature {
-    /// The word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Network => "network",
-            Self::Agent => "agent",
-        }
-    }
-
     /// The change that brings it about, or ends it.
     pub fn change(self, on: bool) -> Change {
         match (self, on) {
@@ -81,9 +71,9 @@ pub struct Case {
     pub is_allowed: bool,
     /// Whether a change of it is under way.
     pub is_under_way: bool,
-    /// Tries that failed since the wish was made.
+    /// Tries that failed since the wish was made; [`MAX_TRIES`] are an end.
     pub failures: u32,
-    /// When the last one failed.
+    /// When the last one failed; says nothing while none did.
     pub failed_at: u64,
 }
 
@@ -94,16 +84,16 @@ pub enum Outcome {
     Act {
         /// Which one.
         change: Change,
-        /// Why.
+        /// Why, in one sentence.
         reason: &'static str,
     },
     /// Nothing to do before that time.
     Wait {
-        /// When to ask again.
+        /// When to ask again, on the clock of the caller.
         until: u64,
         /// State to show meanwhile.
         state: State,
-        /// Why.
+        /// Why, in one sentence.
         reason: &'static str,
     },
     /// Nothing to do until something changes.
@@ -115,7 +105,7 @@ pub enum Outcome {
     },
 }
 
-/// The one next thing for a case.
+/// The one next thing for a case: the rows of the table, the first that fits.
 pub fn reconcile(case: &Case, now: u64) -> Outcome {
     let rest = |state, reason| Outcome::Rest { state, reason };
     if case.is_under_way {
@@ -169,7 +159,8 @@ fn attempt(case: &Case, on: bool, reason: &'static str, now: u64) -> Outcome {
     Outcome::Act { change: case.feature.change(on), reason }
 }
 
-/// How long to wait after so many failures.
+/// How long to wait after so many failures, in nanoseconds: five seconds after the first, twice as
+/// long after each further one, at most ten minutes.
 pub fn pause(failures: u32) -> u64 {
     let doublings = failures.saturating_sub(1).min(20);
     FIRST_PAUSE_NANOS.saturating_mul(1 << doublings).min(LONGEST_PAUSE_NANOS)

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Shortest and longest pause between two reports without news, in seconds.
-pub const HEARTBEAT_SECONDS: (u32, u32) = (5, 300);
+const HEARTBEAT_SECONDS: (u32, u32) = (5, 300);
 /// Shortest and longest pause between two full looks at the node's programs, in seconds.
-pub const RESCAN_SECONDS: (u32, u32) = (1, 600);
+const RESCAN_SECONDS: (u32, u32) = (1, 600);
 
 /// What can be set. A value that is absent is inherited.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -25,17 +25,17 @@ pub struct Step {
     pub change: Change,
     /// Why, in one sentence.
     pub reason: String,
-    /// Who wants it.
+    /// Who wants it: a person's way in (`page`, `command line`, `api token`).
     pub actor: String,
     /// Number of the wish: for the same workload, a higher one overtakes a lower one.
     pub generation: u64,
-    /// How often it was lent, this time included.
+    /// How often it was lent to the node, this time included; 1 at first.
     #[serde(default)]
     pub attempt: u32,
-    /// How long the node may keep silent about it.
+    /// How long the node may keep silent about it before it is lent again, in seconds.
     #[serde(default)]
     pub lease_seconds: u32,
-    /// How long it may still be begun.
+    /// How long it may still be begun, in seconds from when the answer was made.
     #[serde(default)]
     pub deadline_seconds: u32,
 }
@@ -70,7 +70,7 @@ pub enum Change {
 
 impl Change {
     /// All that can be asked for by name.
-    pub const ALL: [Self; 9] = [
+    const ALL: [Self; 9] = [
         Self::Refresh,
         Self::Retry,
         Self::Instrument,
@@ -114,7 +114,7 @@ pub struct Progress {
     /// One sentence on it; where it failed, why, and what to do next.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// The exact change that was made, such as a diff.
+    /// The exact change that was made, as `diff -u` writes it; secrets are left out.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub change: String,
     /// What the tools said that were used.

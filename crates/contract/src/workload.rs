@@ -20,7 +20,7 @@ pub struct Key(pub String);
 pub enum Platform {
     /// A container of a pod.
     Kubernetes,
-    /// A container of Docker or Podman.
+    /// A container of Docker, Podman or containerd; the key says of which.
     Docker,
     /// A systemd unit.
     Systemd,
@@ -29,7 +29,7 @@ pub enum Platform {
 }
 
 impl Platform {
-    /// Every platform, in the order of the list above.
+    /// Every platform, from the one that says most of its programs to none.
     pub const ALL: [Self; 4] = [Self::Kubernetes, Self::Docker, Self::Systemd, Self::Process];
 
     /// Its word in attributes and rows, the same as in JSON.
@@ -46,9 +46,9 @@ impl Platform {
 /// A workload, as observed on one node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Observed {
-    /// Identity.
+    /// Identity: the row it is.
     pub key: Key,
-    /// Name to show.
+    /// Name to show, before a person gives it one on the dashboard.
     pub name: String,
     /// Where it runs.
     pub platform: Platform,
@@ -85,7 +85,7 @@ pub struct Observed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Agent {
-    /// Where it is on the way.
+    /// Where it is on the way into the workload, or out of it.
     pub state: State,
     /// One sentence on why, and what to do next.
     pub reason: String,
@@ -148,7 +148,7 @@ pub struct Instance {
     pub executable: String,
     /// Arguments, secrets masked.
     pub arguments: Vec<String>,
-    /// User name or id.
+    /// Name of the user that it runs as; the number where the node has no name for it.
     pub user: String,
     /// Language runtime, `None` when not recognised.
     pub runtime: Option<Runtime>,
@@ -218,7 +218,7 @@ pub struct Evidence {
 /// A provider or a model that a workload was seen to ask, and from when to when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
-    /// Which of the two.
+    /// Which of the two it is.
     pub what: What,
     /// Its name.
     pub name: String,
@@ -273,6 +273,17 @@ pub enum Confidence {
     Hint,
 }
 
+impl Confidence {
+    /// The word for it, the same as in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Certain => "certain",
+            Self::Likely => "likely",
+            Self::Hint => "hint",
+        }
+    }
+}
+
 impl By {
     /// How sure a recognition of this kind is.
     pub fn confidence(self) -> Confidence {
@@ -290,8 +301,7 @@ mod tests {
 
     #[test]
     fn a_platform_has_one_word_in_attributes_and_in_json() {
-        use Platform::{Docker, Kubernetes, Process, Systemd};
-        for platform in [Kubernetes, Docker, Systemd, Process] {
+        for platform in Platform::ALL {
             assert_eq!(serde_json::to_value(platform).unwrap(), platform.word());
         }
     }

@@ -453,7 +453,7 @@ fn registry(workload: &Workload) -> Step {
         workload.providers.iter().map(|it| format!("provider {}", span(it))).collect();
     details.extend(workload.models.iter().map(|it| format!("model {}", span(it))));
     details.extend(workload.evidence.iter().map(|evidence| {
-        let confidence = format!("{:?}", evidence.by.confidence()).to_lowercase();
+        let confidence = evidence.by.confidence().word();
         let (by, seen) = (word(evidence.by), &evidence.seen);
         format!("{confidence}: {seen} by {by}, last {}", Time(evidence.last_seen_unix_nanos))
     }));

@@ -1,4 +1,5 @@
-//! The dashboard's half of a step: when it is lent, and when it is over.
+//! The dashboard's half of a step: when it is lent, and when it is over. Moments are nanoseconds
+//! since 1970.
 
 use super::Phase;
 use serde::{Deserialize, Serialize};
@@ -6,18 +7,18 @@ use serde::{Deserialize, Serialize};
 /// How long a node may keep silent about a step before it is lent again: two polls and some.
 pub const LEASE_NANOS: u64 = 75_000_000_000;
 /// How often a step is lent at most. A node that never says anything about it cannot take it.
-pub const MAX_ATTEMPTS: u32 = 8;
+pub(super) const MAX_ATTEMPTS: u32 = 8;
 
 /// Where a step stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// How often it was lent.
+    /// How often it was lent; at most eight times.
     pub attempts: u32,
     /// Until when the node has it; 0 when it has it not.
     pub until: u64,
     /// Until when it may be lent.
     pub deadline: u64,
-    /// Whether somebody took it back.
+    /// Whether somebody took it back; a node that may have begun still says how it went.
     pub cancelled: bool,
     /// How it ended.
     pub end: Option<End>,
