@@ -1,9 +1,10 @@
 //! The running controller: makes the threads and the queues between them, and takes them down.
 
+mod surroundings;
+
 use crate::asks::Asks;
 use crate::ceilings::Ceilings;
-use crate::clock::Now;
-use crate::config::{Config, Otlp, Platforms};
+use crate::config::{Config, Otlp};
 use crate::credential::Credential;
 use crate::discovery::{Discovery, Hint, Resolver};
 use crate::event_loop::{self, Notice, Notices};
@@ -31,20 +32,16 @@ use crate::watcher::{EventQueue, Input, Orders, Watcher};
 use crate::witness::Witness;
 use anyhow::Context as _;
 use contract::doctor::Fact;
-use contract::poll::{Capability, Instance};
 use injector::{Hands, Turns};
 use std::fmt;
-use std::fs;
-use std::io::Write as _;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
-use workloads::{Access, Clients, Cluster, Host, Node, Sockets};
+use std::time::Duration;
+use workloads::{Host, Sockets};
 
 /// How often processes are listed where the kernel does not tell of new ones.
 const SCAN_ALONE: Duration = Duration::from_secs(5);
@@ -63,6 +60,7 @@ pub struct Controller {
     orders: Orders,
     events: EventQueue,
     socket: Option<PathBuf>,
+    /// Why nothing can be captured here, and what to do; nothing when capture works.
     missing: Option<String>,
     agreed: Arc<Agreed>,
     steps: Steps,
@@ -94,7 +92,7 @@ impl Controller {
         start_kernel: impl FnOnce(&Config, Watcher, &mut Threads) -> anyhow::Result<Grant>,
     ) -> anyhow::Result<Self> {
         let ceilings = Ceilings::new(&config.ceilings)?;
-        let node = open_node(&config)?;
+        let node = surroundings::node(&config)?;
         let host = node.host().clone();
         let credential = credential(&config, &host)?;
         let (link, export_link) = links(&config, credential.as_ref())?;
@@ -103,7 +101,7 @@ impl Controller {
         let standings = Standings::default();
         let stop = Arc::new(AtomicBool::new(false));
         let (notices, noticed) = Notices::channel(Arc::clone(&losses));
-        let clients = clients(&config, &node.host().name);
+        let clients = surroundings::clients(&config, &host.name);
         let engines = clients.sockets.clone();
         let programs = Arc::new(Programs::of_node(node));
         let (seen, given) = (Arc::<Seen>::default(), Given::default());
@@ -235,7 +233,7 @@ impl Controller {
         let can_inject = config.agents.is_some() && ceilings.forbids_injection().is_none();
         let no_agents = "This node does not know where agents are to send: name it with --agent-endpoint and --agent-token-file.";
         let hands = Hands::new(&config.root).context("cannot start what speaks to platforms")?;
-        let cluster = cluster(&config, &host.name);
+        let cluster = surroundings::cluster(&config, &host.name);
         let hands = hands
             .with_cluster(cluster.clone())
             .with_engines(engines, config.data_dir.join("compose"));
@@ -271,7 +269,7 @@ impl Controller {
         threads.spawn("steps", move || taking.run(|step| taker.take(step)))?;
         let poll = Poll {
             link,
-            instance: instance(&host, missing.is_none(), can_inject),
+            instance: surroundings::instance(&host, missing.is_none(), can_inject),
             doctor: facts,
             programs: Arc::clone(&programs),
             standings: standings.clone(),
@@ -311,11 +309,6 @@ impl Controller {
             agreed,
             steps,
         })
-    }
-
-    /// Why nothing can be captured here, and what to do; `None` when capture works.
-    pub fn missing(&self) -> Option<&str> {
-        self.missing.as_deref()
     }
 
     /// Whether the dashboard refused our token and none ever accepted us: the token is wrong, and
@@ -417,92 +410,6 @@ fn interested(orders: &Orders) -> Box<dyn Fn(Vec<IpAddr>) + Send> {
 fn ignoring(orders: &Orders) -> Box<dyn Fn(capture::ConnectionId) + Send> {
     let orders = orders.clone();
     Box::new(move |connection| orders.ignore(connection))
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the start of the controller fixes when the node was booted"
-)]
-fn open_node(config: &Config) -> anyhow::Result<Node> {
-    let fallback = fallback_id(&config.data_dir)?;
-    Ok(Node::open(&config.root, SystemTime::now(), &fallback))
-}
-
-/// Engines of containers and the cluster of this node.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what the kubelet and the engines' own tools say by variables is no setting of ours"
-)]
-fn clients(config: &Config, host: &str) -> Clients {
-    let Platforms { container_socket, kubeconfig, node_name } = &config.platforms;
-    let said = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let mut clients = Clients::found(&config.root, host, said);
-    for socket in container_socket {
-        if !clients.sockets.contains(socket) {
-            clients.sockets.push(socket.clone());
-        }
-    }
-    if let Some(kubeconfig) = kubeconfig {
-        let access = Access::Kubeconfig(kubeconfig.clone());
-        let node = said("NODE_NAME");
-        clients.cluster = Some(Cluster { access, node, host: host.to_owned() });
-    }
-    if let (Some(cluster), Some(name)) = (&mut clients.cluster, node_name) {
-        cluster.node = Some(name.clone());
-    }
-    clients
-}
-
-/// The cluster whose workloads may be changed.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what the kubelet says by variables is no setting of ours"
-)]
-fn cluster(config: &Config, host: &str) -> injector::Cluster {
-    let said = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let node = config.platforms.node_name.clone().or_else(|| said("NODE_NAME"));
-    injector::Cluster {
-        kubeconfig: config.platforms.kubeconfig.clone(),
-        image: config.agents.as_ref().and_then(|agents| agents.image.clone()),
-        pod: said("POD_NAME"),
-        node: node.unwrap_or_else(|| host.to_owned()),
-    }
-}
-
-/// An id for nodes that have none; made once, and kept.
-fn fallback_id(data_dir: &Path) -> anyhow::Result<String> {
-    let file = data_dir.join("node-id");
-    if let Ok(id) = fs::read_to_string(&file)
-        && id.trim().len() == 32
-    {
-        return Ok(id.trim().to_owned());
-    }
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .ok()
-        .context("cannot read random numbers for the id of this node")?;
-    let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let written =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&file);
-    written.and_then(|mut file| file.write_all(id.as_bytes())).with_context(|| {
-        format!("cannot write `{}`; name another directory with --data-dir", file.display())
-    })?;
-    Ok(id)
-}
-
-fn instance(host: &Host, captures: bool, injects: bool) -> Instance {
-    let capabilities =
-        [captures.then_some(Capability::Network), injects.then_some(Capability::Sdk)];
-    Instance {
-        capabilities: capabilities.into_iter().flatten().collect(),
-        id: host.scope(),
-        host_name: host.name.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        kernel: host.kernel.clone(),
-        started_unix_nanos: Now::read().unix_nanos,
-        recorded: false,
-        ..Instance::default()
-    }
 }
 
 /// Facts about this node, for those who ask without a running controller.

@@ -1,13 +1,15 @@
 //! Plays a recording through the real pipeline, as if it happened now; everything that comes of it
 //! is marked as recorded.
 
+mod script;
+
 use crate::asks::Asks;
 use crate::ceilings::Ceilings;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::controller::{Threads, start_polls};
 use crate::event_loop::{self, Notice, Notices};
-use crate::export::{self, Backlog, Sender};
+use crate::export::{self, Backlog, Queue, Sender};
 use crate::given::Given;
 use crate::limits::Losses;
 use crate::link::Link;
@@ -19,14 +21,13 @@ use crate::standing::Standings;
 use crate::tuning::Tuning;
 use crate::watcher::{EventQueue, Input};
 use crate::witness::Witness;
-use capture::{ConnectionId, Direction, Event, Payload, Plaintext, ProcessId};
 use contract::poll::Instance;
 use contract::rules::Rules;
 use contract::workload::{self, Key, Platform, Runtime};
 use genai::Providers;
+use script::{Pace, Script, at, process_id};
 use sha2::{Digest as _, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -96,42 +97,9 @@ impl Replay {
         );
         threads.spawn("export", move || exporter.run())?;
         let (events, received) = EventQueue::channel(Arc::clone(&losses));
-        let pipeline = pipeline::Loop {
-            pipeline: Pipeline::new(Arc::clone(&losses), Providers::default()),
-            asks: Asks::default(),
-            witness: Witness::new(
-                Arc::clone(&programs),
-                notices.clone(),
-                Arc::clone(&losses),
-                Arc::default(),
-                Sockets::of(Path::new("/nonexistent")),
-            ),
-            interest: Box::new(|_| {}),
-            programs: Arc::clone(&programs),
-            notices: notices.clone(),
-            queue,
-            recorder: None,
-            ignore: Box::new(|_| {}),
-            losses: Arc::clone(&losses),
-        };
+        let pipeline = pipeline(&programs, &notices, &losses, queue);
         threads.spawn("pipeline", move || pipeline.run(&received))?;
-        let event_loop = event_loop::Loop {
-            programs: Arc::clone(&programs),
-            ability: Ability { missing: None, ceilings: Ceilings::default(), recorded: true },
-            store: None,
-            standings: standings.clone(),
-            losses: Arc::clone(&losses),
-            rules: Rules::default(),
-            own_wishes: Vec::new(),
-            tuning: Tuning::default(),
-            given: Given::default(),
-            agents: BTreeMap::new(),
-            carry_out: Box::new(|_| true),
-            make_ready: Box::new(|_| true),
-            tell_providers: Box::new(|_| {}),
-            may_serve: Box::new(|_| {}),
-            scan_every: None,
-        };
+        let event_loop = event_loop(&programs, &standings, &losses);
         threads.spawn("reconcile", move || event_loop.run(&noticed))?;
         let poll = Poll {
             link,
@@ -201,7 +169,7 @@ impl Player {
         let began = Instant::now();
         let length = self.recording.records.iter().map(at).max().unwrap_or(0);
         let pace = Pace::new(self.playback.speed, length, Now::read().monotonic.0);
-        let mut script = Script { round, ..Script::default() };
+        let mut script = Script::new(round);
         for record in &self.recording.records {
             let wait = (began + pace.due(at(record))).saturating_duration_since(Instant::now());
             if !self.standings.sleep(wait) {
@@ -220,159 +188,56 @@ impl Player {
     }
 }
 
-/// When a record is played, and which moment it is said to be of.
-///
-/// Durations stay as they were recorded, whatever the speed. Played faster, the recording therefore
-/// lies partly in the past, and ends now; no moment is ever in the future.
-#[derive(Debug, Clone, Copy)]
-struct Pace {
-    speed: f64,
-    /// Moment of the start of the recording, nanoseconds on the kernel's monotonic clock.
-    start: u64,
-}
-
-impl Pace {
-    fn new(speed: f64, length: u64, now: u64) -> Self {
-        let speed = speed.clamp(0.01, 1_000.0);
-        let played = Duration::from_nanos(length).div_f64(speed);
-        let ahead = Duration::from_nanos(length).saturating_sub(played);
-        let ahead = u64::try_from(ahead.as_nanos()).unwrap_or(u64::MAX);
-        Self { speed, start: now.saturating_sub(ahead) }
-    }
-
-    /// Time from the start of playing.
-    fn due(self, nanos: u64) -> Duration {
-        Duration::from_nanos(nanos).div_f64(self.speed)
-    }
-
-    fn moment(self, nanos: u64) -> u64 {
-        self.start.saturating_add(nanos)
+/// What reads calls, as a controller has it; nobody hears of names and connections.
+fn pipeline(
+    programs: &Arc<Programs>,
+    notices: &Notices,
+    losses: &Arc<Losses>,
+    queue: Queue,
+) -> pipeline::Loop {
+    pipeline::Loop {
+        pipeline: Pipeline::new(Arc::clone(losses), Providers::default()),
+        asks: Asks::default(),
+        witness: Witness::new(
+            Arc::clone(programs),
+            notices.clone(),
+            Arc::clone(losses),
+            Arc::default(),
+            Sockets::of(Path::new("/nonexistent")),
+        ),
+        interest: Box::new(|_| {}),
+        programs: Arc::clone(programs),
+        notices: notices.clone(),
+        queue,
+        recorder: None,
+        ignore: Box::new(|_| {}),
+        losses: Arc::clone(losses),
     }
 }
 
-/// Nanoseconds since the start of the recording; declarations happen when they are read.
-fn at(record: &Record) -> u64 {
-    match record {
-        Record::Chunk { at, .. }
-        | Record::Gap { at, .. }
-        | Record::Close { at, .. }
-        | Record::Exit { at, .. } => at.0,
-        Record::Process { .. } | Record::Connection { .. } => 0,
+/// What keeps workloads, as a controller has it; nothing is attached, and nothing survives.
+fn event_loop(
+    programs: &Arc<Programs>,
+    standings: &Standings,
+    losses: &Arc<Losses>,
+) -> event_loop::Loop {
+    event_loop::Loop {
+        programs: Arc::clone(programs),
+        ability: Ability { missing: None, ceilings: Ceilings::default(), recorded: true },
+        store: None,
+        standings: standings.clone(),
+        losses: Arc::clone(losses),
+        rules: Rules::default(),
+        own_wishes: Vec::new(),
+        tuning: Tuning::default(),
+        given: Given::default(),
+        agents: BTreeMap::new(),
+        carry_out: Box::new(|_| true),
+        make_ready: Box::new(|_| true),
+        tell_providers: Box::new(|_| {}),
+        may_serve: Box::new(|_| {}),
+        scan_every: None,
     }
-}
-
-/// Turns records into the events that the kernel would have told.
-#[derive(Debug, Default)]
-struct Script {
-    round: u64,
-    connections: BTreeMap<u64, Line>,
-}
-
-/// A connection that is being played.
-#[derive(Debug)]
-struct Line {
-    id: ConnectionId,
-    server_name: Option<String>,
-    port: u16,
-    is_open: bool,
-    sent: u64,
-    received: u64,
-}
-
-impl Script {
-    fn events(&mut self, record: &Record, moment: u64) -> Vec<Event> {
-        match record {
-            Record::Process { .. } => Vec::new(),
-            Record::Connection { number, process, server_name, port } => {
-                let id = ConnectionId {
-                    process: process_id(*process),
-                    object: *number,
-                    generation: self.round,
-                };
-                let port = port.unwrap_or(443);
-                let line = Line {
-                    id,
-                    server_name: server_name.clone(),
-                    port,
-                    is_open: false,
-                    sent: 0,
-                    received: 0,
-                };
-                self.connections.insert(*number, line);
-                Vec::new()
-            }
-            Record::Chunk { connection, direction, bytes, .. } => {
-                let Some(line) = self.connections.get_mut(connection) else { return Vec::new() };
-                let mut events = line.open(moment);
-                let (direction, position) = line.position(*direction);
-                let offset = *position;
-                *position = offset.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-                let bytes = Payload::from(bytes.as_slice());
-                events.push(Event::Data(Plaintext {
-                    connection: line.id,
-                    at: moment,
-                    direction,
-                    offset,
-                    bytes,
-                }));
-                events
-            }
-            Record::Gap { connection, direction, length, .. } => {
-                let Some(line) = self.connections.get_mut(connection) else { return Vec::new() };
-                let (_, position) = line.position(*direction);
-                *position = position.saturating_add(*length);
-                Vec::new()
-            }
-            Record::Close { connection, .. } => {
-                let line = self.connections.remove(connection);
-                line.map(|line| Event::Closed { connection: line.id, at: moment })
-                    .into_iter()
-                    .collect()
-            }
-            Record::Exit { process, .. } => {
-                let process = process_id(*process);
-                self.connections.retain(|_, line| line.id.process != process);
-                vec![Event::Exited { process, at: moment }]
-            }
-        }
-    }
-
-    /// Processes whose connections are open at the end.
-    fn open_processes(self) -> BTreeSet<u32> {
-        self.connections.into_values().map(|line| line.id.process.pid).collect()
-    }
-}
-
-impl Line {
-    /// What the kernel tells before the first bytes.
-    fn open(&mut self, at: u64) -> Vec<Event> {
-        if std::mem::replace(&mut self.is_open, true) {
-            return Vec::new();
-        }
-        let Some(server_name) = self.server_name.clone() else { return Vec::new() };
-        let peer = SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.port));
-        let hello = Event::Hello {
-            process: self.id.process,
-            caller: Box::default(),
-            at,
-            server_name: Some(server_name.clone()),
-            ech: false,
-            random: 0,
-            peer,
-        };
-        vec![hello, Event::Named { connection: self.id, at, server_name }]
-    }
-
-    fn position(&mut self, direction: wire::Direction) -> (Direction, &mut u64) {
-        match direction {
-            wire::Direction::Sent => (Direction::Sent, &mut self.sent),
-            wire::Direction::Received => (Direction::Received, &mut self.received),
-        }
-    }
-}
-
-fn process_id(number: u64) -> ProcessId {
-    ProcessId::new(u32::try_from(number).unwrap_or(u32::MAX), 0)
 }
 
 /// Who reports: the same for every playing of the same programs, so that rows do not pile up.
@@ -448,19 +313,6 @@ mod tests {
     use contract::poll::{PROTOCOL, Report, Wish};
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use prost::Message as _;
-
-    #[test]
-    fn a_faster_playback_keeps_durations_and_says_nothing_of_the_future() {
-        let (second, now) = (1_000_000_000, 500_000_000_000);
-        for speed in [0.5, 1.0, 2.0, 50.0] {
-            let pace = Pace::new(speed, 100 * second, now);
-            assert_eq!(pace.moment(7 * second) - pace.moment(4 * second), 3 * second);
-            let played = |at: u64| now + u64::try_from(pace.due(at).as_nanos()).unwrap();
-            for at in [0, 30 * second, 100 * second] {
-                assert!(pace.moment(at) <= played(at), "{speed} {at}");
-            }
-        }
-    }
 
     const RECORDING: &str = "\
 # host: recorded-node

@@ -21,6 +21,7 @@ use std::time::Duration;
 use storage::{Bearer, NewToken, Place, Store, TokenKind};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// How long the end of the runtime may take once nothing is served any more.
 const LAST_WAIT: Duration = Duration::from_millis(500);
@@ -88,7 +89,7 @@ pub struct Dashboard {
     controller_token: String,
     agent_token: String,
     stopping: watch::Sender<bool>,
-    doors: Vec<tokio::task::JoinHandle<()>>,
+    doors: Vec<JoinHandle<()>>,
     otlp: [Option<SocketAddr>; 2],
     runtime: Option<Runtime>,
     _socket: SocketFile,
@@ -143,26 +144,11 @@ impl Dashboard {
             .enable_all()
             .build()
             .map_err(Error::Runtime)?;
-        let guard = runtime.enter();
-        let tcp = tokio::net::TcpListener::from_std(listener).map_err(Error::Runtime)?;
-        let unix = tokio::net::UnixListener::from_std(socket).map_err(Error::Runtime)?;
-        let mut doors = vec![
-            runtime.spawn(serve(tcp, Protocol::Http1, app(&state, Door::Tcp), stopped.clone())),
-            runtime.spawn(serve(unix, Protocol::Http1, app(&state, Door::Socket), stopped.clone())),
-            runtime.spawn(upkeep::run(Arc::clone(&state), config.limits, stopped.clone())),
-            runtime.spawn(upkeep::follow(Arc::clone(&state), stopped.clone())),
-        ];
-        for (listener, protocol, routes) in [
-            (grpc, Protocol::Http2, otlp::grpc_routes()),
-            (http, Protocol::Http1, otlp::routes().split_for_parts().0),
-        ] {
-            let Some(listener) = listener else { continue };
-            let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Runtime)?;
-            let router = telemetry(&state, routes);
-            doors.push(runtime.spawn(serve(listener, protocol, router, stopped.clone())));
-        }
+        let main = (listener, socket);
+        let mut doors = open_doors(&runtime, &state, main, [grpc, http], &stopped)?;
+        doors.push(runtime.spawn(upkeep::run(Arc::clone(&state), config.limits, stopped.clone())));
+        doors.push(runtime.spawn(upkeep::follow(Arc::clone(&state), stopped.clone())));
         doors.extend(sending.map(|sending| runtime.spawn(sending.run(stopped))));
-        drop(guard);
         let runtime = Some(runtime);
         Ok(Self {
             state,
@@ -289,6 +275,34 @@ fn listen_otlp(
             Ok(None)
         }
     }
+}
+
+/// Serves all that is listened on: the page and the API on the first port, the same on the socket of
+/// the owner, telemetry alone on the ports of OTLP over gRPC and over HTTP.
+fn open_doors(
+    runtime: &Runtime,
+    state: &App,
+    (port, socket): (std::net::TcpListener, std::os::unix::net::UnixListener),
+    [grpc, http]: [Option<std::net::TcpListener>; 2],
+    stopped: &watch::Receiver<bool>,
+) -> Result<Vec<JoinHandle<()>>, Error> {
+    let _inside = runtime.enter();
+    let tcp = tokio::net::TcpListener::from_std(port).map_err(Error::Runtime)?;
+    let unix = tokio::net::UnixListener::from_std(socket).map_err(Error::Runtime)?;
+    let mut doors = vec![
+        runtime.spawn(serve(tcp, Protocol::Http1, app(state, Door::Tcp), stopped.clone())),
+        runtime.spawn(serve(unix, Protocol::Http1, app(state, Door::Socket), stopped.clone())),
+    ];
+    for (listener, protocol, routes) in [
+        (grpc, Protocol::Http2, otlp::grpc_routes()),
+        (http, Protocol::Http1, otlp::routes().split_for_parts().0),
+    ] {
+        let Some(listener) = listener else { continue };
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Runtime)?;
+        let router = telemetry(state, routes);
+        doors.push(runtime.spawn(serve(listener, protocol, router, stopped.clone())));
+    }
+    Ok(doors)
 }
 
 fn cannot_forward(error: forward::Error) -> Error {

@@ -6,10 +6,13 @@
 //! so that a browser of 200 MB costs time once and never memory. The next process that runs the same
 //! file costs one `fstat`.
 
+mod elf;
+
+use elf::{OVERLAP, Section, array, pieces, read_at, sections};
 use memchr::memmem;
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 /// The constants of today's largest executables have 100 MB, with what is looked for in the first half.
@@ -18,20 +21,11 @@ const MAX_CONSTANTS: u64 = 96 << 20;
 /// Names in the tables of symbols; node's largest has 13 MiB.
 const MAX_NAMES: u64 = 64 << 20;
 
-/// Piece that is looked through at once.
-const PIECE: usize = 1 << 20;
-
 /// A version is shorter than this.
 const MAX_VERSION: usize = 24;
 
-/// What may stand behind the end of a piece and belong to it: a marker and its version.
-const OVERLAP: usize = 128;
-
 /// A node runs fewer different files than this; then they are forgotten and read again.
 const MAX_REMEMBERED: usize = 2_048;
-
-/// Sections looked at; real files have under 100.
-const MAX_SECTIONS: usize = 4_096;
 
 /// Symbols that tell what a file is or holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,13 +116,6 @@ type FileKey = (u64, u64, u64, i64, i64);
 #[derive(Debug, Default)]
 pub(crate) struct Binaries {
     known: HashMap<FileKey, Arc<Binary>>,
-}
-
-#[derive(Debug)]
-struct Section {
-    name: String,
-    offset: u64,
-    length: u64,
 }
 
 impl Binary {
@@ -373,71 +360,9 @@ fn version(text: &[u8]) -> Option<String> {
         .then(|| version.to_owned())
 }
 
-/// Shows a section in pieces that overlap, until `each` has seen enough.
-fn pieces(file: &File, section: &Section, limit: u64, mut each: impl FnMut(&[u8]) -> bool) {
-    let mut window = Vec::with_capacity(PIECE + OVERLAP);
-    let mut at = 0;
-    let end = section.length.min(limit);
-    while at < end {
-        let length = (end - at).min(PIECE as u64);
-        let Some(piece) = read_at(file, section.offset.saturating_add(at), length) else { return };
-        window.extend_from_slice(&piece);
-        if !each(&window) {
-            return;
-        }
-        at += length;
-        let keep = window.len().min(OVERLAP);
-        window.drain(..window.len() - keep);
-    }
-}
-
-/// The sections of a little-endian ELF file of 64 bits, which is what Sonde runs on.
-fn sections(file: &File) -> Option<Vec<Section>> {
-    let header = read_at(file, 0, 64)?;
-    if !header.starts_with(&[0x7f, b'E', b'L', b'F', 2, 1]) {
-        return None;
-    }
-    let entry = usize::from(u16::from_le_bytes(array(&header, 58)?));
-    let count = usize::from(u16::from_le_bytes(array(&header, 60)?));
-    let names = usize::from(u16::from_le_bytes(array(&header, 62)?));
-    if entry != 64 || count > MAX_SECTIONS {
-        // A program without section headers is one all the same.
-        return Some(Vec::new());
-    }
-    let length = u64::try_from(count * entry).ok()?;
-    let Some(table) = read_at(file, u64::from_le_bytes(array(&header, 40)?), length) else {
-        return Some(Vec::new());
-    };
-    let place = |index: usize| {
-        let entry = table.get(index * entry..(index + 1) * entry)?;
-        let name = usize::try_from(u32::from_le_bytes(array(entry, 0)?)).ok()?;
-        Some((name, u64::from_le_bytes(array(entry, 24)?), u64::from_le_bytes(array(entry, 32)?)))
-    };
-    let (_, offset, length) = place(names).unwrap_or_default();
-    let names = read_at(file, offset, length.min(1 << 20)).unwrap_or_default();
-    let section = |index: usize| {
-        let (name, offset, length) = place(index)?;
-        let name = names.get(name..)?.split(|byte| *byte == 0).next()?;
-        Some(Section { name: String::from_utf8_lossy(name).into_owned(), offset, length })
-    };
-    Some((0..count).filter_map(section).collect())
-}
-
-fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
-}
-
-/// Bytes of a file, fewer where it ends before; `None` where there are none.
-fn read_at(file: &File, offset: u64, length: u64) -> Option<Vec<u8>> {
-    // Ask the file first, so that a table that claims to be large costs nothing.
-    let there = file.metadata().ok()?.len().checked_sub(offset)?;
-    let mut bytes = vec![0; usize::try_from(length.min(there)).ok()?];
-    file.read_exact_at(&mut bytes, offset).ok()?;
-    Some(bytes).filter(|bytes| !bytes.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::elf::PIECE;
     use super::*;
     use std::io::Write as _;
 

@@ -3,6 +3,7 @@
 mod discovery;
 
 use super::*;
+use crate::clock::Now;
 use crate::config::Token;
 use crate::reconcile::Action;
 use crate::stand_in::{Request, Response, StandIn, Stopwatch};
@@ -14,14 +15,18 @@ use contract::workload::{By, Key, Observed};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{Receiver, Sender as Say, channel};
+use std::time::SystemTime;
+use workloads::Node;
 
 /// A kernel that says what the test tells it to, and notes what it is asked for.
 struct Script {
@@ -344,7 +349,7 @@ fn it_runs_where_nothing_can_be_captured_and_says_so() {
     let (directory, dashboard) = (tempfile::tempdir().unwrap(), Wisher::start());
     let config = Config { ebpf: false, ..config(directory.path(), &dashboard.server.url) };
     let controller = Controller::start(config).unwrap();
-    assert!(controller.missing().unwrap().contains("switched off"));
+    assert!(controller.missing.as_deref().unwrap().contains("switched off"));
     let doctor = loop {
         let report: Report =
             serde_json::from_slice(&dashboard.server.next("/api/v1/poll").body).unwrap();

@@ -1,9 +1,10 @@
 //! What of the registry survives a restart: one file, replaced as a whole, with its version.
 
-use super::{
-    Ended, MAX_ENDED, MAX_EVIDENCE, MAX_EXECUTABLES, MAX_MODELS, MAX_PROVIDERS, MAX_REPLACED,
-    MAX_WORKLOADS, Registry, Span, Workload,
+use super::workload::{
+    Ended, MAX_ENDED, MAX_EVIDENCE, MAX_EXECUTABLES, MAX_MODELS, MAX_PROVIDERS, MAX_REPLACED, Span,
+    Workload,
 };
+use super::{MAX_WORKLOADS, Registry};
 use crate::file;
 use contract::capture::Level;
 use contract::poll::Desired;

@@ -1,7 +1,8 @@
 //! What is kept of programs that come, go and change.
 
+use super::workload::{MAX_ENDED, MAX_EVIDENCE};
 use super::*;
-use contract::workload::Instance;
+use contract::workload::{Instance, Platform};
 
 /// A program with a key, made up.
 pub(crate) fn program(key: &str, pid: u32, tls: Option<&str>) -> Arc<Program> {
