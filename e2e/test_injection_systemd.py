@@ -1,5 +1,6 @@
 """The dial at Full for units of a real systemd: put in, seen to be in effect, and taken out to the
-byte; rolled back where a unit does not stay well; refused where it must not be touched."""
+byte; rolled back where a unit does not stay well; refused where it must not be touched. One file,
+because one machine with a systemd of its own is made for all of them."""
 
 import json
 import os

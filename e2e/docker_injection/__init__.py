@@ -1,0 +1,1 @@
+"""The dial at Full for containers of a real Docker Engine, which all tests here share."""
