@@ -3,13 +3,11 @@
 use contract::capture::Level;
 use contract::rules::{Rule, Rules};
 use contract::settings::LogLevel;
-use serde::Deserialize;
 use std::fmt;
 use std::path::PathBuf;
 
 /// What the controller is told at its start.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// Directory for what has to survive a restart; made by the caller.
     pub data_dir: PathBuf,
@@ -18,56 +16,40 @@ pub struct Config {
     pub dashboard: String,
     /// Token to join the dashboard with; none where its socket is used, or where the node joined
     /// before.
-    #[serde(default)]
     pub token: Option<Token>,
     /// File that the token was read from, where it stands in one; it is read again when the token is
     /// refused.
-    #[serde(default)]
     pub token_file: Option<PathBuf>,
     /// Certificates for the way to the dashboard.
-    #[serde(default)]
     pub trust: Trust,
     /// Where calls are sent; `None` for the dashboard.
-    #[serde(default)]
     pub otlp: Option<Otlp>,
     /// What is captured of workloads that nobody wished anything of: each that matches one of these.
-    #[serde(default)]
     pub wishes: Vec<Rule>,
     /// What no dashboard can lift.
-    #[serde(default)]
     pub ceilings: Ceilings,
     /// How SDKs get into programs; `None` where none do.
-    #[serde(default)]
     pub agents: Option<Agents>,
     /// Unix socket to answer the command line on; none where the dashboard runs beside us.
-    #[serde(default)]
     pub socket: Option<PathBuf>,
     /// Whether to use eBPF; off leaves discovery by `/proc` alone.
-    #[serde(default = "default_ebpf")]
     pub ebpf: bool,
-    /// Size of the buffer between kernel and controller, in bytes: a power of two.
-    #[serde(default = "default_ring_bytes")]
+    /// Size of the buffer between kernel and controller, in bytes: a power of two, at least a page.
     pub ring_bytes: u32,
     /// Rules of discovery of this node; those of the dashboard come on top.
-    #[serde(default)]
     pub rules: Rules,
     /// Whom to ask about containers and pods, beside what is found.
-    #[serde(default)]
     pub platforms: Platforms,
     /// New file to record what is captured in. It holds prompts and answers.
-    #[serde(default)]
     pub record: Option<PathBuf>,
     /// Root directory of the node, where it is not our own.
-    #[serde(default = "default_root")]
     pub root: PathBuf,
     /// Changes how much is logged while the controller runs; without it that is not possible.
-    #[serde(skip)]
     pub set_log: Option<fn(LogLevel)>,
 }
 
 /// Certificates of one's own, as files in PEM.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Trust {
     /// Certificates to trust beside the usual ones.
     pub ca_file: Option<PathBuf>,
@@ -78,43 +60,35 @@ pub struct Trust {
 }
 
 /// A receiver of OTLP over HTTP.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct Otlp {
     /// Its base, such as `https://otel.example.com:4318`; `/v1/traces` and `/v1/metrics` follow.
     pub endpoint: String,
     /// Headers of every request.
-    #[serde(default)]
     pub headers: Vec<(String, Token)>,
     /// Certificates for the way there.
-    #[serde(default)]
     pub trust: Trust,
 }
 
 /// SDKs for programs, and what those are told.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct Agents {
     /// Where the bundle for Python is laid down; every program has to be able to read it.
     pub bundle: String,
     /// Base of the OTLP endpoint, as programs reach it.
     pub endpoint: String,
     /// Headers of what they send there.
-    #[serde(default)]
     pub headers: Vec<(String, Token)>,
     /// Environment that programs are deployed in, where they do not say.
-    #[serde(default)]
     pub environment: Option<String>,
     /// How long a program is watched after it was restarted, in seconds.
     pub window_seconds: u32,
     /// Image that the SDK of pods comes from; without it that of our own pod.
-    #[serde(default)]
     pub image: Option<String>,
 }
 
 /// Whom to ask about containers and pods, where that is not found in its usual places.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Platforms {
     /// Sockets of Docker or Podman, beside the usual ones.
     pub container_socket: Vec<PathBuf>,
@@ -126,8 +100,7 @@ pub struct Platforms {
 
 /// What this node allows at most, whatever anybody wishes. In patterns `*` stands for any run of
 /// characters.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ceilings {
     /// Highest capture level.
     pub max_capture: Level,
@@ -160,12 +133,12 @@ impl Default for Ceilings {
 }
 
 /// A secret; its `Debug` does not show it.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Token(pub String);
 
 impl Config {
-    /// The defaults, with what has none.
+    /// A controller that keeps what it has to there and has this dashboard, with eBPF, a buffer of
+    /// 32 MiB, no ceilings, and no SDK for programs.
     pub fn new(data_dir: impl Into<PathBuf>, dashboard: impl Into<String>) -> Self {
         Self {
             data_dir: data_dir.into(),
@@ -178,12 +151,12 @@ impl Config {
             wishes: Vec::new(),
             ceilings: Ceilings::default(),
             agents: None,
-            ebpf: default_ebpf(),
-            ring_bytes: default_ring_bytes(),
+            ebpf: true,
+            ring_bytes: 32 << 20,
             rules: Rules::default(),
             platforms: Platforms::default(),
             record: None,
-            root: default_root(),
+            root: PathBuf::from("/"),
             set_log: None,
         }
     }
@@ -195,29 +168,14 @@ impl fmt::Debug for Token {
     }
 }
 
-fn default_ebpf() -> bool {
-    true
-}
-
-fn default_ring_bytes() -> u32 {
-    32 << 20
-}
-
-fn default_root() -> PathBuf {
-    PathBuf::from("/")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn unknown_keys_are_refused_and_the_token_is_not_printed() {
-        let text = r#"{"data_dir": "/d", "dashboard": "http://h", "token": "secret"}"#;
-        let config: Config = serde_json::from_str(text).unwrap();
-        assert_eq!(config.ceilings.max_capture, Level::Full);
+    fn the_token_is_not_printed() {
+        let mut config = Config::new("/d", "http://h");
+        config.token = Some(Token("secret".to_owned()));
         assert!(!format!("{config:?}").contains("secret"));
-        let text = r#"{"data_dir": "/d", "dashboard": "http://h", "dash": 1}"#;
-        assert!(serde_json::from_str::<Config>(text).unwrap_err().to_string().contains("dash"));
     }
 }

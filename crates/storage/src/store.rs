@@ -1,4 +1,5 @@
-//! [`Store`], the one public type that does anything.
+//! [`Store`], the one public type that does anything. Long, because every question stands here with
+//! its contract; the answers are those of `engine` and of `sqlite/control`.
 
 use crate::clickhouse::{ClickHouse, Remote};
 use crate::engine::{Distributions, Engine, SumsQuery};
