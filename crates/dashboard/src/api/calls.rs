@@ -23,6 +23,7 @@ const MAX_FILE_ROWS: usize = 50_000;
 
 /// Which calls.
 #[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Filter {
     /// Most rows, 1 to 1000; 100 when absent.

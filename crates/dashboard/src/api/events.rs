@@ -21,6 +21,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// What of all that happens.
 #[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Tail {
     /// Only calls that are like this, as `filter` of the list of calls; other events come all.

@@ -162,6 +162,7 @@ pub(super) async fn set_configuration(
 
 /// Which steps.
 #[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct OfNode {
     /// Node; all when absent.

@@ -18,6 +18,7 @@ const MAX_NANOS: u64 = 400 * 86_400 * 1_000_000_000;
 
 /// Which span.
 #[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Asked {
     /// Start, included (RFC 3339); an hour before the end when absent.

@@ -13,6 +13,7 @@ use utoipa::IntoParams;
 
 /// Which span, shared out how.
 #[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Asked {
     /// Start, included (RFC 3339); an hour before the end when absent.

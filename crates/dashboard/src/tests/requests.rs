@@ -53,6 +53,8 @@ async fn bad_queries_say_what_is_wrong() {
         ("/api/v1/overview?from=2026-11-23T13:00:00Z", "before"),
         ("/api/v1/overview?from=1980-11-23T13:00:00Z", "400 days"),
         ("/api/v1/overview?to=1", "to"),
+        ("/api/v1/overview?range=1h", "`range`"),
+        ("/api/v1/calls?form=2026-11-23T13:00:00Z", "`form`"),
     ] {
         let (status, body) = bench.get(path).await;
         let message = body["error"]["message"].as_str().unwrap_or_default();
@@ -62,7 +64,7 @@ async fn bad_queries_say_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn csv_has_the_rows_and_no_formulas() {
+async fn files_have_the_rows_and_csv_no_formulas() {
     let bench = Bench::new();
     bench.state.store.insert(vec![call(1), call(2)]).unwrap();
     let request = Request::get("/api/v1/calls.csv").body(Body::empty()).unwrap();
@@ -73,6 +75,11 @@ async fn csv_has_the_rows_and_no_formulas() {
     assert_eq!(lines.len(), 3);
     assert!(lines[0].starts_with("time,service.name,"));
     assert!(lines[1].starts_with("2026-11-23T11:59:59.000000000Z,'=agent,"), "{}", lines[1]);
+    let request = Request::get("/api/v1/calls.jsonl").body(Body::empty()).unwrap();
+    let text = String::from_utf8(bytes(bench.send(Door::Socket, request).await).await.1).unwrap();
+    let (_, page) = bench.get("/api/v1/calls").await;
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(&lines, page["calls"].as_array().unwrap());
 }
 
 #[tokio::test]
