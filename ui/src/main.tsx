@@ -20,8 +20,10 @@ import { Empty } from "./parts/Empty";
 import "./styles/tokens.css";
 import "./styles/frame.css";
 import "./styles/parts.css";
+import "./styles/chart.css";
 import "./styles/pages.css";
 import "./styles/control.css";
+import "./styles/fleet.css";
 
 const text = (value: unknown) =>
   typeof value === "string" && value !== "" ? value : typeof value === "number" ? String(value) : undefined;

@@ -1,6 +1,6 @@
 // The inventory: every program that was seen to talk to a model, and its dial.
 import { useNavigate, useSearch } from "@tanstack/react-router";
-import { useCallback, useMemo, useRef, useState } from "react";
+import { type ReactNode, type RefObject, useCallback, useMemo, useRef, useState } from "react";
 import type { Service } from "../api/rows";
 import { useKeys } from "../frame/keys";
 import { useNow, useServices, useStatus } from "../frame/live";
@@ -57,16 +57,9 @@ export function Services() {
   );
   // In the order of the page, so that j and k walk down it.
   const rows = groups.flatMap((one) => one.rows);
-  const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
+  const { selected, select, none } = useSelection();
   const [bulk, setBulk] = useState(false);
   const chosen = rows.filter((row) => selected.has(row["sonde.workload.key"]));
-  const select = useCallback((keys: string[], on: boolean) => {
-    setSelected((old) => {
-      const next = new Set(old);
-      for (const key of keys) on ? next.add(key) : next.delete(key);
-      return next;
-    });
-  }, []);
   const open = all.find((row) => row["sonde.workload.key"] === search.key);
   const [cursor, setCursor] = useState<string>();
   const current = search.key ?? cursor;
@@ -91,37 +84,14 @@ export function Services() {
 
   return (
     <>
-      <div className="line">
-        <label className="filter">
-          <span className="slash">/</span>
-          <span className="sr">Filter services</span>
-          <input
-            ref={filter}
-            placeholder="filter by name, key, provider:, platform:, namespace:, label:, state:"
-            value={search.q ?? ""}
-            onChange={(event) => put({ q: event.target.value === "" ? undefined : event.target.value })}
-          />
-        </label>
-        <Summary all={all} shown={rows.length} />
-        <Menu
-          label="Group by"
-          right
-          value={search.group ?? ""}
-          choices={[{ value: "", name: "none" }, ...GROUPS.map((value) => ({ value, name: value }))]}
-          onChoose={(value) => put({ group: value === "" ? undefined : (value as Grouping) })}
-        >
-          <span className="hint">Group</span> <b>{search.group ?? "none"}</b>
-        </Menu>
-        <button
-          type="button"
-          className="control"
-          disabled={chosen.length === 0}
-          title={chosen.length === 0 ? "Select services first (x)" : undefined}
-          onClick={() => setBulk(true)}
-        >
-          {chosen.length === 0 ? "Set capture …" : `Set capture for ${chosen.length} selected …`}
-        </button>
-      </div>
+      <Tools
+        search={search}
+        put={put}
+        filter={filter}
+        summary={<Summary all={all} shown={rows.length} />}
+        chosen={chosen.length}
+        onBulk={() => setBulk(true)}
+      />
       <div className={`panel split fill ${services.isPlaceholderData ? "stale" : ""}`}>
         <div className="list">
           {services.error !== null && services.data === undefined ? (
@@ -129,18 +99,7 @@ export function Services() {
           ) : services.data !== undefined && all.length === 0 ? (
             <NoServices status={status.data} />
           ) : services.data !== undefined && rows.length === 0 ? (
-            <Empty title="No service matches the filter.">
-              <p>It hides {plural(all.length, "service")}.</p>
-              <div>
-                <button
-                  type="button"
-                  className="control"
-                  onClick={() => put({ q: undefined, service: undefined })}
-                >
-                  Clear the filter
-                </button>
-              </div>
-            </Empty>
+            <NoMatch all={all.length} onClear={() => put({ q: undefined, service: undefined })} />
           ) : (
             <ServiceTable
               groups={services.data === undefined ? undefined : groups}
@@ -166,15 +125,82 @@ export function Services() {
           />
         )}
       </div>
-      {bulk ? (
-        <Bulk
-          rows={chosen}
-          onWish={wish}
-          onDone={() => setSelected(new Set())}
-          onClose={() => setBulk(false)}
-        />
-      ) : null}
+      {bulk ? <Bulk rows={chosen} onWish={wish} onDone={none} onClose={() => setBulk(false)} /> : null}
     </>
+  );
+}
+
+/** The services that are selected, by key. */
+function useSelection() {
+  const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
+  const select = useCallback((keys: string[], on: boolean) => {
+    setSelected((old) => {
+      const next = new Set(old);
+      for (const key of keys) on ? next.add(key) : next.delete(key);
+      return next;
+    });
+  }, []);
+  const none = useCallback(() => setSelected(new Set()), []);
+  return { selected, select, none };
+}
+
+interface ToolsProps {
+  search: Search;
+  put: (change: Partial<Search>) => void;
+  filter: RefObject<HTMLInputElement | null>;
+  summary: ReactNode;
+  /** How many services are selected. */
+  chosen: number;
+  onBulk: () => void;
+}
+
+/** What stands above the list: which services, in which groups, and what is done with those selected. */
+function Tools({ search, put, filter, summary, chosen, onBulk }: ToolsProps) {
+  return (
+    <div className="line">
+      <label className="filter">
+        <span className="slash">/</span>
+        <span className="sr">Filter services</span>
+        <input
+          ref={filter}
+          placeholder="filter by name, key, provider:, platform:, namespace:, label:, state:"
+          value={search.q ?? ""}
+          onChange={(event) => put({ q: event.target.value === "" ? undefined : event.target.value })}
+        />
+      </label>
+      {summary}
+      <Menu
+        label="Group by"
+        right
+        value={search.group ?? ""}
+        choices={[{ value: "", name: "none" }, ...GROUPS.map((value) => ({ value, name: value }))]}
+        onChoose={(value) => put({ group: value === "" ? undefined : (value as Grouping) })}
+      >
+        <span className="hint">Group</span> <b>{search.group ?? "none"}</b>
+      </Menu>
+      <button
+        type="button"
+        className="control"
+        disabled={chosen === 0}
+        title={chosen === 0 ? "Select services first (x)" : undefined}
+        onClick={onBulk}
+      >
+        {chosen === 0 ? "Set capture …" : `Set capture for ${chosen} selected …`}
+      </button>
+    </div>
+  );
+}
+
+function NoMatch({ all, onClear }: { all: number; onClear: () => void }) {
+  return (
+    <Empty title="No service matches the filter.">
+      <p>It hides {plural(all, "service")}.</p>
+      <div>
+        <button type="button" className="control" onClick={onClear}>
+          Clear the filter
+        </button>
+      </div>
+    </Empty>
   );
 }
 
