@@ -86,7 +86,6 @@ pub enum Error {
 pub struct Dashboard {
     state: App,
     address: SocketAddr,
-    controller_token: String,
     agent_token: String,
     stopping: watch::Sender<bool>,
     doors: Vec<JoinHandle<()>>,
@@ -122,7 +121,7 @@ impl Dashboard {
         raise_open_files();
         let place = Place { data_dir: config.data_dir.clone(), calls: config.calls };
         let store = Store::open_with(&place)?;
-        let controller_token = kept_token(&store, &config.data_dir, TokenKind::Join)?;
+        kept_token(&store, &config.data_dir, TokenKind::Join)?;
         let agent_token = kept_token(&store, &config.data_dir, TokenKind::Ingest)?;
         let (socket, socket_file) = socket::bind(&config.data_dir)
             .map_err(|source| Error::File { path: config.data_dir.join("sonde.sock"), source })?;
@@ -153,7 +152,6 @@ impl Dashboard {
         Ok(Self {
             state,
             address,
-            controller_token,
             agent_token,
             stopping,
             doors,
@@ -195,12 +193,6 @@ impl Dashboard {
                 self.url()
             }
         }
-    }
-
-    /// The token of a controller: for polls and telemetry. It is the same after a restart, and in
-    /// `controller.token` of the data directory.
-    pub fn controller_token(&self) -> &str {
-        &self.controller_token
     }
 
     /// The token of SDKs in programs of this machine: for telemetry alone. It is the same after a
@@ -327,7 +319,8 @@ fn is_good(store: &Store, token: &str, wanted: TokenKind) -> bool {
     matches!(bearer, Ok(Bearer::Token { kind, .. }) if kind == wanted)
 }
 
-/// The token that a file holds, if it is still good; else a new one in a new file.
+/// The token that a file of the data directory holds, if it is still good; else a new one in a new
+/// file: `controller.token` for controllers of this machine, `agent.token` for SDKs.
 fn kept_token(store: &Store, data_dir: &Path, kind: TokenKind) -> Result<String, Error> {
     let (file, name) = match kind {
         TokenKind::Ingest => ("agent.token", "of SDKs in programs of the dashboard's machine"),

@@ -33,7 +33,7 @@ fn call(number: u64) -> Call {
 }
 
 fn pass_on(to: &Dashboard, what: Passed) -> PassOn {
-    let token = format!("Bearer {}", to.controller_token());
+    let token = format!("Bearer {}", to.agent_token());
     PassOn {
         endpoint: format!("http://{}/", to.otlp_http().unwrap()),
         what,
@@ -47,7 +47,7 @@ fn send(to: &Dashboard, path: &str, body: Vec<u8>) -> u16 {
     let request = client
         .post(format!("http://{}{path}", to.otlp_http().unwrap()))
         .header("content-type", "application/x-protobuf")
-        .bearer_auth(to.controller_token());
+        .bearer_auth(to.agent_token());
     request.body(body).send().unwrap().status().as_u16()
 }
 
@@ -115,7 +115,7 @@ fn over_grpc_it_is_the_same_also_what_came_as_json() {
     let request = reqwest::blocking::Client::new()
         .post(format!("http://{}/v1/logs", from.otlp_http().unwrap()))
         .header("content-type", "application/json")
-        .bearer_auth(from.controller_token());
+        .bearer_auth(from.agent_token());
     assert_eq!(request.body(json).send().unwrap().status(), 200);
     until("all three", || {
         let counts = to.counts();

@@ -18,6 +18,11 @@ fn start(dir: &Path) -> Dashboard {
     Dashboard::start(Config::new(dir, "127.0.0.1:0".parse().unwrap())).unwrap()
 }
 
+/// The token that a controller of this machine joins with, as it finds it.
+fn controller_token(dir: &Path) -> String {
+    std::fs::read_to_string(dir.join("controller.token")).unwrap().trim().to_owned()
+}
+
 /// Sends one request and reads the whole answer: the status line and the body.
 fn exchange(
     mut stream: impl Read + Write,
@@ -68,7 +73,7 @@ fn tail(dir: &Path, query: &str) -> impl Iterator<Item = String> + use<> {
 fn a_wish_reaches_a_waiting_poll_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let dashboard = start(dir.path());
-    let token = dashboard.controller_token().to_owned();
+    let token = controller_token(dir.path());
     let first =
         exchange(tcp(&dashboard), "POST", "/api/v1/poll", &token, &report("n", "n/k", 0, 0));
     assert_eq!(first, (200, json!({ "protocol": 1, "generation": 0, "desired": [] })));
@@ -112,7 +117,7 @@ fn pages_hear_of_calls_and_services() {
     let dashboard = start(dir.path());
     let mut events = listen(dir.path());
     let mut others = tail(dir.path(), "?filter=-model:m");
-    let token = dashboard.controller_token();
+    let token = &controller_token(dir.path());
     exchange(tcp(&dashboard), "POST", "/api/v1/poll", token, &report("n", "n/k", 0, 0));
     assert_eq!(events.next().unwrap(), "event: services");
     assert_eq!(events.next().unwrap(), "data: {}");
@@ -146,7 +151,7 @@ fn stopping_is_prompt_with_polls_and_listeners_waiting() {
     let dir = tempfile::tempdir().unwrap();
     let dashboard = start(dir.path());
     let events = listen(dir.path());
-    let (stream, token) = (tcp(&dashboard), dashboard.controller_token().to_owned());
+    let (stream, token) = (tcp(&dashboard), controller_token(dir.path()));
     let poll = std::thread::spawn(move || {
         exchange(stream, "POST", "/api/v1/poll", &token, &report("n", "n/k", 0, 30))
     });
@@ -175,16 +180,18 @@ fn stopping_is_prompt_with_polls_and_listeners_waiting() {
 #[test]
 fn the_token_of_the_controller_stays_and_a_revoked_one_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
-    let token = start(dir.path()).controller_token().to_owned();
+    drop(start(dir.path()));
+    let token = controller_token(dir.path());
     let again = start(dir.path());
-    assert_eq!(again.controller_token(), token);
+    assert_eq!(controller_token(dir.path()), token);
     let revoked =
         exchange(socket(dir.path()), "POST", "/api/v1/tokens/revoke", "", &json!({ "id": "1" }));
     assert_eq!(revoked.0, 200);
     let refused = exchange(tcp(&again), "POST", "/api/v1/poll", &token, &report("n", "n/k", 0, 0));
     assert_eq!(refused.0, 401);
     drop(again);
-    assert_ne!(start(dir.path()).controller_token(), token);
+    drop(start(dir.path()));
+    assert_ne!(controller_token(dir.path()), token);
 }
 
 #[test]
