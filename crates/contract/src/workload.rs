@@ -98,6 +98,9 @@ pub struct Agent {
     /// What was there before; nothing when nothing is changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Before>,
+    /// Whether it is being taken out; known within a controller alone, others see `state`.
+    #[serde(skip)]
+    pub is_leaving: bool,
 }
 
 /// How far the SDK is in one process.

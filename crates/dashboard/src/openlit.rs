@@ -296,7 +296,14 @@ fn agent<'a>(text: &impl Fn(&str) -> Option<&'a str>) -> Option<Agent> {
     };
     let why = text("openlit.observability.reason").unwrap_or_default();
     let reason = format!("{reason} {why}").trim().to_owned();
-    Some(Agent { state, reason, processes: Vec::new(), change: String::new(), before: None })
+    Some(Agent {
+        state,
+        reason,
+        processes: Vec::new(),
+        change: String::new(),
+        before: None,
+        is_leaving: false,
+    })
 }
 
 /// Its keys, and how we write them.

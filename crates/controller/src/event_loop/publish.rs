@@ -70,11 +70,11 @@ impl Running {
             Some(agent) if !wants && !agent.change.is_empty() && agent.state != State::Blocked => {
                 let is_on = network.level == Level::Network;
                 // With what stands in the way, where something does.
-                let reason = Some(&agent.reason).filter(|it| it.starts_with(TAKEN_OUT));
+                let reason = agent.is_leaving.then(|| agent.reason.clone());
                 Standing {
                     level: if is_on { Level::Full } else { network.level },
                     state: State::Pending,
-                    reason: reason.map_or_else(|| TAKEN_OUT.to_owned(), Clone::clone),
+                    reason: reason.unwrap_or_else(|| TAKEN_OUT.to_owned()),
                 }
             }
             Some(agent) if agent.state == State::Capturing && network.level == Level::Network => {

@@ -144,6 +144,7 @@ impl Records {
             processes: Vec::new(),
             change: record.difference.clone(),
             before: Some(record.change.before()),
+            is_leaving: false,
         };
         let lost = self.lost.iter().map(|(key, before)| {
             let agent = Agent {
@@ -152,6 +153,7 @@ impl Records {
                 processes: Vec::new(),
                 change: String::new(),
                 before: Some(before.clone()),
+                is_leaving: false,
             };
             (key.clone(), agent)
         });

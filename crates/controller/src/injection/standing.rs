@@ -7,7 +7,7 @@ use contract::capture::State;
 use contract::workload::{Agent, AgentProgress, Key, Observed};
 use injector::plan::Kind;
 
-/// How each sentence begins about a program that is being put back as it was.
+/// What is said of a program that is being put back as it was.
 pub(crate) const TAKEN_OUT: &str = "The SDK is being taken out.";
 
 impl Running {
@@ -132,7 +132,8 @@ impl Running {
         let change = record.map(|record| record.difference.clone()).unwrap_or_default();
         let before = record.map(|record| record.change.before());
         let before = before.or_else(|| self.parts.records.lost().get(key).cloned());
-        Agent { state, reason, processes, change, before }
+        let is_leaving = record.is_some_and(|record| matches!(record.phase, Phase::Undoing(_)));
+        Agent { state, reason, processes, change, before, is_leaving }
     }
 
     /// Why nothing is done, with what was found in this workload.

@@ -102,6 +102,7 @@ fn of_several_nodes_with_a_workload_the_one_speaks_where_it_runs_and_waits_for_n
         processes: vec![AgentIn { pid, progress: AgentProgress::Loaded, detail: String::new() }],
         change: change.to_owned(),
         before: None,
+        is_leaving: false,
     };
     let said = |node: &str, pids: &[u32], agent: Agent| {
         let mut told = report(node, &["a"]);
@@ -142,6 +143,7 @@ fn a_node_that_lost_its_notes_hears_what_it_changed_and_another_does_not() {
             processes: Vec::new(),
             change: "+ sdk".into(),
             before: before.cloned(),
+            is_leaving: false,
         });
         told
     };
