@@ -33,13 +33,18 @@ def pythons() -> dict[str, str]:
     """The Pythons of this machine that the agent is for, one of each version."""
     found = {}
     places = ["/usr/bin/python3.*", str(pathlib.Path.home() / ".pyenv/versions/*/bin/python3.*")]
-    places.append(str(CACHE / "pythons/*/python3.*"))
     for path in sorted(path for place in places for path in glob.glob(place)):
         # With a `t`, one without its lock.
         version = re.fullmatch(r"python(3\.\d+)(t?)", os.path.basename(path))
         if version and tuple(map(int, version[1].split("."))) >= (3, 9):
             found.setdefault(version[1] + version[2], path)
     return found
+
+
+def interpreters() -> dict[str, str]:
+    """The same, and those that `e2e/pythons/make` made, by the names of their directories."""
+    made = sorted(glob.glob(str(CACHE / "pythons/*/python3.*")))
+    return pythons() | {pathlib.Path(path).parent.name: path for path in made}
 
 
 def too_old() -> list[str]:

@@ -13,16 +13,16 @@ import urllib.request
 import pytest
 
 import agent
-from agent import BUNDLE, CANARY, FRAMEWORKS, Sink, environment, pythons, run, venv
+from agent import BUNDLE, CANARY, FRAMEWORKS, Sink, environment, interpreters, run, venv
 from harness import StandIn, free_port, until
 
-PYTHONS = pythons()
+PYTHONS = interpreters()
 # Says what a program sees of the agent: its path, its modules, the marks.
 LOOK = """
 import json, re, sys
 maps = open("/proc/self/maps").read()
 print(json.dumps({
-    "path": [one for one in sys.path if "bootstrap" in one or "sonde" in one],
+    "path": [one for one in sys.path if "bootstrap" in one or "agents/python" in one],
     "sitecustomize": "sitecustomize" in sys.modules,
     "ours": [one for one in sys.modules if one.startswith("sonde_agent.vendor")],
     "threads": len(sys._current_frames()),
@@ -51,6 +51,7 @@ def test_the_bundle_is_small_and_has_no_native_code():
     compiled = set((BUNDLE / "bootstrap").rglob("*.pyc"))
     files = [path for path in BUNDLE.rglob("*") if path.is_file() and path not in compiled]
     assert {path.suffix for path in files if "licences" not in path.parts} == {".py", ".json"}
+    assert not [path for path in files if path.read_bytes().startswith(b"\x7fELF")]
     assert sum(path.stat().st_size for path in files) < 5_000_000
     assert sorted(path.name for path in (BUNDLE / "bootstrap").glob("*.py")) == ["sitecustomize.py"]
     for package in json.loads((BUNDLE / "manifest.json").read_text())["packages"]:
