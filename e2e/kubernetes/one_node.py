@@ -5,7 +5,7 @@ import os
 import pathlib
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 HERE = pathlib.Path(__file__).resolve().parent
 # From nothing, on a busy machine of two cores.
@@ -77,6 +77,17 @@ class Cluster:
     def python(self, pod: dict, program: str) -> str:
         """Runs a program in the pod's container, through the API, and returns what it printed."""
         return self.kubectl("exec", pod["metadata"]["name"], "--", "python3", "-c", program)
+
+
+def running_cluster(state: pathlib.Path, **environment: str) -> Iterator[Cluster]:
+    """A cluster that is made with more in the environment, until it is not needed any more."""
+    one = Cluster(state)
+    one.environment |= environment
+    try:
+        one.up()
+        yield one
+    finally:
+        one.call("down")
 
 
 def eventually(seconds: float, check: Callable[[], object]) -> object:

@@ -59,7 +59,7 @@ class Injecting(Fleet):
 
     def deploy(self, name: str, pod: dict, **spec) -> str:
         """Deploys it, and gives its key once it is known and its object."""
-        made = workload("Deployment", name, pod, replicas=1, **spec)
+        made = workload("Deployment", name, pod, **{"replicas": 1} | spec)
         made["metadata"]["namespace"] = NAMESPACE
         self.cluster.apply(made)
         self.settled(name)

@@ -62,7 +62,7 @@ class Fleet:
         archive = self.directory / "sonde.tar"
         command = [ROOT / "deploy" / "image", "sonde.test/sonde:1", archive, SONDE]
         subprocess.run([str(part) for part in command], check=True)
-        self.cluster.call("load", str(archive))
+        self.load(archive)
         archive.unlink()
         made = self.sonde.cli("tokens", "create", "--kind", "join", "--output", "json").stdout
         self.cluster.apply(
@@ -75,6 +75,10 @@ class Fleet:
             },
         )
         self.apply_controller()
+
+    def load(self, archive: pathlib.Path) -> None:
+        """Gives the node an image."""
+        self.cluster.call("load", str(archive))
 
     def apply_controller(self, *patches: dict) -> None:
         """Applies the controller's manifests as an overlay would, and waits until it runs."""

@@ -47,11 +47,15 @@ class Pair(Injecting):
         paths["machine-id"]["path"] = "/etc/machine-id-second"
         write = 'echo "$1" >/etc/machine-id-second'
         self.cluster.call("enter", "sh", "-c", write, "sh", secrets.token_hex(16))
-        metadata = {"name": second, "namespace": "sonde"}
+        self.start_second(spec)
+
+    def start_second(self, spec: dict) -> None:
+        """Applies the DaemonSet of the second one, and waits until it runs."""
+        metadata = {"name": NAMES[1], "namespace": "sonde"}
         self.cluster.apply(
             {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec}
         )
-        rollout = ["rollout", "status", f"daemonset/{second}", "-n", "sonde", "--timeout=90s"]
+        rollout = ["rollout", "status", f"daemonset/{NAMES[1]}", "-n", "sonde", "--timeout=90s"]
         self.cluster.kubectl(*rollout, seconds=120)
 
     def end_controllers(self) -> None:
@@ -82,6 +86,17 @@ class Pair(Injecting):
         ask = ["exec", "-n", "sonde", pod, "--", "/usr/bin/sonde", "services", "--output", "json"]
         rows = [json.loads(line) for line in self.cluster.kubectl(*ask).splitlines()]
         return next((row for row in rows if row["sonde.workload.key"] == key), None)
+
+    def kill(self, pod: dict) -> None:
+        """Kills a controller for good."""
+        pids = [pid for pid in containers_of(pod) if is_controller(pid)]
+        # Stopped first: what is started again in the same pod would go on by itself.
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        (owner,) = pod["metadata"]["ownerReferences"]
+        self.cluster.kubectl("delete", "daemonset", owner["name"], "-n", "sonde", "--wait=false")
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
 
     def given_back(self) -> None:
         """Waits until nobody has a workload in hand."""
@@ -209,13 +224,7 @@ def test_one_patches_and_the_other_goes_on_when_it_is_killed(fleet: Pair) -> Non
 
     until("the other one says who makes it", is_said, 20, 0.5)
     until("it is patched", lambda: fleet.patched("shared"), 30, 0.3)
-    pids = [pid for pid in containers_of(pods[name]) if is_controller(pid)]
-    # Stopped first: what is started again in the same pod would go on by itself.
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    fleet.cluster.kubectl("delete", "daemonset", name, "-n", "sonde", "--wait=false")
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+    fleet.kill(pods[name])
 
     until("the other one took it over", lambda: fleet.table().get(key) == other, 60, 0.5)
     now = fleet.set_level(key, "full", "capturing")
