@@ -4,6 +4,7 @@ The same unmodified program calls the stand-in under each, with the client of Op
 and how it ends is the same with and without the SDK, and each call is a span.
 """
 
+import concurrent.futures
 import os
 
 import pytest
@@ -48,10 +49,12 @@ each = pytest.mark.parametrize("python", NAMES, indirect=True)
 @each
 def test_a_program_is_the_same_with_the_sdk_and_each_call_is_a_span(python, stand_in, sink, agents):
     own = environment(None, stand_in, PYTHONPATH=packages(python))
-    without = run(python, PROGRAM, env=own)
+    command = [SONDE, "run", "--agent-endpoint", sink.endpoint, "--agent-bundle", agents, "--"]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        with_it = pool.submit(run, *command, python, PROGRAM, env=own)
+        without = run(python, PROGRAM, env=own)
+        done = with_it.result()
     assert without.returncode == 3, without.stderr
-    command = [SONDE, "run", "--agent-endpoint", sink.endpoint, "--agent-bundle", agents]
-    done = run(*command, "--", python, PROGRAM, env=own)
     assert (done.returncode, done.stdout, done.stderr) == (3, without.stdout, without.stderr)
     # What waited was sent before the program ended.
     assert [span.attributes["gen_ai.operation.name"] for span in sink.spans] == ["chat"] * CALLS
