@@ -43,8 +43,6 @@ pub enum Found {
     Off,
     /// It is on, and we did it.
     Ours,
-    /// It is on, and somebody else did it; it is not ours to end.
-    Theirs,
     /// Something else is in the way, such as another SDK.
     Conflict,
     /// It cannot be done here.
@@ -113,11 +111,8 @@ pub fn reconcile(case: &Case, now: u64) -> Outcome {
         return Outcome::Wait { until, state: State::Pending, reason: "The node is at it." };
     }
     match (case.wanted.unwrap_or(false), case.found) {
-        (true, Found::Ours | Found::Theirs) => rest(State::Capturing, "In effect."),
+        (true, Found::Ours) => rest(State::Capturing, "In effect."),
         (false, Found::Ours) => attempt(case, false, "It is not wanted any more.", now),
-        (false, Found::Theirs) => {
-            rest(State::Discovered, "Somebody else put it in; it is left alone.")
-        }
         (_, Found::Stopped) => rest(State::Stopped, "No instance runs."),
         (false, _) => rest(State::Discovered, "Nothing is wanted."),
         (true, _) if !case.is_allowed => rest(
@@ -170,10 +165,9 @@ pub fn pause(failures: u32) -> u64 {
 mod tests {
     use super::*;
 
-    const ALL: [Found; 8] = [
+    const ALL: [Found; 7] = [
         Found::Off,
         Found::Ours,
-        Found::Theirs,
         Found::Conflict,
         Found::Unsupported,
         Found::Reverted,
@@ -227,7 +221,7 @@ mod tests {
     #[test]
     fn each_obstacle_has_a_name() {
         for (found, named) in [
-            (Found::Theirs, State::Capturing),
+            (Found::Ours, State::Capturing),
             (Found::Conflict, State::Conflict),
             (Found::Unsupported, State::Unsupported),
             (Found::Reverted, State::Drifted),
