@@ -250,7 +250,7 @@ impl ProcessId {
 }
 
 impl Payload {
-    /// The bytes.
+    /// The bytes, for who decodes them. They must not reach a log.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

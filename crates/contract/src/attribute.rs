@@ -64,7 +64,7 @@ pub const SYSTEMD_UNIT: &str = "systemd.unit";
 pub const K8S_POD_LABEL: &str = "k8s.pod.label.";
 /// What begins the name of a label of the container; the label's own name follows.
 pub const CONTAINER_LABEL: &str = "container.label.";
-/// Key of the workload: from infrastructure only, stable over restarts.
+/// Key of the workload ([`crate::workload::Key`]): from infrastructure only, stable over restarts.
 pub const WORKLOAD_KEY: &str = "sonde.workload.key";
 /// Where the workload runs: `kubernetes`, `docker`, `systemd`, `process`.
 pub const PLATFORM: &str = "sonde.platform";
@@ -114,7 +114,7 @@ pub const TOOL_CALLS: &str = "sonde.tool_calls";
 pub const SERVER_ADDRESS: &str = "server.address";
 /// Port that was asked.
 pub const SERVER_PORT: &str = "server.port";
-/// HTTP status.
+/// Status code of the HTTP answer, such as 429.
 pub const HTTP_STATUS: &str = "http.response.status_code";
 /// Class of the failure; absent on success.
 pub const ERROR_TYPE: &str = "error.type";

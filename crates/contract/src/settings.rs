@@ -92,7 +92,7 @@ impl Layer {
     /// All layers, the strongest last.
     pub const ALL: [Self; 4] = [Self::Fleet, Self::Environment, Self::Cluster, Self::Node];
 
-    /// The word for it.
+    /// The word for it in JSON and in the database.
     pub fn word(self) -> &'static str {
         match self {
             Self::Fleet => "fleet",

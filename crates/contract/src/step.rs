@@ -82,7 +82,7 @@ impl Change {
         Self::Undo,
     ];
 
-    /// The word for it.
+    /// The word for it in JSON, in histories and in the log.
     pub fn word(self) -> &'static str {
         match self {
             Self::Refresh => "refresh",
@@ -149,7 +149,7 @@ impl Phase {
         !matches!(self, Self::Running)
     }
 
-    /// The word for it.
+    /// The word for it in JSON and in histories.
     pub fn word(self) -> &'static str {
         match self {
             Self::Running => "running",

@@ -31,7 +31,7 @@ const HIDDEN: &str = "***";
 /// A container that a workload runs in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// Its id.
+    /// Id that the engine gave it.
     pub id: String,
     /// The program in it, as the node sees it.
     pub pid: u32,

@@ -136,7 +136,7 @@ pub struct Token {
 }
 
 impl TokenKind {
-    /// The word for it.
+    /// The word for it in the API, on the command line and in the database.
     pub fn word(self) -> &'static str {
         match self {
             Self::Join => "join",

@@ -36,7 +36,7 @@ pub struct Explained {
     pub steps: Vec<Step>,
 }
 
-/// One step.
+/// One step of the way to a verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// What was looked at.

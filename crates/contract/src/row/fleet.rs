@@ -53,7 +53,7 @@ pub struct Happened {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Steps {
-    /// Steps.
+    /// The rows.
     pub steps: Vec<StepRow>,
 }
 
@@ -61,7 +61,7 @@ pub struct Steps {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StepRow {
-    /// Id.
+    /// Id, which the dashboard gave it.
     pub id: String,
     /// Node that takes it.
     pub instance: String,

@@ -221,7 +221,7 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// All services.
+/// The services of all nodes: the answer of `/api/v1/services`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Services {

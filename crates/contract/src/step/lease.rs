@@ -44,7 +44,7 @@ pub enum End {
 }
 
 impl End {
-    /// The word for it.
+    /// The word for it in JSON and in histories.
     pub fn word(self) -> &'static str {
         match self {
             Self::Done => "done",

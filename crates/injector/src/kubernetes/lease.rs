@@ -52,7 +52,7 @@ pub(crate) struct Held {
 pub struct End {
     /// Number of the wish that it was made for.
     pub(crate) generation: u64,
-    /// How.
+    /// How it ended.
     pub how: How,
     /// Why, for people.
     pub reason: String,
