@@ -381,6 +381,24 @@ def test_nothing_is_written_into_the_bundle(api, sink):
     assert list((BUNDLE / "agent").rglob("__pycache__")) == []
 
 
+def test_tokens_that_the_api_did_not_tell_are_not_made_up(api, sink):
+    """A stream has usage only where it is asked for: else the SDK would count letters."""
+    code = """
+        import openai
+        asked = [{"role": "user", "content": "CANARY-of-a-prompt"}]
+        chat = openai.OpenAI().chat.completions
+        for _ in chat.create(model="gpt-4o-mini", messages=asked, stream=True):
+            pass
+    """
+    done = run(
+        venv("requirements") / "python", "-c", textwrap.dedent(code), env=environment(sink, api)
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    (call,) = calls(sink, 1)
+    assert [name for name in call.attributes if "tokens" in name] == []
+    assert not call.failed
+
+
 def test_how_far_it_came_is_seen_from_outside(api, sink):
     """Failure 28: loaded, started with the libraries, and whether its spans arrive."""
     away = f"http://127.0.0.1:{free_port()}"

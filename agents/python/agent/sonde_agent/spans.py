@@ -12,6 +12,15 @@ MAX_ATTRIBUTES = 128
 _random = random.SystemRandom()
 
 
+class Untold(int):
+    """A number that nobody told, and what it is added to is not known either: no attribute."""
+
+    def __add__(self, _other):
+        return self
+
+    __radd__ = __add__
+
+
 class Span(trace.Span):
     """A step of the program, while it runs and after."""
 
@@ -47,7 +56,8 @@ class Span(trace.Span):
     def set_attribute(self, key, value):
         """Notes one thing about it."""
         known = key in self.attributes or len(self.attributes) < MAX_ATTRIBUTES
-        if self.end_time is None and value is not None and known:
+        told = value is not None and not isinstance(value, Untold)
+        if self.end_time is None and told and known:
             self.attributes[key] = value
 
     def set_attributes(self, attributes):

@@ -75,6 +75,9 @@ def set_up(warn):
         return plain(target, name, guard.guarded(wrapper, warn))
 
     wrapt.wrap_function_wrapper = wrap
+    # Where an API tells no tokens the SDK would count letters.
+    helpers = importlib.import_module(f"{_HOME}.openlit.__helpers")
+    helpers.general_tokens = lambda _text: spans.Untold()
     settings = importlib.import_module(f"{_HOME}.openlit._config").OpenlitConfig()
     settings.capture_message_content = everything
     settings.disable_metrics = settings.disable_events = True
