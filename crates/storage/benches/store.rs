@@ -3,9 +3,10 @@
 //! ClickHouse server they are kept there, in a database that is new. With a directory they stay
 //! there, and are asked again the next time. With a part of a name, such questions alone are asked.
 //!
-//! A day of calls of 30 services and 8 models is written in batches as a sender would send them,
-//! each answered once it is on disk, in a temporary directory (`TMPDIR` says where). Then the
-//! questions of the pages are asked, many times each, for moments that no bucket fits; cold means
+//! Calls of 30 services and 8 models are written in batches as a sender would send them, each
+//! answered once it is on disk, in a temporary directory (`TMPDIR` says where): first a million at
+//! the pace at which they are kept, as on a busy machine, and then a day of calls, one after the
+//! other, as from a spool that was held up. Then the questions of the pages are asked, many times each, for moments that no bucket fits; cold means
 //! that neither the store nor the system's cache has anything of it. *Core* is the median of the
 //! processor time of the thread that asks, which what else the machine does hardly changes.
 #![expect(clippy::print_stdout, reason = "the numbers are its output")]
@@ -29,6 +30,10 @@ const DAY: u64 = 24 * HOUR;
 const START: u64 = 20_780 * DAY;
 /// Calls of a request: the batch size of OpenTelemetry's SDKs.
 const BATCH: u64 = 512;
+/// Calls a second of their own time, where they are kept as they come.
+const PACE: u64 = 150_000;
+/// Requests that are made before the first of them is sent, and then answered before more are made.
+const TOGETHER: u64 = 40;
 
 /// Numbers that look random and are the same every time (Knuth's MMIX).
 struct Chance(u64);
@@ -54,6 +59,9 @@ fn main() {
         // The database is a new one.
         is_full = false;
     }
+    if !is_full && matches!(place.calls, CallsIn::DataDir) {
+        keep_as_they_come(calls.min(1_000_000));
+    }
     if !is_full {
         fill(&place, calls);
     }
@@ -73,11 +81,52 @@ fn main() {
     asking.costs();
 }
 
+/// Keeps calls whose times are as close as those of calls that are made while they are kept. Nothing
+/// else is done meanwhile: what is measured is the store, on one core.
+fn keep_as_they_come(calls: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let mut chance = Chance(1);
+    let mut took = Duration::ZERO;
+    for first in (0..calls).step_by((TOGETHER * BATCH) as usize) {
+        let numbers = first..calls.min(first + TOGETHER * BATCH);
+        let made: Vec<Call> =
+            numbers.map(|number| call(number, SECOND / PACE, &mut chance)).collect();
+        let batches: Vec<_> = made.chunks(BATCH as usize).map(<[Call]>::to_vec).collect();
+        let start = Instant::now();
+        let kept = kept_of(&store, batches);
+        // What follows an answer is done before the next one.
+        kept_of(&store, vec![Vec::new()]);
+        took += start.elapsed();
+        assert_eq!(kept, made.len());
+    }
+    let [by_clock, of_core] = [took.as_secs_f64(), writer_seconds()].map(|s| calls as f64 / s);
+    println!(
+        "{calls} calls as they come, {PACE} a second, in batches of {BATCH}, each answered when it is on disk"
+    );
+    println!(
+        "kept: {by_clock:.0} calls/s by the clock, {of_core:.0} of a core, by the writer's own time"
+    );
+}
+
+/// Sends all of them, and waits for the answers: how many calls were kept.
+fn kept_of(store: &Store, batches: Vec<Vec<Call>>) -> usize {
+    let (done, heard) = channel();
+    for batch in batches {
+        let done = done.clone();
+        store.submit(batch, move |outcome| done.send(outcome).unwrap()).unwrap();
+    }
+    drop(done);
+    heard.iter().map(|outcome| outcome.unwrap().new.len()).sum()
+}
+
 fn fill(place: &Place, calls: u64) {
     let store = Store::open_with(place).unwrap();
     let took = write(&store, calls).as_secs_f64();
     let core = writer_seconds();
-    println!("{calls} calls in batches of {BATCH}, each answered when it is on disk");
+    println!(
+        "{calls} calls of a whole day, in batches of {BATCH}, each answered when it is on disk"
+    );
     println!("kept: {:.0} calls/s, this bench's own work on the same cores", calls as f64 / took);
     println!("kept: {:.0} calls/s of a core, by the writer's own time", calls as f64 / core);
     let size = if matches!(place.calls, CallsIn::DataDir) {
@@ -112,7 +161,7 @@ fn write(store: &Store, calls: u64) -> Duration {
     let start = Instant::now();
     for first in (0..calls).step_by(BATCH as usize) {
         let batch = first..calls.min(first + BATCH);
-        let batch: Vec<Call> = batch.map(|number| call(number, calls, &mut chance)).collect();
+        let batch: Vec<Call> = batch.map(|number| call(number, DAY / calls, &mut chance)).collect();
         loop {
             let done = done.clone();
             match store.submit(batch.clone(), move |outcome| done.send(outcome).unwrap()) {
@@ -128,7 +177,8 @@ fn write(store: &Store, calls: u64) -> Duration {
     start.elapsed()
 }
 
-fn call(number: u64, calls: u64, chance: &mut Chance) -> Call {
+/// A call, so many nanoseconds after the one before.
+fn call(number: u64, apart: u64, chance: &mut Chance) -> Call {
     let service = chance.below(30);
     let model = chance.below(8);
     let stream = chance.below(3) > 0;
@@ -136,7 +186,7 @@ fn call(number: u64, calls: u64, chance: &mut Chance) -> Call {
     let duration = (300 + chance.below(700) * (1 + chance.below(20))) as f64 / 1e3;
     let (input, output) = (50 + chance.below(8000), 1 + chance.below(1000));
     Call {
-        time: Time(START + number * (DAY / calls) + chance.below(SECOND)),
+        time: Time(START + number * apart + chance.below(SECOND)),
         trace_id: format!("{:016x}{:016x}", mixed(2 * number), mixed(2 * number + 1)),
         span_id: format!("{:016x}", mixed(number ^ (1 << 60))),
         service_name: Some(format!("service-{service}")),

@@ -41,12 +41,17 @@ impl Hasher for Folding {
     fn write(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<8>();
         words.iter().for_each(|word| self.write_u64(u64::from_le_bytes(*word)));
-        if !rest.is_empty() {
-            let mut word = [0; 8];
-            word[..rest.len()].copy_from_slice(rest);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-        // Otherwise zeros at the end would be as if they were not there.
+        // What is left: the last eight bytes, some of them once more, or all of fewer.
+        let rest = match (bytes.last_chunk(), bytes.first_chunk(), bytes.last_chunk()) {
+            _ if rest.is_empty() => 0,
+            (Some(last), _, _) => u64::from_le_bytes(*last),
+            (None, Some(first), Some(last)) => {
+                u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
+            }
+            _ => rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        };
+        self.write_u64(rest);
+        // Otherwise bytes that are there twice would be as if they were there once.
         self.write_usize(bytes.len());
     }
 

@@ -66,6 +66,18 @@ impl Hasher for AsItIs {
     }
 }
 
+/// What a hash is of, so that those of two kinds differ.
+#[derive(Hash)]
+enum Kind {
+    Observer,
+    Place,
+    Container,
+    Service,
+    Model,
+    Response,
+    Trace,
+}
+
 /// Numbers of sightings, oldest first: one, mostly.
 #[derive(Debug)]
 enum Numbers {
@@ -244,7 +256,7 @@ impl Sightings {
             let index = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
             index.and_then(|at| self.seen.get(at)).is_some_and(|seen| seen.ids == of.unwrap_or(ids))
         };
-        let trace = self.hash.hash_one(("trace", of.unwrap_or(ids).0));
+        let trace = self.hash.hash_one((Kind::Trace, of.unwrap_or(ids).0));
         let known = self.found_by.get(&trace).and_then(|n| n.newest_first().find(is_known));
         let mut seen = self.sighting(call, ids);
         match (of, known) {
@@ -280,7 +292,7 @@ impl Sightings {
             // All at once: which ones are old is not worth remembering.
             self.moved.clear();
         }
-        let trace = self.hash.hash_one(("trace", ids.0));
+        let trace = self.hash.hash_one((Kind::Trace, ids.0));
         if let Some(at) = self.seen.iter().rposition(|seen| seen.ids == old)
             && let Some(seen) = self.seen.get_mut(at)
         {
@@ -339,22 +351,22 @@ impl Sightings {
     }
 
     fn sighting(&self, call: &Call, ids: Ids) -> Seen {
-        let hash = |kind: &str, text: &str| self.hash.hash_one((kind, text));
+        let hash = |kind: Kind, text: &str| self.hash.hash_one((kind, text));
         let observer = match (&call.recognised_by, call.more.get(SCOPE)) {
             (Some(_), _) => "the kernel",
             (None, Some(serde_json::Value::String(scope))) => scope,
             _ => "",
         };
-        let observer = hash("observer", observer);
+        let observer = hash(Kind::Observer, observer);
         let host = call.host_name.as_deref().unwrap_or_default();
-        let place = call.process_pid.map(|pid| self.hash.hash_one(("place", host, pid)));
+        let place = call.process_pid.map(|pid| self.hash.hash_one((Kind::Place, host, pid)));
         let container = call.more.get("container.id").and_then(serde_json::Value::as_str);
         // What SDKs write where no name was given names nobody.
         let is_named = |name: &&str| *name != "default" && !name.starts_with("unknown_service");
         let service = call.service_name.as_deref().filter(is_named);
-        let service = service.map(|name| hash("service", name));
+        let service = service.map(|name| hash(Kind::Service, name));
         let model =
-            |model: &Option<String>| model.as_deref().map(|model| hash("model", plain(model)));
+            |model: &Option<String>| model.as_deref().map(|model| hash(Kind::Model, plain(model)));
         let start = call.time.0;
         #[expect(
             clippy::cast_possible_truncation,
@@ -363,15 +375,15 @@ impl Sightings {
         )]
         let nanos = (call.duration.unwrap_or(0.0) * 1e9) as u64;
         Seen {
-            trace: self.hash.hash_one(("trace", ids.0)),
+            trace: self.hash.hash_one((Kind::Trace, ids.0)),
             ids,
             parent: call.parent_span_id.as_deref().and_then(span_id),
             start,
             end: start.saturating_add(nanos),
             observers: [Some(observer), None],
             first_observer: 0,
-            response: call.response_id.as_deref().map(|id| hash("response", id)),
-            places: [place, container.map(|id| hash("container", id)), service],
+            response: call.response_id.as_deref().map(|id| hash(Kind::Response, id)),
+            places: [place, container.map(|id| hash(Kind::Container, id)), service],
             models: [model(&call.request_model), model(&call.response_model)],
             tokens: [call.input_tokens, call.output_tokens],
             recorded: call.recorded == Some(true),

@@ -21,9 +21,10 @@ pub(crate) fn id_of(call: &Call) -> String {
     let (year, month, day) = call.time.date();
     let mut id = String::with_capacity(10 + call.trace_id.len() + call.span_id.len());
     // Of four digits: a Unix time of 64 bits ends in the year 2554.
-    let date = (year * 100 + month) * 100 + day;
-    for place in (0..8_u32).rev() {
-        id.push(char::from(b'0' + u8::try_from(date / 10_u64.pow(place) % 10).unwrap_or(0)));
+    for pair in [year / 100, year % 100, month, day] {
+        for digit in [pair / 10, pair % 10] {
+            id.push(char::from(b'0' + (digit % 10) as u8));
+        }
     }
     for part in [&call.trace_id, &call.span_id] {
         id.push('-');

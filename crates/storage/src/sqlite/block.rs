@@ -177,55 +177,55 @@ impl Block {
         self.start[row].saturating_add(self.known(Number::Duration, row).unwrap_or(0))
     }
 
-    /// Adds a call. `number_of` gives the number of a text.
-    pub(super) fn push<E>(
-        &mut self,
-        id: Id,
-        call: &Call,
+    /// The block of some calls. `number_of` gives the number of a text.
+    pub(super) fn of<E>(
+        calls: &[(Id, &Call)],
         mut number_of: impl FnMut(&str) -> Result<u64, E>,
-    ) -> Result<(), E> {
-        // All names first: only they can fail, and then nothing was added.
-        let finish = joined(&call.finish_reasons);
-        let mut names = [NONE; NAMES];
-        for (name, text) in names.iter_mut().zip(names_of(call, finish.as_deref())) {
-            if let Some(text) = text {
-                *name = number_of(text)?;
+    ) -> Result<Self, E> {
+        let column = || Vec::with_capacity(calls.len());
+        let mut numbers: [Vec<u64>; NUMBERS] = std::array::from_fn(|_| column());
+        let mut names: [Vec<u64>; NAMES] = std::array::from_fn(|_| column());
+        let mut texts: [Texts; TEXTS] = std::array::from_fn(|_| Texts::with_room(calls.len()));
+        for (_, call) in calls {
+            let finish = joined(&call.finish_reasons);
+            for (names, text) in names.iter_mut().zip(names_of(call, finish.as_deref())) {
+                names.push(text.map_or(Ok(NONE), &mut number_of)?);
             }
+            let parent = call.parent_span_id.as_deref();
+            let parent_id = parent.and_then(crate::units::span_id);
+            let row = numbers_of(call, parent_id);
+            numbers.iter_mut().zip(row).for_each(|(numbers, number)| numbers.push(number));
+            let [response, conversation, tools, more, other_parent] = &mut texts;
+            response.push(call.response_id.as_deref());
+            conversation.push(call.conversation_id.as_deref());
+            tools.push(joined(&call.tool_calls).as_deref());
+            more.push(more_of(&call.more).as_deref());
+            other_parent.push(parent.filter(|_| parent_id.is_none()));
         }
-        self.start.push(call.time.0);
-        self.trace.push(id.0);
-        self.span.push(id.1);
-        let parent = call.parent_span_id.as_deref();
-        let parent_id = parent.and_then(crate::units::span_id);
-        self.names.iter_mut().zip(names).for_each(|(column, name)| column.push(name));
-        let numbers = numbers_of(call, parent_id);
-        self.numbers.iter_mut().zip(numbers).for_each(|(column, number)| column.push(number));
-        let [response, conversation, tools, more, other_parent] = &mut self.texts;
-        response.push(call.response_id.as_deref());
-        conversation.push(call.conversation_id.as_deref());
-        tools.push(joined(&call.tool_calls).as_deref());
-        more.push(more_of(&call.more).as_deref());
-        other_parent.push(parent.filter(|_| parent_id.is_none()));
-        Ok(())
+        Ok(Self {
+            start: calls.iter().map(|(_, call)| call.time.0).collect(),
+            trace: calls.iter().map(|((trace, _), _)| *trace).collect(),
+            span: calls.iter().map(|((_, span), _)| *span).collect(),
+            numbers: numbers.map(Numbers::from),
+            names: names.map(Numbers::from),
+            texts,
+        })
     }
 
     /// The block with other calls in some rows, which keep their starts.
     pub(super) fn with<E>(
         &self,
         calls: &BTreeMap<usize, (Id, &Call)>,
-        mut number_of: impl FnMut(&str) -> Result<u64, E>,
+        number_of: impl FnMut(&str) -> Result<u64, E>,
     ) -> Result<Self, E> {
-        let mut block = Self::default();
-        for row in 0..self.len() {
-            match calls.get(&row) {
-                Some((id, call)) => {
-                    block.push(*id, call, &mut number_of)?;
-                    block.start[row] = self.start[row];
-                }
-                None => block.push_row(self, row),
-            }
+        let others: Vec<_> = calls.values().copied().collect();
+        let others = Self::of(&others, number_of)?;
+        let mut rows: Vec<_> = (0..self.len()).map(|row| (0, row)).collect();
+        for (other, row) in calls.keys().enumerate() {
+            rows[*row] = (1, other);
         }
-        Ok(block)
+        let start = self.start.clone();
+        Ok(Self { start, ..Self::of_rows(&[self, &others], &rows) })
     }
 
     /// Rows of blocks of one file, by number of the block and of the row, in this order.
@@ -245,25 +245,10 @@ impl Block {
             *names = Numbers::of_rows(&from, rows);
         }
         for (column, texts) in all.texts.iter_mut().enumerate() {
-            rows.iter().for_each(|(block, row)| texts.push(blocks[*block].texts[column].get(*row)));
+            let from: Vec<_> = blocks.iter().map(|block| &block.texts[column]).collect();
+            *texts = Texts::of_rows(&from, rows);
         }
         all
-    }
-
-    /// Adds a row of another block of the same file.
-    pub(super) fn push_row(&mut self, from: &Self, row: usize) {
-        self.start.push(from.start[row]);
-        self.trace.push(from.trace[row]);
-        self.span.push(from.span[row]);
-        for (to, from) in self.numbers.iter_mut().zip(&from.numbers) {
-            to.push(from.get(row));
-        }
-        for (to, from) in self.names.iter_mut().zip(&from.names) {
-            to.push(from.get(row));
-        }
-        for (to, from) in self.texts.iter_mut().zip(&from.texts) {
-            to.push(from.get(row));
-        }
     }
 
     /// The call of a row. `text_of` gives the text of a number.
@@ -347,17 +332,17 @@ impl Block {
     }
 
     /// The columns that hold something, packed.
-    pub(super) fn columns(&self, level: i32) -> impl Iterator<Item = (Column, Vec<u8>)> + '_ {
+    pub(super) fn columns(&self) -> impl Iterator<Item = (Column, Vec<u8>)> + '_ {
         let ids = [
-            (START, put_close(&self.start, level)),
-            (TRACE, put_ids(self.trace.iter().map(|id| id.to_be_bytes()), level)),
-            (SPAN, put_ids(self.span.iter().map(|id| id.to_be_bytes()), level)),
+            (START, put_close(&self.start)),
+            (TRACE, put_ids(self.trace.iter().map(|id| id.to_be_bytes()))),
+            (SPAN, put_ids(self.span.iter().map(|id| id.to_be_bytes()))),
         ];
         let numbers = (FIRST_NUMBER..).zip(&self.numbers);
         let names = (FIRST_NAME..).zip(&self.names);
-        let numbers = numbers.chain(names).map(move |(column, n)| (column, n.to_bytes(level)));
+        let numbers = numbers.chain(names).map(move |(column, n)| (column, n.to_bytes()));
         let texts = (FIRST_TEXT..).zip(&self.texts);
-        let texts = texts.map(move |(column, t)| (column, t.to_bytes(level)));
+        let texts = texts.map(move |(column, t)| (column, t.to_bytes()));
         ids.into_iter().chain(numbers).chain(texts).filter(|(_, bytes)| !bytes.is_empty())
     }
 
@@ -414,9 +399,9 @@ impl Block {
     }
 
     /// All columns in one piece, for the log of a day.
-    pub(super) fn to_bytes(&self, level: i32) -> Vec<u8> {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut all = Vec::new();
-        for (column, bytes) in self.columns(level) {
+        for (column, bytes) in self.columns() {
             all.push(column);
             put(&mut all, bytes.len() as u64);
             all.extend(bytes);

@@ -16,6 +16,12 @@ const MAX_BYTES: usize = 256 << 20;
 /// Memory for unpacking that a thread keeps, at most.
 const MAX_HELD: usize = 4 << 20;
 
+/// Bytes of the largest number.
+const MAX_LEN: usize = 10;
+
+/// How hard zstd tries: more makes columns smaller by a hundredth, and takes twice as long.
+const LEVEL: i32 = 1;
+
 /// Below this, packing does not pay.
 const MIN_PACKED: usize = 48;
 
@@ -58,22 +64,15 @@ impl Default for Numbers {
     }
 }
 
-impl Numbers {
-    pub(super) fn push(&mut self, value: u64) {
-        match self {
-            Self::Same(same, len) if *same == value || *len == 0 => {
-                *same = value;
-                *len += 1;
-            }
-            Self::Same(same, len) => {
-                let mut each = vec![*same; *len];
-                each.push(value);
-                *self = Self::Each(each);
-            }
-            Self::Each(each) => each.push(value),
-        }
+impl From<Vec<u64>> for Numbers {
+    fn from(each: Vec<u64>) -> Self {
+        let first = each.first().copied().unwrap_or(NONE);
+        let is_same = each.iter().all(|value| *value == first);
+        if is_same { Self::Same(first, each.len()) } else { Self::Each(each) }
     }
+}
 
+impl Numbers {
     pub(super) fn get(&self, row: usize) -> u64 {
         match self {
             Self::Same(same, _) => *same,
@@ -93,15 +92,12 @@ impl Numbers {
         {
             return Self::Same(first, rows.len());
         }
-        let mut all = Self::default();
-        for (column, row) in rows {
-            all.push(columns[*column].get(*row));
-        }
-        all
+        let each: Vec<_> = rows.iter().map(|(column, row)| columns[*column].get(*row)).collect();
+        each.into()
     }
 
     /// No bytes at all when none is known.
-    pub(super) fn to_bytes(&self, level: i32) -> Vec<u8> {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Same(NONE, _) => Vec::new(),
             Self::Same(same, _) => {
@@ -109,11 +105,7 @@ impl Numbers {
                 put(&mut bytes, same.wrapping_add(1));
                 bytes
             }
-            Self::Each(each) => {
-                let mut bytes = Vec::with_capacity(each.len() * 4);
-                each.iter().for_each(|value| put(&mut bytes, value.wrapping_add(1)));
-                pack(&bytes, level)
-            }
+            Self::Each(each) => pack(&put_all(each.iter().map(|value| value.wrapping_add(1)))),
         }
     }
 
@@ -137,16 +129,15 @@ impl Numbers {
 }
 
 /// Numbers that lie close to the one before.
-pub(super) fn put_close(values: &[u64], level: i32) -> Vec<u8> {
+pub(super) fn put_close(values: &[u64]) -> Vec<u8> {
     let mut before = 0_u64;
-    let mut bytes = Vec::with_capacity(values.len() * 5);
-    for value in values {
+    let differences = values.iter().map(|value| {
         let difference = value.wrapping_sub(before);
-        // Zigzag: small in both directions.
-        put(&mut bytes, (difference << 1) ^ (difference >> 63).wrapping_neg());
         before = *value;
-    }
-    pack(&bytes, level)
+        // Zigzag: small in both directions.
+        (difference << 1) ^ (difference >> 63).wrapping_neg()
+    });
+    pack(&put_all(differences))
 }
 
 /// Reads what [`put_close`] made of `len` numbers.
@@ -165,8 +156,8 @@ pub(super) fn take_close(bytes: &[u8], len: usize) -> Option<Vec<u64>> {
 }
 
 /// Ids of `N` bytes.
-pub(super) fn put_ids<const N: usize>(ids: impl Iterator<Item = [u8; N]>, level: i32) -> Vec<u8> {
-    pack(&ids.flatten().collect::<Vec<u8>>(), level)
+pub(super) fn put_ids<const N: usize>(ids: impl Iterator<Item = [u8; N]>) -> Vec<u8> {
+    pack(&ids.flatten().collect::<Vec<u8>>())
 }
 
 /// Reads what [`put_ids`] made of `len` ids.
@@ -187,32 +178,53 @@ pub(super) struct Texts {
 }
 
 impl Texts {
+    /// None yet, with room for so many rows.
+    pub(super) fn with_room(rows: usize) -> Self {
+        Self { bytes: Vec::new(), ends: Vec::with_capacity(rows) }
+    }
+
     pub(super) fn push(&mut self, text: Option<&str>) {
-        self.bytes.extend_from_slice(text.unwrap_or_default().as_bytes());
-        self.ends.push((u32::try_from(self.bytes.len()).unwrap_or(u32::MAX), text.is_some()));
+        self.push_bytes(text.map(str::as_bytes));
     }
 
     pub(super) fn get(&self, row: usize) -> Option<&str> {
+        std::str::from_utf8(self.bytes_of(row)?).ok()
+    }
+
+    /// Rows of columns, by number of the column and of the row, in this order.
+    pub(super) fn of_rows(columns: &[&Self], rows: &[(usize, usize)]) -> Self {
+        let mut all = Self::with_room(rows.len());
+        rows.iter().for_each(|(column, row)| all.push_bytes(columns[*column].bytes_of(*row)));
+        all
+    }
+
+    fn push_bytes(&mut self, text: Option<&[u8]>) {
+        self.bytes.extend_from_slice(text.unwrap_or_default());
+        self.ends.push((u32::try_from(self.bytes.len()).unwrap_or(u32::MAX), text.is_some()));
+    }
+
+    fn bytes_of(&self, row: usize) -> Option<&[u8]> {
         let (end, some) = *self.ends.get(row)?;
         if !some {
             return None;
         }
         let start = row.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |b| b.0);
-        std::str::from_utf8(self.bytes.get(start as usize..end as usize)?).ok()
+        self.bytes.get(start as usize..end as usize)
     }
 
-    pub(super) fn to_bytes(&self, level: i32) -> Vec<u8> {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
         if self.ends.iter().all(|(_, some)| !some) {
             return Vec::new();
         }
-        let mut bytes = Vec::with_capacity(self.bytes.len() + self.ends.len());
         let mut start = 0;
-        for (end, some) in &self.ends {
-            put(&mut bytes, if *some { u64::from(end - start) + 1 } else { 0 });
+        let lens = self.ends.iter().map(|(end, some)| {
+            let len = if *some { u64::from(end - start) + 1 } else { 0 };
             start = *end;
-        }
+            len
+        });
+        let mut bytes = put_all(lens);
         bytes.extend_from_slice(&self.bytes);
-        pack(&bytes, level)
+        pack(&bytes)
     }
 
     pub(super) fn from_bytes(bytes: &[u8], len: usize) -> Option<Self> {
@@ -240,6 +252,42 @@ pub(super) fn put(to: &mut Vec<u8>, mut number: u64) {
         number >>= 7;
     }
     to.push((number & 0x7f) as u8);
+}
+
+/// Numbers as [`put`] writes them, one after the other.
+fn put_all(numbers: impl ExactSizeIterator<Item = u64>) -> Vec<u8> {
+    let mut bytes = vec![0; numbers.len() * MAX_LEN];
+    let mut at = 0;
+    for number in numbers {
+        let Some(to) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) else { break };
+        if number < 1 << 7 {
+            to[0] = number as u8;
+            at += 1;
+        } else if number < 1 << 56 {
+            let (word, len) = spread(number);
+            *to = word.to_le_bytes();
+            at += len;
+        } else {
+            let mut long = Vec::new();
+            put(&mut long, number);
+            bytes[at..at + long.len()].copy_from_slice(&long);
+            at += long.len();
+        }
+    }
+    bytes.truncate(at);
+    bytes
+}
+
+/// A number of 56 bits as bytes that [`take`] reads, all at once, and how many they are.
+fn spread(number: u64) -> (u64, usize) {
+    let bits = 64 - (number | 1).leading_zeros() as usize;
+    let len = bits.div_ceil(7);
+    // Twenty-eight bits of each four bytes, then fourteen of each two, then seven of each one.
+    let word = (number & 0x0fff_ffff) | (number & 0x00ff_ffff_f000_0000) << 4;
+    let word = (word & 0x0000_3fff_0000_3fff) | (word & 0x0fff_c000_0fff_c000) << 2;
+    let word = (word & 0x007f_007f_007f_007f) | (word & 0x3f80_3f80_3f80_3f80) << 1;
+    // Each has the mark but the last.
+    (word | 0x8080_8080_8080_8080 & !(u64::MAX << (8 * (len - 1))), len)
 }
 
 /// Takes a number that [`put`] wrote off the front.
@@ -277,13 +325,12 @@ fn take_slowly(from: &mut &[u8]) -> Option<u64> {
     None
 }
 
-fn compress(bytes: &[u8], level: i32) -> std::io::Result<Vec<u8>> {
+fn compress(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     PACKER.with_borrow_mut(|packer| {
         let packer = match packer {
             Some(packer) => packer,
-            None => packer.insert(Compressor::new(level)?),
+            None => packer.insert(Compressor::new(LEVEL)?),
         };
-        packer.set_compression_level(level)?;
         packer.compress(bytes)
     })
 }
@@ -302,10 +349,10 @@ fn decompressed<T>(bytes: &[u8], len: usize, take: impl FnOnce(&[u8]) -> T) -> O
 }
 
 /// Bytes as they are, or smaller.
-pub(super) fn pack(bytes: &[u8], level: i32) -> Vec<u8> {
+pub(super) fn pack(bytes: &[u8]) -> Vec<u8> {
     let mut all = Vec::new();
     if bytes.len() >= MIN_PACKED
-        && let Ok(packed) = compress(bytes, level)
+        && let Ok(packed) = compress(bytes)
         // A little gain is not worth the unpacking.
         && packed.len() + 8 < bytes.len() / 16 * 15
     {
@@ -336,7 +383,9 @@ pub(super) fn unpacked<T>(bytes: &[u8], hand_over: impl FnOnce(&[u8]) -> T) -> O
 
 #[cfg(test)]
 mod tests {
-    use super::{NONE, Numbers, Texts, put_close, put_ids, take_close, take_ids};
+    use super::{
+        NONE, Numbers, Texts, put, put_all, put_close, put_ids, take, take_close, take_ids,
+    };
     use proptest::collection::vec;
     use proptest::option;
     use proptest::prelude::{any, prop_assert_eq, proptest};
@@ -347,17 +396,17 @@ mod tests {
             numbers in vec(option::of(0..u64::MAX), 0..300), close in vec(any::<u64>(), 0..300),
             ids in vec(any::<[u8; 16]>(), 0..100), texts in vec(option::of("[a-zé]{0,20}"), 0..100),
         ) {
-            let mut column = Numbers::default();
-            numbers.iter().for_each(|number| column.push(number.unwrap_or(NONE)));
-            let read = Numbers::from_bytes(&column.to_bytes(1), numbers.len()).unwrap();
+            let each: Vec<_> = numbers.iter().map(|number| number.unwrap_or(NONE)).collect();
+            let column = Numbers::from(each);
+            let read = Numbers::from_bytes(&column.to_bytes(), numbers.len()).unwrap();
             for (row, number) in numbers.iter().enumerate() {
                 prop_assert_eq!(read.get(row), number.unwrap_or(NONE));
             }
-            prop_assert_eq!(take_close(&put_close(&close, 1), close.len()), Some(close));
-            prop_assert_eq!(take_ids(&put_ids(ids.iter().copied(), 1), ids.len()), Some(ids));
+            prop_assert_eq!(take_close(&put_close(&close), close.len()), Some(close));
+            prop_assert_eq!(take_ids(&put_ids(ids.iter().copied()), ids.len()), Some(ids));
             let mut column = Texts::default();
             texts.iter().for_each(|text| column.push(text.as_deref()));
-            let read = Texts::from_bytes(&column.to_bytes(1), texts.len()).unwrap();
+            let read = Texts::from_bytes(&column.to_bytes(), texts.len()).unwrap();
             for (row, text) in texts.iter().enumerate() {
                 prop_assert_eq!(read.get(row), text.as_deref());
             }
@@ -371,12 +420,20 @@ mod tests {
     }
 
     #[test]
+    fn numbers_put_together_are_those_put_one_by_one() {
+        let edges = (0..64).flat_map(|bit| [(1_u64 << bit) - 1, 1 << bit, (1 << bit) + 1]);
+        let numbers: Vec<_> = edges.chain([0, u64::MAX]).collect();
+        let mut bytes = Vec::new();
+        numbers.iter().for_each(|number| put(&mut bytes, *number));
+        assert_eq!(put_all(numbers.iter().copied()), bytes);
+        let mut from = bytes.as_slice();
+        let read: Vec<_> = std::iter::from_fn(|| take(&mut from)).collect();
+        assert_eq!(read, numbers);
+    }
+
+    #[test]
     fn what_is_the_same_in_all_rows_takes_a_few_bytes() {
-        let bytes = |value| {
-            let mut column = Numbers::default();
-            (0..4096).for_each(|_| column.push(value));
-            column.to_bytes(1)
-        };
+        let bytes = |value| Numbers::from(vec![value; 4096]).to_bytes();
         assert_eq!(bytes(NONE).len(), 0);
         assert!(bytes(200).len() <= 4);
     }

@@ -1,7 +1,7 @@
 //! Makes blocks of the rows in which versions before kept calls: in one transaction, so that a
 //! file is either as it was or all new.
 
-use super::block::{Block, MAX_ROWS};
+use super::block::{Block, Id, MAX_ROWS};
 use super::day::{Texts, intern, seal, write_blocks};
 use super::sums::{self, SeriesIds};
 use crate::error::{Doing, Error};
@@ -46,9 +46,11 @@ fn count(file: &Connection, sql: &str) -> Result<i64, Error> {
 fn copy(file: &Transaction<'_>, has_sums: bool) -> Result<(), Error> {
     let mut texts = Texts::default();
     let mut series = SeriesIds::default();
-    let mut block = Block::default();
-    let mut write = |block: &mut Block| {
-        let block = std::mem::take(block);
+    let mut held: Vec<(Id, Call)> = Vec::new();
+    let mut write = |held: &mut Vec<(Id, Call)>| {
+        let calls: Vec<_> = held.iter().map(|(id, call)| (*id, call)).collect();
+        let block = Block::of(&calls, |text| intern(file, &mut texts, text))?;
+        held.clear();
         if has_sums {
             write_blocks(file, &[&block])
         } else {
@@ -62,12 +64,12 @@ fn copy(file: &Transaction<'_>, has_sums: bool) -> Result<(), Error> {
     while let Some(row) = rows.next().doing(DOING)? {
         let call = call(row).doing(DOING)?;
         let id = (trace_id(&call.trace_id).unwrap_or(0), span_id(&call.span_id).unwrap_or(0));
-        block.push(id, &call, |text| intern(file, &mut texts, text))?;
-        if block.len() == MAX_HELD {
-            write(&mut block)?;
+        held.push((id, call));
+        if held.len() == MAX_HELD {
+            write(&mut held)?;
         }
     }
-    write(&mut block)
+    write(&mut held)
 }
 
 /// Columns of a whole call, in the order in which [`call`] reads them.

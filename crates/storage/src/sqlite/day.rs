@@ -41,10 +41,6 @@ const LOG_ENTRIES: usize = 64;
 /// How late calls come, mostly: a wide bucket that ended longer ago is added up.
 const LATE_NANOS: u64 = 300_000_000_000;
 
-/// How hard zstd tries: the log lives for seconds, a block for a month.
-const LOG_LEVEL: i32 = 1;
-const BLOCK_LEVEL: i32 = 3;
-
 /// Numbers of texts of a file.
 pub(super) type Texts = HashMap<String, i64, Keyed>;
 
@@ -175,17 +171,18 @@ impl DayWriter {
         }
         let mut batch = HashSet::with_capacity_and_hasher(calls.len(), Keyed::default());
         let mut is_new = Vec::with_capacity(calls.len());
-        for (id, _) in calls {
+        let mut new = Vec::with_capacity(calls.len());
+        for (id, call) in calls {
             is_new.push(batch.insert(*id) && !self.has(*id)?);
+            if is_new.last() == Some(&true) {
+                new.push((*id, *call));
+            }
         }
-        let transaction = self.connection.transaction().doing("begin to write calls")?;
-        let mut block = Block::default();
-        for ((id, call), _) in calls.iter().zip(&is_new).filter(|(_, new)| **new) {
-            block.push(*id, call, |text| intern(&transaction, &mut self.texts, text))?;
-        }
-        if block.len() == 0 {
+        if new.is_empty() {
             return Ok(is_new);
         }
+        let transaction = self.connection.transaction().doing("begin to write calls")?;
+        let block = Block::of(&new, |text| intern(&transaction, &mut self.texts, text))?;
         let entry = write_log(&transaction, None, &block)?;
         transaction.commit().doing("commit calls")?;
         self.last_end = self.last_end.max(block.extent().last_end);
@@ -364,8 +361,15 @@ pub(super) fn seal(
 
 /// Writes calls as blocks, in order of time.
 pub(super) fn write_blocks(to: &Transaction<'_>, calls: &[&Block]) -> Result<(), Error> {
-    let mut order = rows_of(calls);
-    order.sort_unstable_by_key(|(block, row)| (calls[*block].start[*row], calls[*block].id(*row)));
+    let rows = rows_of(calls).into_iter();
+    let mut order: Vec<_> =
+        rows.map(|(block, row)| (calls[block].start[row], block, row)).collect();
+    // Ids tell apart what began at one time: few are looked at.
+    let id = |block: usize, row: usize| calls[block].id(row);
+    order.sort_unstable_by(|(one, block, row), (other, other_block, other_row)| {
+        one.cmp(other).then_with(|| id(*block, *row).cmp(&id(*other_block, *other_row)))
+    });
+    let order: Vec<_> = order.into_iter().map(|(_, block, row)| (block, row)).collect();
     // Blocks of about one size: none has a few calls only.
     let len = order.len().div_ceil(order.len().div_ceil(MAX_ROWS).max(1)).max(1);
     for rows in order.chunks(len) {
@@ -388,7 +392,7 @@ fn write_log(to: &Transaction<'_>, id: Option<i64>, block: &Block) -> Result<i64
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     let [rows, first_start, last_start, first_end, last_end] = columns(&block.extent());
     let mut insert = to.prepare_cached(sql).doing(DOING)?;
-    let body = block.to_bytes(LOG_LEVEL);
+    let body = block.to_bytes();
     let values = (id, rows, first_start, last_start, first_end, last_end, body);
     insert.insert(values).doing(DOING)
 }
@@ -409,7 +413,7 @@ fn write_block(to: &Transaction<'_>, id: Option<i64>, block: &Block) -> Result<(
     let id = insert.insert(values).doing(DOING)?;
     let mut insert =
         to.prepare_cached("INSERT INTO part (id, body) VALUES (?1, ?2)").doing(DOING)?;
-    for (column, body) in block.columns(BLOCK_LEVEL) {
+    for (column, body) in block.columns() {
         insert.execute((id << 8 | i64::from(column), body)).doing(DOING)?;
     }
     let mut traces = Bloom::new(block.len());

@@ -60,30 +60,27 @@ fn calls() -> Vec<Call> {
 }
 
 fn block(calls: &[Call]) -> (Block, Vec<String>) {
-    let mut block = Block::default();
     let mut texts: Vec<String> = Vec::new();
-    for call in calls {
-        let id = (
-            crate::units::trace_id(&call.trace_id).unwrap(),
-            crate::units::span_id(&call.span_id).unwrap(),
-        );
-        let added = block.push(id, call, |text| {
-            let at = texts.iter().position(|known| known == text).unwrap_or_else(|| {
-                texts.push(text.to_owned());
-                texts.len() - 1
-            });
-            Ok::<_, ()>(at as u64)
+    let id = |call: &Call| {
+        let trace = crate::units::trace_id(&call.trace_id).unwrap();
+        (trace, crate::units::span_id(&call.span_id).unwrap())
+    };
+    let calls: Vec<_> = calls.iter().map(|call| (id(call), call)).collect();
+    let block = Block::of(&calls, |text| {
+        let at = texts.iter().position(|known| known == text).unwrap_or_else(|| {
+            texts.push(text.to_owned());
+            texts.len() - 1
         });
-        added.unwrap();
-    }
-    (block, texts)
+        Ok::<_, ()>(at as u64)
+    });
+    (block.unwrap(), texts)
 }
 
 #[test]
 fn every_call_survives_its_columns() {
     let calls = calls();
     let (block, texts) = block(&calls);
-    let read = Block::from_bytes(&block.to_bytes(1), block.len(), None).unwrap();
+    let read = Block::from_bytes(&block.to_bytes(), block.len(), None).unwrap();
     for (row, call) in calls.into_iter().enumerate() {
         let found = read.call(row, |name| texts.get(name as usize).cloned());
         assert_eq!(found, Call { id: crate::units::id_of(&call), ..call });
@@ -95,7 +92,7 @@ fn every_call_survives_its_columns() {
 fn columns_that_are_not_wanted_are_not_read() {
     let (block, _) = block(&calls());
     let wanted: &[Column] = &[START, Number::Input.column()];
-    let read = Block::from_bytes(&block.to_bytes(1), block.len(), Some(wanted)).unwrap();
+    let read = Block::from_bytes(&block.to_bytes(), block.len(), Some(wanted)).unwrap();
     assert_eq!(read.start, block.start);
     assert_eq!(read.known(Number::Input, 0), Some(1));
     assert_eq!(read.known(Number::Output, 0), None);
@@ -105,7 +102,7 @@ fn columns_that_are_not_wanted_are_not_read() {
 #[test]
 fn bytes_that_were_cut_are_nothing() {
     let (block, _) = block(&calls());
-    let bytes = block.to_bytes(1);
+    let bytes = block.to_bytes();
     for len in 0..bytes.len() {
         // A cut between two columns cannot be told: the file's own checks are for that.
         let _any = Block::from_bytes(&bytes[..len], block.len(), None);

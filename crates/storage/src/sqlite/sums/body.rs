@@ -6,9 +6,6 @@
 
 use super::super::column::{self, pack, put, take};
 
-/// How hard zstd tries: more makes sums no smaller.
-const LEVEL: i32 = 1;
-
 /// Sums by number of the series, or of the model, in ascending order.
 pub(super) type Entries<'a> = Vec<(i64, &'a [u8])>;
 
@@ -22,7 +19,7 @@ pub(super) fn to_bytes<'a>(entries: impl Iterator<Item = (i64, &'a [u8])>) -> Ve
         bytes.extend_from_slice(sum);
         before = id;
     }
-    pack(&bytes, LEVEL)
+    pack(&bytes)
 }
 
 /// Hands over the sums of a body; `None` for what is none.
