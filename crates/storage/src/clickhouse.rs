@@ -420,10 +420,6 @@ impl Engine for Remote {
         keep::bytes(&self.shared.link, &self.shared.layout)
     }
 
-    fn days(&self) -> Vec<String> {
-        Vec::new()
-    }
-
     fn name(&self) -> &'static str {
         "clickhouse"
     }

@@ -105,10 +105,6 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// The database failed.
     fn bytes_elsewhere(&self) -> Result<u64, Error>;
 
-    /// The days whose calls lie in the data directory, oldest first, as `2026-11-23`; none when
-    /// they lie elsewhere. A backup copies their files.
-    fn days(&self) -> Vec<String>;
-
     /// The word for the engine: `sqlite`, `clickhouse`.
     fn name(&self) -> &'static str;
 }

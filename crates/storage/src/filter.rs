@@ -176,12 +176,6 @@ impl Filter {
         Self::text(TextField::Provider, name)
     }
 
-    /// Only calls of one conversation.
-    #[must_use]
-    pub fn conversation(id: &str) -> Self {
-        Self::text(TextField::Conversation, id)
-    }
-
     /// Only calls that ended so.
     #[must_use]
     pub fn outcome(outcome: Outcome) -> Self {

@@ -118,10 +118,6 @@ impl Engine for Embedded {
         Ok(0)
     }
 
-    fn days(&self) -> Vec<String> {
-        self.days.kept().into_iter().map(day_name).collect()
-    }
-
     fn name(&self) -> &'static str {
         "sqlite"
     }

@@ -344,24 +344,15 @@ impl Store {
         self.engine.retain(limits, disk, now)
     }
 
-    /// Copies everything into a new or empty directory, while it is used. Each database is copied
-    /// as it was at one moment and checked; what was kept before this was called is in the copy.
-    /// The copy holds secrets, as the data directory does.
+    /// Copies all of a data directory into a new or empty one, while it is used by this process or
+    /// another. Each database is copied as it was at one moment and checked; what was kept before
+    /// this was called is in the copy. The copy holds secrets, as the data directory does.
     ///
     /// # Errors
     ///
     /// [`Error::NotEmpty`], or something could not be read or written; then the directory is not
     /// a whole copy, and [`restore`](Self::restore) refuses it.
-    pub fn backup(&self, to: &Path, now: Time) -> Result<Copied, Error> {
-        backup::backup(&self.data_dir, &self.engine.days(), to, now)
-    }
-
-    /// As [`backup`](Self::backup), of a directory that another process may be using.
-    ///
-    /// # Errors
-    ///
-    /// As [`backup`](Self::backup).
-    pub fn backup_of(data_dir: &Path, to: &Path, now: Time) -> Result<Copied, Error> {
+    pub fn backup(data_dir: &Path, to: &Path, now: Time) -> Result<Copied, Error> {
         let days = crate::sqlite::days_in(data_dir)?;
         backup::backup(data_dir, &days, to, now)
     }

@@ -31,7 +31,7 @@ pub(crate) fn run(options: &Storage) -> Result<(), Failure> {
                 Some(data_dir) => data_dir.clone(),
                 None => place::default_data_dir()?,
             };
-            let copied = Store::backup_of(&from, to, now())
+            let copied = Store::backup(&from, to, now())
                 .with_context(|| format!("cannot copy `{}`", from.display()))?;
             let (files, bytes) = (copied.files.len(), size(copied.bytes));
             writeln!(out, "copied {files} files, {bytes}, to {}", to.display())?;

@@ -34,7 +34,7 @@ fn a_copy_becomes_the_same_store_again() {
     let (dir, store) = embedded();
     let token = used(&store);
     let (copy, again) = (dir.path().join("copy"), dir.path().join("again"));
-    let copied = store.backup(&copy, NOW).unwrap();
+    let copied = Store::backup(&dir.path().join("data"), &copy, NOW).unwrap();
     assert_eq!(copied.files.len(), 5, "{:?}", copied.files.keys());
     assert_eq!(Store::restore(&copy, &again).unwrap(), copied);
     let restored = Store::open(&again).unwrap();
@@ -63,7 +63,7 @@ fn what_was_kept_before_the_copy_is_in_it_and_writing_goes_on() {
             while all(&store).len() < round * 60 + 30 {}
             let before = all(&store);
             let copy = dir.path().join(format!("copy-{round}"));
-            store.backup(&copy, NOW).unwrap();
+            Store::backup(&dir.path().join("data"), &copy, NOW).unwrap();
             let again = dir.path().join(format!("again-{round}"));
             Store::restore(&copy, &again).unwrap();
             let restored = Store::open(&again).unwrap();
@@ -80,7 +80,7 @@ fn a_directory_without_control_state_is_no_copy_that_looks_whole() {
     let dir = tempfile::tempdir().unwrap();
     let (empty, copy) = (dir.path().join("empty"), dir.path().join("copy"));
     std::fs::create_dir(&empty).unwrap();
-    let error = Store::backup_of(&empty, &copy, NOW).unwrap_err();
+    let error = Store::backup(&empty, &copy, NOW).unwrap_err();
     assert!(error.to_string().contains("--clickhouse"), "{error}");
     assert!(!copy.exists());
 }
@@ -90,8 +90,11 @@ fn copies_that_are_not_whole_and_directories_in_use_are_refused() {
     let (dir, store) = embedded();
     used(&store);
     let (copy, again) = (dir.path().join("copy"), dir.path().join("again"));
-    store.backup(&copy, NOW).unwrap();
-    assert!(matches!(store.backup(&copy, NOW), Err(Error::NotEmpty { .. })));
+    Store::backup(&dir.path().join("data"), &copy, NOW).unwrap();
+    assert!(matches!(
+        Store::backup(&dir.path().join("data"), &copy, NOW),
+        Err(Error::NotEmpty { .. })
+    ));
     let data = dir.path().join("data");
     assert!(matches!(Store::restore(&copy, &data), Err(Error::NotEmpty { .. })));
     let refused = || {

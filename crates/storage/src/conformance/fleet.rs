@@ -481,7 +481,7 @@ fn a_wish_that_no_node_had_heard_when_a_copy_was_made_is_older_than_what_they_he
     store.report(&report("n1", &["a"]), NOW).unwrap();
     want(&store, "a", Level::Off).unwrap();
     let (copy, data) = (dir.path().join("copy"), dir.path().join("again"));
-    store.backup(&copy, NOW).unwrap();
+    Store::backup(&dir.path().join("data"), &copy, NOW).unwrap();
     Store::restore(&copy, &data).unwrap();
     let restored = Store::open(&data).unwrap();
     restored.report(&told_before_the_restore("n1"), NOW).unwrap();

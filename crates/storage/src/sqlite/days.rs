@@ -7,6 +7,7 @@ use super::reading;
 use super::runs;
 use super::snapshot;
 use super::summing::Adding;
+use crate::cover::Share;
 use crate::engine::{MAX_TRACE, Sums, SumsQuery};
 use crate::error::{Doing, Error};
 use crate::query::{CallsQuery, Cursor};
@@ -14,16 +15,27 @@ use crate::units::{DAY_NANOS, day_name, read_id, span_id, trace_id};
 use contract::row::{Call, Calls, Run, Time};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const BEGINNING: &str = "begin to read calls";
 
 /// Connections that are kept open for the next question, over all days.
 const MAX_IDLE: usize = 16;
+
+/// Threads that add up for one question, at most: each takes a connection, and a core.
+const MAX_SHARES: usize = 4;
 
 /// The day files of a data directory.
 #[derive(Debug)]
 pub(crate) struct Days {
     dir: PathBuf,
+    /// Threads that add up for one question.
+    shares: usize,
+    /// How often writing began and ended: odd while something is written.
+    writes: AtomicU64,
     // Day to the moment at which the last of its calls ended.
     known: Mutex<BTreeMap<u64, u64>>,
     idle: Mutex<HashMap<u64, Vec<Connection>>>,
@@ -49,7 +61,21 @@ impl Days {
                 known.insert(day, day::prepare(&dir.join(&name))?);
             }
         }
-        Ok(Self { dir: dir.into(), known: Mutex::new(known), idle: Mutex::default(), history })
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Ok(Self {
+            dir: dir.into(),
+            shares: cores.min(MAX_SHARES),
+            writes: AtomicU64::new(0),
+            known: Mutex::new(known),
+            idle: Mutex::default(),
+            history,
+        })
+    }
+
+    /// Says that something is written, until it is dropped.
+    pub(super) fn writing(&self) -> Writing<'_> {
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        Writing(&self.writes)
     }
 
     pub(super) fn writer(&self, day: u64) -> Result<day::DayWriter, Error> {
@@ -158,19 +184,34 @@ impl Days {
             }
         }
         for (day, numbers) in by_day {
-            self.read(day, |file| {
-                // What one question reads, the next one of the same day finds.
-                let day = Day::open(file)?;
-                for number in numbers {
-                    let adding = &mut answers[number];
-                    if !adding.is_over() {
-                        adding.add_day(&day)?;
-                    }
+            let asked: Vec<_> = numbers.iter().map(|number| &queries[*number]).collect();
+            for added in self.add_day(day, &asked)? {
+                for (number, added) in numbers.iter().zip(added) {
+                    answers[*number].merge(added);
                 }
-                Ok(())
-            })?;
+            }
         }
         Ok(answers.into_iter().map(Adding::answer).collect())
+    }
+
+    /// Adds a day up, in shares: for each, what it adds for each question.
+    fn add_day<'q>(
+        &self,
+        day: u64,
+        queries: &[&'q SumsQuery<'q>],
+    ) -> Result<Vec<Vec<Adding<'q>>>, Error> {
+        self.read_together(day, |file, share| {
+            // What one question reads, the next one of the same day finds.
+            let day = Day::open(file)?;
+            let adding = queries.iter().map(|query| {
+                let mut adding = Adding::new(query);
+                if !adding.is_over() {
+                    adding.add_day(&day, share)?;
+                }
+                Ok(adding)
+            });
+            adding.collect()
+        })
     }
 
     /// Closes what is open for the next question.
@@ -226,26 +267,96 @@ impl Days {
         day: u64,
         ask: impl FnOnce(&Connection) -> Result<T, Error>,
     ) -> Result<Option<T>, Error> {
-        let idle = lock(&self.idle).get_mut(&day).and_then(Vec::pop);
-        let connection = match idle {
-            Some(connection) => connection,
-            None => {
-                if !lock(&self.known).contains_key(&day) {
-                    return Ok(None);
-                }
-                super::open_reader(&self.path(day))?
-            }
+        let Some(connection) = self.reader(day)? else { return Ok(None) };
+        connection.execute_batch("BEGIN").doing(BEGINNING)?;
+        let answer = ask(&connection)?;
+        self.give_back(day, connection)?;
+        Ok(Some(answer))
+    }
+
+    /// Asks the file of a day by several threads, each for a share, that all see it as it is at one
+    /// moment. Where it is written just then, one has all of it. None when the day was dropped.
+    fn read_together<T: Send>(
+        &self,
+        day: u64,
+        ask: impl Fn(&Connection, Share) -> Result<T, Error> + Sync,
+    ) -> Result<Vec<T>, Error> {
+        let mut readers = self.readers(day)?.into_iter();
+        let of = readers.len();
+        let Some(first) = readers.next() else { return Ok(Vec::new()) };
+        let ask = |connection: Connection, number| {
+            let answer = ask(&connection, Share { number, of })?;
+            self.give_back(day, connection)?;
+            Ok(answer)
         };
-        let transaction = connection.unchecked_transaction().doing("begin to read calls")?;
-        let answer = ask(&transaction)?;
-        drop(transaction);
+        std::thread::scope(|scope| {
+            let ask = &ask;
+            let mut others = Vec::new();
+            for (number, reader) in (1..).zip(readers) {
+                let thread = std::thread::Builder::new().name("store-adding".into());
+                // A machine that has no thread left has it later.
+                let other = thread.spawn_scoped(scope, move || ask(reader, number));
+                others.push(other.map_err(|_none_left| Error::Busy)?);
+            }
+            let first = ask(first, 0);
+            let others = others.into_iter().map(|other| match other.join() {
+                Ok(answer) => answer,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            std::iter::once(first).chain(others).collect()
+        })
+    }
+
+    /// Connections that see a day as it is at one moment: one, where it is written just then.
+    fn readers(&self, day: u64) -> Result<Vec<Connection>, Error> {
+        let before = self.writes.load(Ordering::SeqCst);
+        let shares = if before.is_multiple_of(2) { self.shares } else { 1 };
+        let mut readers = Vec::new();
+        for _ in 0..shares {
+            let Some(reader) = self.reader(day)? else { return Ok(Vec::new()) };
+            // What is read first fixes the moment.
+            reader.execute_batch("BEGIN; SELECT seconds FROM level LIMIT 1;").doing(BEGINNING)?;
+            readers.push(reader);
+        }
+        if self.writes.load(Ordering::SeqCst) != before {
+            for reader in readers.drain(1..) {
+                self.give_back(day, reader)?;
+            }
+        }
+        Ok(readers)
+    }
+
+    /// A connection to the file of a day; `None` when the day was dropped meanwhile.
+    fn reader(&self, day: u64) -> Result<Option<Connection>, Error> {
+        let idle = lock(&self.idle).get_mut(&day).and_then(Vec::pop);
+        if idle.is_some() {
+            return Ok(idle);
+        }
+        if !lock(&self.known).contains_key(&day) {
+            return Ok(None);
+        }
+        super::open_reader(&self.path(day)).map(Some)
+    }
+
+    /// Ends what a connection reads, and keeps it for the next question.
+    fn give_back(&self, day: u64, connection: Connection) -> Result<(), Error> {
+        connection.execute_batch("COMMIT").doing("end reading calls")?;
         // Held while looking, so that a day that is dropped meanwhile leaves nothing open.
         let mut idle = lock(&self.idle);
         let kept = lock(&self.known).contains_key(&day);
         if kept && idle.values().map(Vec::len).sum::<usize>() < MAX_IDLE {
             idle.entry(day).or_default().push(connection);
         }
-        Ok(Some(answer))
+        Ok(())
+    }
+}
+
+/// Something is written while this lives.
+pub(super) struct Writing<'a>(&'a AtomicU64);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -274,4 +385,43 @@ pub(super) fn day_of_name(name: &str) -> Option<u64> {
     let date = name.strip_prefix("calls-")?.strip_suffix(".db")?;
     let moment: Time = format!("{date}T00:00:00Z").parse().ok()?;
     Some(moment.0 / DAY_NANOS)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::conformance::{NOON, call};
+    use crate::query::Span;
+    use crate::store::Store;
+    use contract::row::Time;
+    use std::collections::BTreeSet;
+
+    /// The charts come from one question, the tables from another, and each from several threads.
+    #[test]
+    fn all_of_an_answer_is_of_one_moment_whatever_is_written_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let to = Time(NOON + 7_200_000_000_000);
+        let span = Span { from: Time(NOON), to, ..Span::default() };
+        let counted = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for batch in 0..60_u64 {
+                    let numbers = (batch * 100..).take(100);
+                    let calls = numbers.map(|number| call(number + 1, number as i64));
+                    assert_eq!(store.insert(calls.collect()).unwrap().new.len(), 100);
+                }
+            });
+            let mut counted = BTreeSet::new();
+            while !writer.is_finished() || !counted.contains(&6000) {
+                let overview = store.overview(&span).unwrap();
+                let calls = overview.totals.calls;
+                let of_models: u64 = overview.by_model.iter().map(|row| row.stats.calls).sum();
+                let over_time: u64 = overview.series.iter().map(|bucket| bucket.stats.calls).sum();
+                assert_eq!((of_models, over_time), (calls, calls));
+                assert_eq!(calls % 100, 0, "a batch is there as a whole");
+                counted.insert(calls);
+            }
+            counted
+        });
+        assert!(counted.len() > 2, "{counted:?}");
+    }
 }

@@ -4,10 +4,10 @@
 use super::block::{BETWEEN, Block, Column, Name, Number, Text};
 use super::column::NONE;
 use super::ended::{self, Day, Ended, Finishes, Ids};
-use super::reading::load;
+use super::reading::{Place, load};
 use super::scan::{Compiled, Names};
 use super::sums::{self, By as Table, Parts};
-use crate::cover::{Piece, cover};
+use crate::cover::{Piece, Share, cover};
 use crate::engine::{Distributions, MAX_GROUPS, Sum, Sums, SumsQuery};
 use crate::error::Error;
 use crate::filter::{AGENT, ENVIRONMENT, USER, text_of};
@@ -18,6 +18,7 @@ use crate::tally::{Sketches, Tally};
 use contract::row::Call;
 use rusqlite::Connection;
 use std::borrow::Cow;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 /// A running answer.
@@ -67,24 +68,48 @@ impl<'a> Adding<'a> {
         self.partial
     }
 
-    /// Adds the calls of a day.
-    pub(super) fn add_day(&mut self, day: &Day<'_>) -> Result<(), Error> {
+    /// Adds a share of the calls of a day.
+    pub(super) fn add_day(&mut self, day: &Day<'_>, share: Share) -> Result<(), Error> {
         if !self.query.is_summed() {
-            return self.add_calls(day);
+            return self.add_calls(day, share);
         }
         let mut source = Source::new(&day.names);
-        for piece in self.pieces(day.file, None)? {
+        for piece in share.of_pieces(self.pieces(day.file, None)?) {
             if self.is_over() {
                 break;
             }
             if piece.level.is_some() {
                 self.add_sums(&mut source, day.file, &piece)?;
             } else {
-                self.add_ended(&mut source, day, true, (piece.from, piece.to))?;
+                let places = day.places.iter().filter(|place| place.sealed);
+                self.add_ended(&mut source, day, places, (piece.from, piece.to))?;
             }
         }
         // What is not sealed is in no sum yet.
-        self.add_ended(&mut source, day, false, (self.query.from, self.query.to))
+        let log = day.places.iter().filter(|place| !place.sealed).enumerate();
+        let log = log.filter(|(number, _)| share.has(*number)).map(|(_, place)| place);
+        self.add_ended(&mut source, day, log, (self.query.from, self.query.to))
+    }
+
+    /// Adds what another one added.
+    pub(super) fn merge(&mut self, other: Self) {
+        let mut numbers = vec![0; other.groups.len()];
+        for (group, number) in other.groups {
+            numbers[number] = self.group_of(group);
+        }
+        for ((time, group), tally) in other.tallies {
+            match self.tallies.entry((time, numbers[group])) {
+                Entry::Vacant(free) => {
+                    free.insert(tally);
+                }
+                Entry::Occupied(mut sum) => sum.get_mut().merge(&tally),
+            }
+        }
+        for (time, sketches) in other.distributions {
+            self.distributions.entry(time).or_default().merge(&sketches);
+        }
+        self.partial |= other.partial;
+        self.truncated |= other.truncated;
     }
 
     /// Adds sums of which the calls are gone. A sum counts where it begins.
@@ -182,16 +207,16 @@ impl<'a> Adding<'a> {
         Ok(wanted)
     }
 
-    /// Adds the calls, of what is sealed or of what is not, that ended in a span.
-    fn add_ended(
+    /// Adds the calls of some places of a day that ended in a span.
+    fn add_ended<'p>(
         &mut self,
         source: &mut Source<'_>,
         day: &Day<'_>,
-        sealed: bool,
+        places: impl Iterator<Item = &'p Place>,
         span: (u64, u64),
     ) -> Result<(), Error> {
         let finishes = Finishes::new(&day.names);
-        for place in day.places.iter().filter(|place| place.sealed == sealed) {
+        for place in places {
             day.each(place, span, |block, row| {
                 let ids = Ids::of(block, row);
                 let outcome = block.known(Number::Outcome, row).unwrap_or(0);
@@ -207,8 +232,8 @@ impl<'a> Adding<'a> {
         Ok(())
     }
 
-    /// Adds calls of a day where sums do not tell apart what is asked.
-    fn add_calls(&mut self, day: &Day<'_>) -> Result<(), Error> {
+    /// Adds a share of the calls of a day where sums do not tell apart what is asked.
+    fn add_calls(&mut self, day: &Day<'_>, share: Share) -> Result<(), Error> {
         let Day { file, places, names, .. } = day;
         let filter = Compiled::new(self.query.filter, names)?;
         let finishes = Finishes::new(names);
@@ -219,7 +244,8 @@ impl<'a> Adding<'a> {
         let mut known: HashMap<Vec<Key>, usize, Keyed> = HashMap::default();
         let mut texts: HashMap<String, u64, Keyed> = HashMap::default();
         let mut key = Vec::new();
-        for place in places.iter().filter(|place| ended::overlaps(place, from, to)) {
+        let places = places.iter().filter(|place| ended::overlaps(place, from, to)).enumerate();
+        for (_, place) in places.filter(|(number, _)| share.has(*number)) {
             if self.is_over() {
                 break;
             }

@@ -183,6 +183,8 @@ impl Hand {
     fn run(&mut self, orders: &Receiver<Order>) {
         self.recall();
         while let Ok(first) = orders.recv() {
+            let days = Arc::clone(&self.days);
+            let _writing = days.writing();
             let mut next = Some(first);
             let mut calls = 0;
             let mut together = Vec::new();
