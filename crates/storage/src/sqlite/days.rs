@@ -25,7 +25,8 @@ const BEGINNING: &str = "begin to read calls";
 /// Connections that are kept open for the next question, over all days.
 const MAX_IDLE: usize = 16;
 
-/// Threads that add up for one question, at most: each takes a connection, and a core.
+/// Threads that add up for one question, at most, the one that asks among them: each takes a
+/// connection, and a core.
 const MAX_SHARES: usize = 4;
 
 /// The day files of a data directory.
@@ -275,7 +276,7 @@ impl Days {
     }
 
     /// Asks the file of a day by several threads, each for a share, that all see it as it is at one
-    /// moment. Where it is written just then, one has all of it. None when the day was dropped.
+    /// moment. Where it is written just then, one has all of it. Nothing when the day was dropped.
     fn read_together<T: Send>(
         &self,
         day: u64,
