@@ -339,7 +339,7 @@ function Attention({ data }: { data: Answer | undefined }) {
         Attention <span className="faint">{all.length}</span>
       </h2>
       {all.length === 0 ? (
-        <p className="faint">Nothing failed, nothing was lost, every call has a price.</p>
+        <p className="faint">Nothing needs you: nothing was lost, every call has a price.</p>
       ) : null}
       <ul>
         {all.slice(0, MAX_NOTICES).map((one, i) => (
