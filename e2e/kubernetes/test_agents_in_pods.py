@@ -2,10 +2,10 @@
 arrive as one tree with exact tokens."""
 
 import pytest
+from daemonset import MACHINE
 from one_node import eventually
 from test_cluster import PYTHON, all_ready, workload
 from test_injection import WITHIN, Injecting, running
-from test_sonde import MACHINE
 
 from framework_runs import PORT, SERVICES, assert_whole, command, places, variables
 from harness import StandIn

@@ -9,9 +9,9 @@ import json
 import time
 
 import pytest
+from daemonset import MACHINE, Fleet, about
 from one_node import Cluster, eventually
 from test_cluster import all_ready, container, workload
-from test_sonde import MACHINE, Fleet, about
 
 from callers import CALLER, caller_environment
 from harness import until

@@ -5,9 +5,9 @@ import json
 import signal
 
 import pytest
+from daemonset import MACHINE
 from one_node import eventually
 from test_injection import NAMESPACE, OURS, WITHIN, Injecting, running
-from test_sonde import MACHINE
 from webhook import Webhook
 
 from harness import until
