@@ -155,6 +155,21 @@ fn forbidden(world: World<'_>, key: &Key, workload: &Workload) -> Option<String>
     world.ability.ceilings.forbids_capture(key, workload.platform, &workload.attributes)
 }
 
+/// What the table of wishes is asked about a workload.
+fn case(desired: Level, found: Found, is_allowed: bool) -> table::Case {
+    table::Case {
+        feature: Feature::Network,
+        // What came to be forbidden while it was on is ended like what is not wanted any more.
+        wanted: Some(desired >= Level::Network && (is_allowed || found != Found::Ours)),
+        found,
+        is_allowed,
+        is_under_way: false,
+        // Each process is tried for itself; `capturing` says what became of that.
+        failures: 0,
+        failed_at: 0,
+    }
+}
+
 /// Where a workload stands, in words for people.
 pub(crate) fn standing(world: World<'_>, key: &Key, workload: &Workload) -> Standing {
     let is = |level, state, reason: &str| Standing { level, state, reason: reason.to_owned() };
@@ -179,18 +194,7 @@ pub(crate) fn standing(world: World<'_>, key: &Key, workload: &Workload) -> Stan
         () if world.ability.missing.is_some() => Found::Unsupported,
         () => Found::Off,
     };
-    let case = table::Case {
-        feature: Feature::Network,
-        // What came to be forbidden while it was on is ended like what is not wanted any more.
-        wanted: Some(desired >= Level::Network && (forbidden.is_none() || found != Found::Ours)),
-        found,
-        is_allowed: forbidden.is_none(),
-        is_under_way: false,
-        // Each process is tried for itself; what became of that is said below.
-        failures: 0,
-        failed_at: 0,
-    };
-    match table::reconcile(&case, 0) {
+    match table::reconcile(&case(desired, found, forbidden.is_none()), 0) {
         Outcome::Rest { state: State::Stopped, .. } => {
             let reason = match desired {
                 Level::Off => "No process of it runs.",

@@ -220,17 +220,7 @@ async fn main() -> Outcome<()> {
     for wish in 0..wishes {
         let node = wish * 7919 % count;
         let level = if wish / count % 2 == 0 { "network" } else { "off" };
-        let path = format!("/api/v1/services/load-{node}%2Fsystemd%3Aagent-3.service/capture");
-        let begun = now();
-        client.send("PUT", &path, api, &json!({ "level": level })).await?;
-        loop {
-            let next = tokio::time::timeout(Duration::from_secs(30), wakes.recv()).await?;
-            let (who, when) = next.ok_or("nobody was woken")?;
-            if who == node {
-                waited.push(when.duration_since(begun));
-                break;
-            }
-        }
+        waited.push(woken_by(&mut client, api, (node, level), &mut wakes).await?);
     }
     let line = json!({
         "controllers": count,
@@ -244,4 +234,23 @@ async fn main() -> Outcome<()> {
     });
     println!("{line}");
     Ok(())
+}
+
+/// How long a node waits for a wish.
+async fn woken_by(
+    client: &mut Client,
+    api: &str,
+    (node, level): (usize, &str),
+    wakes: &mut mpsc::UnboundedReceiver<(usize, Instant)>,
+) -> Outcome<Duration> {
+    let path = format!("/api/v1/services/load-{node}%2Fsystemd%3Aagent-3.service/capture");
+    let begun = now();
+    client.send("PUT", &path, api, &json!({ "level": level })).await?;
+    loop {
+        let next = tokio::time::timeout(Duration::from_secs(30), wakes.recv()).await?;
+        let (who, when) = next.ok_or("nobody was woken")?;
+        if who == node {
+            return Ok(when.duration_since(begun));
+        }
+    }
 }

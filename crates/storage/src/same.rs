@@ -11,12 +11,14 @@
 //! model server of one's own may give every answer the same.
 
 mod merge;
+mod sighting;
 
 pub(crate) use merge::merge;
 
 use crate::hashing::Keyed;
 use crate::units::{span_id, trace_id};
 use contract::row::Call;
+use sighting::{Kind, Seen, at};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 
@@ -31,12 +33,7 @@ const MAX_OBSERVERS: usize = 16;
 /// Calls that are looked at when a store is opened, so that a second sighting of one of them is
 /// recognised.
 pub(crate) const RECALLED: usize = 5_000;
-/// How far the ends of two sightings of one call may lie apart: an SDK also counts the time that
-/// the program takes to read.
-const SLACK_NANOS: u64 = 2_000_000_000;
 
-/// Attribute that names the library of a span.
-const SCOPE: &str = "otel.scope.name";
 /// Attribute of a call that was seen twice: trace and span of the sighting whose ids went.
 const ALSO: &str = "sonde.also";
 
@@ -64,18 +61,6 @@ impl Hasher for AsItIs {
     fn write_u64(&mut self, hash: u64) {
         self.0 = hash;
     }
-}
-
-/// What a hash is of, so that those of two kinds differ.
-#[derive(Hash)]
-enum Kind {
-    Observer,
-    Place,
-    Container,
-    Service,
-    Model,
-    Response,
-    Trace,
 }
 
 /// Numbers of sightings, oldest first: one, mostly.
@@ -155,25 +140,6 @@ enum Noted {
     Moved(Ids),
 }
 
-#[derive(Debug)]
-struct Seen {
-    ids: Ids,
-    parent: Option<u64>,
-    start: u64,
-    end: u64,
-    /// Who saw it, hashed; a second one once it was joined.
-    observers: [Option<u64>; 2],
-    /// Under whom it is found by place: the first, or 0 where there are too many to tell apart.
-    first_observer: u64,
-    response: Option<u64>,
-    /// Host and process, container, and service: SDKs often know nothing but the last.
-    places: [Option<u64>; 3],
-    trace: u64,
-    models: [Option<u64>; 2],
-    tokens: [Option<u64>; 2],
-    recorded: bool,
-}
-
 impl Sightings {
     /// Remembers a sighting, and gives the ids of the row of the same call when there is one.
     /// A sighting with ids that are known already is no second one.
@@ -181,7 +147,7 @@ impl Sightings {
         if let Some(now) = self.current(ids) {
             return Some(now);
         }
-        let mut new = self.sighting(call, ids);
+        let mut new = Seen::of(&self.hash, call, ids);
         new.first_observer = self.told_apart(new.observers[0]);
         if let Some(number) = self.earlier(&new) {
             let index = usize::try_from(number - self.first).ok()?;
@@ -258,7 +224,7 @@ impl Sightings {
         };
         let trace = self.hash.hash_one((Kind::Trace, of.unwrap_or(ids).0));
         let known = self.found_by.get(&trace).and_then(|n| n.newest_first().find(is_known));
-        let mut seen = self.sighting(call, ids);
+        let mut seen = Seen::of(&self.hash, call, ids);
         match (of, known) {
             (None, Some(_)) => {}
             (None, None) => {
@@ -341,52 +307,12 @@ impl Sightings {
             if let Some(gone) = also(call) {
                 self.moved.insert(gone, ids);
             }
-            let mut seen = self.sighting(call, ids);
+            let mut seen = Seen::of(&self.hash, call, ids);
             seen.first_observer = self.told_apart(seen.observers[0]);
             if also(call).is_some() {
                 seen.observers[1] = Some(0);
             }
             self.remember(seen);
-        }
-    }
-
-    fn sighting(&self, call: &Call, ids: Ids) -> Seen {
-        let hash = |kind: Kind, text: &str| self.hash.hash_one((kind, text));
-        let observer = match (&call.recognised_by, call.more.get(SCOPE)) {
-            (Some(_), _) => "the kernel",
-            (None, Some(serde_json::Value::String(scope))) => scope,
-            _ => "",
-        };
-        let observer = hash(Kind::Observer, observer);
-        let host = call.host_name.as_deref().unwrap_or_default();
-        let place = call.process_pid.map(|pid| self.hash.hash_one((Kind::Place, host, pid)));
-        let container = call.more.get("container.id").and_then(serde_json::Value::as_str);
-        // What SDKs write where no name was given names nobody.
-        let is_named = |name: &&str| *name != "default" && !name.starts_with("unknown_service");
-        let service = call.service_name.as_deref().filter(is_named);
-        let service = service.map(|name| hash(Kind::Service, name));
-        let model =
-            |model: &Option<String>| model.as_deref().map(|model| hash(Kind::Model, plain(model)));
-        let start = call.time.0;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a duration is not negative, and shorter than what is kept"
-        )]
-        let nanos = (call.duration.unwrap_or(0.0) * 1e9) as u64;
-        Seen {
-            trace: self.hash.hash_one((Kind::Trace, ids.0)),
-            ids,
-            parent: call.parent_span_id.as_deref().and_then(span_id),
-            start,
-            end: start.saturating_add(nanos),
-            observers: [Some(observer), None],
-            first_observer: 0,
-            response: call.response_id.as_deref().map(|id| hash(Kind::Response, id)),
-            places: [place, container.map(|id| hash(Kind::Container, id)), service],
-            models: [model(&call.request_model), model(&call.response_model)],
-            tokens: [call.input_tokens, call.output_tokens],
-            recorded: call.recorded == Some(true),
         }
     }
 
@@ -428,85 +354,6 @@ impl Sightings {
             self.first += 1;
         }
     }
-}
-
-impl Seen {
-    /// Under what a second sighting of the call is looked for.
-    fn keys(&self) -> impl Iterator<Item = u64> + use<> {
-        let observer = self.first_observer;
-        let by_place = self.places().map(move |place| at(place, observer));
-        [self.response, Some(self.trace)].into_iter().flatten().chain(by_place)
-    }
-
-    fn places(&self) -> impl Iterator<Item = u64> + use<> {
-        self.places.into_iter().flatten()
-    }
-
-    fn is_same(&self, new: &Self) -> bool {
-        let observer = new.observers[0];
-        let is_child = new.trace == self.trace
-            && (new.parent == Some(self.ids.1) || self.parent == Some(new.ids.1));
-        let is_other = self.observers[1].is_none() && (self.observers[0] != observer || is_child);
-        let overlap = self.start <= new.end.saturating_add(SLACK_NANOS)
-            && new.start <= self.end.saturating_add(SLACK_NANOS);
-        let model = agree(&self.models, &new.models);
-        if !is_other || !overlap || !model || self.recorded != new.recorded {
-            return false;
-        }
-        match (self.response, new.response) {
-            (Some(one), Some(other)) => one == other,
-            _ => {
-                let tokens = self.tokens.iter().zip(&new.tokens);
-                let counts_agree = tokens
-                    .filter_map(|(one, other)| Some((*one)?.abs_diff((*other)?)))
-                    .all(|difference| difference == 0);
-                counts_agree
-                    && self.is_within(new)
-                    && (self.trace == new.trace || agree_on_one(&self.places, &new.places))
-            }
-        }
-    }
-
-    /// Whether one of the two lies within the other, but for the slack: calls that only follow
-    /// each other do not.
-    fn is_within(&self, new: &Self) -> bool {
-        let within = |inner: &Self, outer: &Self| {
-            outer.start <= inner.start.saturating_add(SLACK_NANOS / 4)
-                && inner.end <= outer.end.saturating_add(SLACK_NANOS / 4)
-        };
-        (within(self, new) || within(new, self)) && self.start < new.end && new.start < self.end
-    }
-}
-
-/// Under what the sightings of an observer at a place are found.
-fn at(place: u64, observer: u64) -> u64 {
-    place ^ observer.rotate_left(17)
-}
-
-/// Whether nothing known on both sides differs in all ways.
-fn agree(one: &[Option<u64>; 2], other: &[Option<u64>; 2]) -> bool {
-    let unknown = |side: &[Option<u64>; 2]| side.iter().all(Option::is_none);
-    unknown(one) || unknown(other) || agree_on_one(one, other)
-}
-
-fn agree_on_one(one: &[Option<u64>], other: &[Option<u64>]) -> bool {
-    one.iter().flatten().any(|value| other.contains(&Some(*value)))
-}
-
-/// A model's name without the date of its version, which some observers leave out.
-fn plain(model: &str) -> &str {
-    let model = model.rsplit('/').next().unwrap_or(model);
-    let is_date = |tail: &str| {
-        let digits = tail.bytes().filter(u8::is_ascii_digit).count();
-        digits == 8 && tail.bytes().all(|b| b.is_ascii_digit() || b == b'-')
-    };
-    [11, 9]
-        .into_iter()
-        .find_map(|len| {
-            let (head, tail) = model.split_at_checked(model.len().checked_sub(len)?)?;
-            (tail.starts_with(['-', '@']) && is_date(&tail[1..])).then_some(head)
-        })
-        .unwrap_or(model)
 }
 
 /// Whether a row already holds this very sighting.

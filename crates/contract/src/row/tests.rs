@@ -3,7 +3,7 @@
 use super::{Call, Money, Service, Time};
 use crate::attribute;
 
-/// Every row with every value set, so that every key appears.
+/// Every row with every value set, so that every key appears: a list, long as there are keys.
 fn full_call() -> serde_json::Value {
     let mut call = serde_json::json!({
         "time": "2026-11-23T20:43:46.000000001Z", "trace_id": "t", "span_id": "s", "parent_span_id": "p",

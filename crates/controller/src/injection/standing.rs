@@ -19,21 +19,7 @@ impl Running {
         wanted: Option<u64>,
     ) -> Option<Agent> {
         let Some(record) = self.parts.records.get(key) else {
-            if let Some(waits) = self.waits.get(key) {
-                return Some(self.agent(key, observed, State::Pending, waits.reason.clone()));
-            }
-            let tries = self.tries.get(key)?;
-            wanted?;
-            let reason = match &tries.refusal {
-                Some((refusal, _)) => refusal.reason.clone(),
-                None => tries.said.clone(),
-            };
-            let state = match tries.refusal.as_ref().map(|(refusal, _)| refusal.kind) {
-                Some(Kind::Unsupported) => State::Unsupported,
-                Some(Kind::Conflict) => State::Conflict,
-                Some(Kind::Blocked) => State::Blocked,
-                Some(Kind::NotNow) | None => State::Failed,
-            };
+            let (state, reason) = self.unchanged(key, wanted)?;
             return Some(self.agent(key, observed, state, reason));
         };
         let (state, reason) = match &record.phase {
@@ -72,6 +58,25 @@ impl Running {
             ),
         };
         Some(self.agent(key, observed, state, reason))
+    }
+
+    /// The state of a program in which nothing was changed: it waits, or it cannot be changed.
+    fn unchanged(&self, key: &Key, wanted: Option<u64>) -> Option<(State, String)> {
+        if let Some(waits) = self.waits.get(key) {
+            return Some((State::Pending, waits.reason.clone()));
+        }
+        let tries = self.tries.get(key)?;
+        wanted?;
+        let Some((refusal, _)) = &tries.refusal else {
+            return Some((State::Failed, tries.said.clone()));
+        };
+        let state = match refusal.kind {
+            Kind::Unsupported => State::Unsupported,
+            Kind::Conflict => State::Conflict,
+            Kind::Blocked => State::Blocked,
+            Kind::NotNow => State::Failed,
+        };
+        Some((state, refusal.reason.clone()))
     }
 
     /// The change is made and well: whether the SDK is in the processes, they say themselves.

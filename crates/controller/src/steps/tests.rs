@@ -141,7 +141,8 @@ fn they_run_on_a_thread_of_their_own_until_the_stop() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     /// Steps are lent, lent again, answered, acknowledged and taken back in any order, and the
-    /// controller is killed between any two writes.
+    /// controller is killed between any two writes. In one piece: each arm changes what the others
+    /// go by.
     #[test]
     fn at_most_one_effect_and_at_least_one_word(
         events in prop::collection::vec((0_u8..6, 0_u64..6), 1..40),

@@ -54,6 +54,7 @@ async fn rows(bench: &Bench) -> Vec<Value> {
     bench.get("/api/v1/calls?limit=1000").await.1["calls"].as_array().unwrap().clone()
 }
 
+/// A table of bodies, one below the other.
 #[tokio::test]
 async fn json_is_read_in_every_way_that_its_writers_have() {
     let add = |span: &mut Value, attribute: Value| {

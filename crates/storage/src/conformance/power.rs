@@ -73,6 +73,25 @@ fn of_descriptor(arguments: &str) -> Option<(PathBuf, &str)> {
     Some((path(name), rest))
 }
 
+/// The bytes that a call was given.
+fn quoted(from: &str) -> Vec<u8> {
+    unhex(from.split('"').nth(1).unwrap_or_default())
+}
+
+/// What a call changes in a file; `rest` is what follows the descriptor.
+fn change(name: &str, rest: &str) -> Change {
+    let number = |at: usize| -> usize {
+        let behind = rest.rsplit('"').next().unwrap_or(rest);
+        let numbers = behind.split([',', ')', '<']).map(str::trim);
+        numbers.filter(|word| !word.is_empty()).nth(at).unwrap().parse().unwrap()
+    };
+    match name {
+        "write" => Change::Append(quoted(rest)),
+        "pwrite64" => Change::Write(number(1), quoted(rest)),
+        _ => Change::Resize(number(0)),
+    }
+}
+
 /// Reads what `strace` wrote. Databases and what stands beside them alone: all other files are of
 /// one write each.
 fn events(log: &str, dir: &Path) -> Vec<Event> {
@@ -95,7 +114,6 @@ fn events(log: &str, dir: &Path) -> Vec<Event> {
         if line.contains(") = -1 ") {
             continue;
         }
-        let quoted = |from: &str| unhex(from.split('"').nth(1).unwrap_or_default());
         match name {
             "openat" if arguments.contains("O_CREAT") => {
                 let path = String::from_utf8(quoted(arguments)).unwrap();
@@ -113,21 +131,11 @@ fn events(log: &str, dir: &Path) -> Vec<Event> {
             }
             "write" | "pwrite64" | "ftruncate" | "fsync" | "fdatasync" => {
                 let Some((path, rest)) = of_descriptor(arguments) else { continue };
-                if !is_ours(&path) {
-                    continue;
-                }
-                let number = |at: usize| -> usize {
-                    let behind = rest.rsplit('"').next().unwrap_or(rest);
-                    let numbers = behind.split([',', ')', '<']).map(str::trim);
-                    numbers.filter(|word| !word.is_empty()).nth(at).unwrap().parse().unwrap()
-                };
                 match name {
-                    "write" => events.push(Event::Change(path, Change::Append(quoted(rest)))),
-                    "pwrite64" => {
-                        let at = number(1);
-                        events.push(Event::Change(path, Change::Write(at, quoted(rest))));
+                    _ if !is_ours(&path) => {}
+                    "write" | "pwrite64" | "ftruncate" => {
+                        events.push(Event::Change(path, change(name, rest)));
                     }
-                    "ftruncate" => events.push(Event::Change(path, Change::Resize(number(0)))),
                     _ if line.contains("<unfinished") => {
                         waiting.insert(pid, (path, events.len()));
                     }

@@ -4,7 +4,8 @@ use super::ALSO;
 use contract::row::Call;
 
 /// The one row of two sightings: the tree of the SDK, the numbers of the kernel, and what only one
-/// of them knows. It stays where the first began, under the service that was counted.
+/// of them knows. It stays where the first began, under the service that was counted. Long, with a
+/// line for each field.
 pub(crate) fn merge(old: Call, new: Call) -> Call {
     let (started, service_name) = (old.time, old.service_name.clone());
     // Of two SDKs the first keeps its ids.

@@ -1,6 +1,7 @@
 //! Which sightings are one call, and what is remembered of them.
 
-use super::{Ids, Sightings, ids_of, merge, plain};
+use super::sighting::plain;
+use super::{Ids, Sightings, ids_of, merge};
 use contract::row::{Call, Time};
 
 const SECOND: u64 = 1_000_000_000;

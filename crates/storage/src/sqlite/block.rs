@@ -1,19 +1,23 @@
-//! Calls as columns: how a call becomes a row of a block, and a row a call. Pure; knows no SQL.
+//! Calls as columns, some thousand in a block. Pure; knows no SQL.
 //!
 //! Texts that repeat over a day are numbers into the file's table of texts; all other texts, and
 //! what only a few calls have, are in columns of their own, packed. A column that no call of a
 //! block has takes nothing.
 
+mod row;
+
 use super::column::{NONE, Numbers, Texts, put, put_close, put_ids, take, take_close, take_ids};
-use crate::outcome::{CLASSES, outcome};
-use crate::units::{id_of, kept, nanos, seconds};
-use contract::row::{Call, Money, Time};
-use std::borrow::Cow;
+use contract::row::Call;
+use row::{joined, more_of, names_of, numbers_of};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 /// Calls of a sealed block, at most.
 pub(super) const MAX_ROWS: usize = 4096;
+
+/// Rows of a block or an entry of the log that is read, at most. An entry has as many as were written
+/// at once, and no request of telemetry brings as many as this. More is damage.
+pub(super) const MOST_ROWS: usize = 1 << 22;
 
 /// What a call is known by: trace and span.
 pub(super) type Id = (u128, u64);
@@ -36,7 +40,7 @@ pub(super) enum Number {
     FirstToken,
     /// 0 ok, 1 error, 2 cancelled.
     Outcome,
-    /// Place in [`CLASSES`].
+    /// Place in [`CLASSES`](crate::outcome::CLASSES).
     Class,
     Stream,
     Embedding,
@@ -222,7 +226,10 @@ impl Block {
         let others = Self::of(&others, number_of)?;
         let mut rows: Vec<_> = (0..self.len()).map(|row| (0, row)).collect();
         for (other, row) in calls.keys().enumerate() {
-            rows[*row] = (1, other);
+            // A row that the block has not is none of its calls.
+            if let Some(place) = rows.get_mut(*row) {
+                *place = (1, other);
+            }
         }
         let start = self.start.clone();
         Ok(Self { start, ..Self::of_rows(&[self, &others], &rows) })
@@ -249,72 +256,6 @@ impl Block {
             *texts = Texts::of_rows(&from, rows);
         }
         all
-    }
-
-    /// The call of a row. `text_of` gives the text of a number.
-    pub(super) fn call(&self, row: usize, text_of: impl Fn(u64) -> Option<String>) -> Call {
-        let number = |column: Number| self.known(column, row);
-        let small = |column| number(column).and_then(|n| u16::try_from(n).ok());
-        let name = |column: Name| {
-            Some(self.name(column, row)).filter(|name| *name != NONE).and_then(&text_of)
-        };
-        let text = |column: Text| self.text(column, row).map(str::to_owned);
-        let list = |text: Option<String>| {
-            text.map_or_else(Vec::new, |t| t.split(BETWEEN).map(str::to_owned).collect())
-        };
-        let parent = number(Number::Parent).map(|id| format!("{id:016x}"));
-        // Attributes that cannot be read hide themselves, not the call.
-        let more = text(Text::More).and_then(|json| serde_json::from_str(&json).ok());
-        let mut call = Call {
-            time: Time(self.start[row]),
-            id: String::new(),
-            trace_id: format!("{:032x}", self.trace[row]),
-            span_id: format!("{:016x}", self.span[row]),
-            parent_span_id: parent.or_else(|| text(Text::Parent)),
-            service_name: name(Name::Service),
-            workload_key: name(Name::Workload),
-            platform: name(Name::Platform),
-            host_name: name(Name::Host),
-            process_pid: number(Number::Pid).and_then(|n| u32::try_from(n).ok()),
-            operation_name: name(Name::Operation),
-            provider_name: name(Name::Provider),
-            request_model: name(Name::RequestModel),
-            response_model: name(Name::ResponseModel),
-            request_stream: number(Number::Stream).map(|n| n == 1),
-            request_max_tokens: number(Number::MaxTokens),
-            request_temperature: number(Number::Temperature).map(f64::from_bits),
-            request_top_p: number(Number::TopP).map(f64::from_bits),
-            request_choice_count: number(Number::Choices),
-            response_id: text(Text::Response),
-            finish_reasons: list(name(Name::Finish)),
-            time_to_first_chunk: seconds(number(Number::FirstChunk)),
-            time_to_first_token: seconds(number(Number::FirstToken)),
-            input_tokens: number(Number::Input),
-            output_tokens: number(Number::Output),
-            cache_read_tokens: number(Number::CacheRead),
-            cache_write_tokens: number(Number::CacheWrite),
-            reasoning_tokens: number(Number::Reasoning),
-            conversation_id: text(Text::Conversation),
-            tool_calls: list(text(Text::Tools)),
-            server_address: name(Name::Server),
-            server_port: small(Number::Port),
-            http_status: small(Number::HttpStatus),
-            error_type: name(Name::ErrorType),
-            duration: seconds(number(Number::Duration)),
-            cost: number(Number::Cost).map(|pico| Money { pico_usd: pico.into() }),
-            price_table: name(Name::PriceTable),
-            retry_after: number(Number::RetryAfter).map(f64::from_bits),
-            resend_count: number(Number::Resend),
-            chunk_count: number(Number::Chunks),
-            recognised_by: name(Name::RecognisedBy),
-            incomplete: name(Name::Incomplete),
-            request_body_size: number(Number::RequestSize),
-            response_body_size: number(Number::ResponseSize),
-            recorded: number(Number::Recorded).map(|n| n == 1),
-            more: more.unwrap_or_default(),
-        };
-        call.id = id_of(&call);
-        call
     }
 
     /// What the block holds; zeros of an empty one.
@@ -427,74 +368,6 @@ impl Block {
         match Self::read(len, wanted, read) {
             Ok(block) => block,
         }
-    }
-}
-
-fn names_of<'a>(call: &'a Call, finish: Option<&'a str>) -> [Option<&'a str>; NAMES] {
-    [
-        call.error_type.as_deref(),
-        call.service_name.as_deref(),
-        call.workload_key.as_deref(),
-        call.host_name.as_deref(),
-        call.provider_name.as_deref(),
-        call.operation_name.as_deref(),
-        call.request_model.as_deref(),
-        call.response_model.as_deref(),
-        call.platform.as_deref(),
-        call.server_address.as_deref(),
-        call.price_table.as_deref(),
-        call.recognised_by.as_deref(),
-        call.incomplete.as_deref(),
-        finish,
-    ]
-}
-
-fn numbers_of(call: &Call, parent: Option<u64>) -> [u64; NUMBERS] {
-    let (how, class) = outcome(call);
-    let class = class.and_then(|class| CLASSES.iter().position(|known| *known == class));
-    let float = |value: Option<f64>| value.filter(|value| value.is_finite()).map(f64::to_bits);
-    [
-        nanos(call.duration),
-        nanos(call.time_to_first_chunk),
-        nanos(call.time_to_first_token),
-        Some(how.number().unsigned_abs()),
-        class.and_then(|class| u64::try_from(class).ok()),
-        call.request_stream.map(u64::from),
-        Some(u64::from(call.operation_name.as_deref() == Some("embeddings"))),
-        call.http_status.map(u64::from),
-        call.process_pid.map(u64::from),
-        kept(call.input_tokens),
-        kept(call.output_tokens),
-        kept(call.cache_read_tokens),
-        kept(call.cache_write_tokens),
-        kept(call.reasoning_tokens),
-        kept(call.cost.and_then(|cost| u64::try_from(cost.pico_usd).ok())),
-        kept(call.request_max_tokens),
-        float(call.request_temperature),
-        float(call.request_top_p),
-        kept(call.request_choice_count),
-        call.server_port.map(u64::from),
-        float(call.retry_after),
-        kept(call.resend_count),
-        kept(call.chunk_count),
-        kept(call.request_body_size),
-        kept(call.response_body_size),
-        call.recorded.map(u64::from),
-        parent,
-    ]
-    .map(|number| number.unwrap_or(NONE))
-}
-
-fn more_of(more: &BTreeMap<String, serde_json::Value>) -> Option<String> {
-    if more.is_empty() { None } else { serde_json::to_string(more).ok() }
-}
-
-/// Texts of a list as one; `None` of none.
-fn joined(texts: &[String]) -> Option<Cow<'_, str>> {
-    match texts {
-        [] => None,
-        [one] => Some(one.into()),
-        _ => Some(texts.join(BETWEEN.encode_utf8(&mut [0; 4])).into()),
     }
 }
 

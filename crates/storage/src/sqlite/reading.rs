@@ -1,6 +1,6 @@
 //! Reads the blocks of a day: which there are, their columns, and the calls in them.
 
-use super::block::{Block, Column, Extent, Id, SPAN, START, TRACE};
+use super::block::{Block, Column, Extent, Id, MOST_ROWS, SPAN, START, TRACE};
 use super::bloom;
 use super::scan::{Compiled, Names};
 use crate::error::{Doing, Error};
@@ -11,6 +11,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 const DOING: &str = "read calls";
+const DAMAGED: Error = Error::Damaged { what: "a block of calls" };
 
 /// Which traces may be in a block, by [`bloom::hash`] of the trace.
 pub(super) const FILTER: Column = 255;
@@ -38,7 +39,12 @@ pub(super) fn places(file: &Connection) -> Result<Vec<Place>, Error> {
         UNION ALL SELECT id, rows, first_start, last_start, first_end, last_end, 0 FROM log";
     let mut statement = file.prepare_cached(sql).doing(DOING)?;
     let rows = statement.query_map([], place).doing(DOING)?;
-    rows.map(|row| row.doing(DOING)).collect()
+    let places: Vec<Place> = rows.collect::<Result<_, _>>().doing(DOING)?;
+    // Memory is made for as many rows as a place says that it has.
+    if places.iter().any(|place| place.extent.rows > MOST_ROWS) {
+        return Err(DAMAGED);
+    }
+    Ok(places)
 }
 
 fn place(row: &Row<'_>) -> rusqlite::Result<Place> {
@@ -47,7 +53,7 @@ fn place(row: &Row<'_>) -> rusqlite::Result<Place> {
         id: row.get(0)?,
         sealed: row.get(6)?,
         extent: Extent {
-            rows: usize::try_from(whole(1)?).unwrap_or(0),
+            rows: usize::try_from(whole(1)?).unwrap_or(usize::MAX),
             first_start: whole(2)?,
             last_start: whole(3)?,
             first_end: whole(4)?,
@@ -62,7 +68,6 @@ pub(super) fn load(
     place: &Place,
     wanted: Option<&[Column]>,
 ) -> Result<Block, Error> {
-    const DAMAGED: Error = Error::Damaged { what: "a block of calls" };
     let len = place.extent.rows;
     if place.sealed {
         let mut statement =

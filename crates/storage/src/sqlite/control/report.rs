@@ -37,29 +37,8 @@ impl Control {
         started_again(&transaction, report, now)?;
         let mut taken =
             Taken { changed: keep_instance(&transaction, report, now)?, ..Taken::default() };
-        let mut sequence = known.as_ref().and_then(|known| known.sequence);
-        let started = report.instance.started_unix_nanos;
-        // The network may bring a list again, after what followed it.
-        let is_late = sequence.is_some_and(|(run, newest)| {
-            run == started && report.sequence > 0 && report.sequence < newest
-        });
-        if let Some(workloads) = report.workloads.as_ref().filter(|_| !is_late) {
-            taken.changed |= keep_workloads(&transaction, id, workloads, now)?;
-            before::keep(&transaction, report, workloads)?;
-            sequence = Some((started, report.sequence));
-        }
-        match &report.delta {
-            Some(delta) if sequence == Some((started, delta.base)) => {
-                taken.changed |= keep_delta(&transaction, id, delta, now)?;
-                before::keep(&transaction, report, &delta.changed)?;
-                sequence = Some((started, delta.sequence));
-            }
-            // A delta that was taken over already is sent again when its answer was lost.
-            Some(delta) if sequence == Some((started, delta.sequence)) => {}
-            Some(_) => taken.full = true,
-            // What is on disk may be of an older copy.
-            None => taken.full = sequence.is_none() && live::tells_list(report),
-        }
+        let known = known.and_then(|known| known.sequence);
+        let sequence = keep_list(&transaction, report, known, &mut taken, now)?;
         let told = steps::hear(&transaction, report, now)?;
         taken.acknowledged = told.acknowledged;
         taken.refused = told.refused;
@@ -90,6 +69,41 @@ impl Control {
         taken.rotate = live.is_old(id, now);
         Ok(taken)
     }
+}
+
+/// Takes over what a report says of the node's workloads, all of them or what changed, and gives the
+/// place in the node's lists that is known then; `known` is the one before.
+fn keep_list(
+    to: &Transaction<'_>,
+    report: &Report,
+    known: Option<(u64, u64)>,
+    taken: &mut Taken,
+    now: Time,
+) -> Result<Option<(u64, u64)>, Error> {
+    let (id, started) = (&report.instance.id, report.instance.started_unix_nanos);
+    let mut sequence = known;
+    // The network may bring a list again, after what followed it.
+    let is_late = sequence.is_some_and(|(run, newest)| {
+        run == started && report.sequence > 0 && report.sequence < newest
+    });
+    if let Some(workloads) = report.workloads.as_ref().filter(|_| !is_late) {
+        taken.changed |= keep_workloads(to, id, workloads, now)?;
+        before::keep(to, report, workloads)?;
+        sequence = Some((started, report.sequence));
+    }
+    match &report.delta {
+        Some(delta) if sequence == Some((started, delta.base)) => {
+            taken.changed |= keep_delta(to, id, delta, now)?;
+            before::keep(to, report, &delta.changed)?;
+            sequence = Some((started, delta.sequence));
+        }
+        // A delta that was taken over already is sent again when its answer was lost.
+        Some(delta) if sequence == Some((started, delta.sequence)) => {}
+        Some(_) => taken.full = true,
+        // What is on disk may be of an older copy.
+        None => taken.full = sequence.is_none() && live::tells_list(report),
+    }
+    Ok(sequence)
 }
 
 /// The newest generation of all, and of a node.

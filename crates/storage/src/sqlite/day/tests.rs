@@ -1,6 +1,7 @@
 //! Sums of a day agree with its calls, however late these come or change.
 
 use super::DayWriter;
+use crate::error::Error;
 use crate::sqlite::sums::{By, LEVELS, Summed, all_series, each_of_level, series};
 use crate::tally::Tally;
 use crate::units::{span_id, trace_id};
@@ -155,4 +156,22 @@ fn series_of_a_service_share_rows_of_sums() {
     // Three rows a service: 600 series, 256 a row.
     assert_eq!(rows.len(), 15);
     assert!(rows.values().all(|services| services.len() == 1), "{rows:?}");
+}
+
+/// Memory would be made for as many rows as a place says that it has.
+#[test]
+fn rows_without_end_are_damage_and_no_panic() {
+    for (table, rows) in [("block", i64::MAX), ("block", 1 << 40), ("log", i64::MAX), ("log", -1)] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.db");
+        let mut writer = writer(&path, &[call(1, 1.0), call(2, 1.0)]);
+        if table == "block" {
+            writer.seal().unwrap();
+        }
+        let sql = format!("UPDATE {table} SET rows = {rows}");
+        assert_eq!(writer.connection.execute(&sql, []).unwrap(), 1);
+        drop(writer);
+        let opened = DayWriter::open(&path);
+        assert!(matches!(opened, Err(Error::Damaged { .. })), "{table} {rows}: {opened:?}");
+    }
 }
