@@ -3,7 +3,7 @@
 use super::day;
 use super::ended::Day;
 use super::history::{self, History};
-use super::reading;
+use super::reading::{self, Found, Part};
 use super::runs;
 use super::snapshot;
 use super::summing::Adding;
@@ -25,7 +25,7 @@ const BEGINNING: &str = "begin to read calls";
 /// Connections that are kept open for the next question, over all days.
 const MAX_IDLE: usize = 16;
 
-/// Threads that add up for one question, at most, the one that asks among them: each takes a
+/// Threads that look for one question, at most, the one that asks among them: each takes a
 /// connection, and a core.
 const MAX_SHARES: usize = 4;
 
@@ -33,7 +33,7 @@ const MAX_SHARES: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Days {
     dir: PathBuf,
-    /// Threads that add up for one question.
+    /// Threads that look for one question.
     shares: usize,
     /// How often writing began and ended: odd while something is written.
     writes: AtomicU64,
@@ -103,13 +103,13 @@ impl Days {
         let mut stopped = None;
         for day in self.days_to_list(query) {
             if query.budget.is_over() {
-                stopped = Some(Cursor::before(Time((day + 1).saturating_mul(DAY_NANOS))));
+                let end = Cursor::before(Time((day + 1).saturating_mul(DAY_NANOS)));
+                stopped = Some(query.before.map_or(end, |before| end.min(before)));
                 break;
             }
             // One more than asked for tells whether there is a next page.
             let wanted = limit + 1 - found.len();
-            let page = self.read(day, |file| reading::list(file, query, wanted))?;
-            let page = page.unwrap_or_default();
+            let page = self.list_day(day, query, wanted)?;
             found.extend(page.calls);
             stopped = page.stopped;
             if found.len() > limit || stopped.is_some() {
@@ -121,6 +121,19 @@ impl Days {
         let last = found.last().filter(|_| more).map(Cursor::of);
         let next = last.or(stopped).map(|cursor| cursor.to_string());
         Ok(Calls { calls: found, next, partial: !more && stopped.is_some() })
+    }
+
+    /// A page of a day. Where few calls match, several threads look through all of it.
+    fn list_day(&self, day: u64, query: &CallsQuery, limit: usize) -> Result<Found, Error> {
+        let newest = self.read(day, |file| reading::list(file, query, limit, Part::Newest))?;
+        let newest = newest.unwrap_or_default();
+        if !newest.is_short {
+            return Ok(newest);
+        }
+        let shares = self.read_together(day, |file, share| {
+            reading::list(file, query, limit, Part::Shared(share))
+        })?;
+        Ok(Found::of_shares(shares, limit))
     }
 
     pub(crate) fn one(&self, id: &str) -> Result<Option<Call>, Error> {
@@ -294,7 +307,7 @@ impl Days {
             let ask = &ask;
             let mut others = Vec::new();
             for (number, reader) in (1..).zip(readers) {
-                let thread = std::thread::Builder::new().name("store-adding".into());
+                let thread = std::thread::Builder::new().name("store-share".into());
                 // A machine that has no thread left has it later.
                 let other = thread.spawn_scoped(scope, move || ask(reader, number));
                 others.push(other.map_err(|_none_left| Error::Busy)?);
@@ -391,10 +404,12 @@ pub(super) fn day_of_name(name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use crate::conformance::{NOON, call};
-    use crate::query::Span;
+    use crate::query::{Budget, CallsQuery, Cursor, Span};
     use crate::store::Store;
     use contract::row::Time;
     use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     /// The charts come from one question, the tables from another, and each from several threads.
     #[test]
@@ -424,5 +439,73 @@ mod tests {
             counted
         });
         assert!(counted.len() > 2, "{counted:?}");
+    }
+
+    /// More places than are looked at first, none of which is older than all others.
+    #[test]
+    fn a_list_has_each_call_once_in_order_whoever_looks_and_whenever_it_stops() {
+        static LOOKS: AtomicU64 = AtomicU64::new(0);
+        let clock = || Duration::from_secs(LOOKS.fetch_add(1, Ordering::Relaxed));
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let mut all = Vec::new();
+        for batch in 0..50_u64 {
+            let calls = (0..6).map(|number| {
+                let number = batch * 6 + number;
+                let mut call = call(number + 1, (batch * 3 + number * 7 % 30) as i64 / 2);
+                call.error_type = (number % 20 == 0).then(|| "timeout".into());
+                call
+            });
+            let calls: Vec<_> = calls.collect();
+            store.insert(calls.clone()).unwrap();
+            all.extend(calls);
+        }
+        for (filter, looks) in ["", "status:error", "model:none"]
+            .into_iter()
+            .flat_map(|filter| [None, Some(40), Some(60)].map(|looks| (filter, looks)))
+        {
+            let filter: crate::Filter = filter.parse().unwrap();
+            let mut wanted: Vec<_> = all.iter().filter(|call| filter.matches(call)).collect();
+            wanted.sort_by(|one, other| {
+                (other.time, &other.trace_id).cmp(&(one.time, &one.trace_id))
+            });
+            let wanted: Vec<_> = wanted.into_iter().map(|call| call.trace_id.clone()).collect();
+            for limit in [4, 100] {
+                let mut query = CallsQuery { limit, filter: filter.clone(), ..Default::default() };
+                let mut found = Vec::new();
+                loop {
+                    let end = looks.map(|looks| LOOKS.load(Ordering::Relaxed) + looks);
+                    query.budget = end.map_or_else(Budget::default, |end| {
+                        Budget::until(Duration::from_secs(end), clock)
+                    });
+                    let page = store.calls(&query).unwrap();
+                    assert!(page.calls.len() <= limit);
+                    found.extend(page.calls.into_iter().map(|call| call.trace_id));
+                    let Some(next) = page.next else { break };
+                    query.before = Some(next.parse().unwrap());
+                }
+                assert!(found == wanted, "{filter:?}, {limit} at a time, {looks:?} looks");
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_that_has_no_time_goes_on_where_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store.insert((1..=9).map(|number| call(number, number as i64)).collect()).unwrap();
+        let first = store.calls(&CallsQuery { limit: 3, ..Default::default() }).unwrap();
+        let before: Cursor = first.next.unwrap().parse().unwrap();
+        // Over before the day is looked at, or before its only place is.
+        for looks in [0, 1] {
+            static LOOKS: AtomicU64 = AtomicU64::new(0);
+            let clock = || Duration::from_secs(LOOKS.fetch_add(1, Ordering::Relaxed));
+            LOOKS.store(0, Ordering::Relaxed);
+            let budget = Budget::until(Duration::from_secs(looks), clock);
+            let query = CallsQuery { limit: 3, before: Some(before), budget, ..Default::default() };
+            let page = store.calls(&query).unwrap();
+            assert!(page.calls.is_empty() && page.partial);
+            assert_eq!(page.next, Some(before.to_string()));
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::block::{Block, Column, Extent, Id, MOST_ROWS, SPAN, START, TRACE};
 use super::bloom;
 use super::scan::{Compiled, Names};
+use crate::cover::Share;
 use crate::error::{Doing, Error};
 use crate::query::{CallsQuery, Cursor};
 use contract::row::{Call, Time};
@@ -24,13 +25,42 @@ pub(super) struct Place {
     pub(super) extent: Extent,
 }
 
-/// A page of a day.
+/// Places of which most pages are: they are looked through before others are asked to help.
+const NEWEST: usize = 16;
+
+/// Which places of a day are looked through for a page.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Part {
+    /// The newest ones.
+    Newest,
+    /// Each share's, of all of them.
+    Shared(Share),
+}
+
+/// A page of a day, or a share of it.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Newest first.
     pub(super) calls: Vec<Call>,
     /// Where the search stopped, when the budget was over.
     pub(super) stopped: Option<Cursor>,
+    /// Whether older places may have what is missing.
+    pub(super) is_short: bool,
+}
+
+impl Found {
+    /// The page of all shares, at most `limit` calls.
+    pub(super) fn of_shares(shares: Vec<Self>, limit: usize) -> Self {
+        let stopped = shares.iter().filter_map(|share| share.stopped).max();
+        let mut calls: Vec<_> = shares.into_iter().flat_map(|share| share.calls).collect();
+        if let Some(stopped) = stopped {
+            // What is older may have better ones beside it that were not looked at.
+            calls.retain(|call| Cursor::of(call) >= stopped);
+        }
+        calls.sort_by_cached_key(|call| Reverse(Cursor::of(call)));
+        calls.truncate(limit);
+        Self { calls, stopped, is_short: false }
+    }
 }
 
 /// All blocks and entries of the log, in no order.
@@ -88,33 +118,42 @@ pub(super) fn load(
     Block::from_bytes(body, len, wanted).ok_or(DAMAGED)
 }
 
-/// Calls of the day that a query asks for, newest first, at most `limit`.
-pub(super) fn list(file: &Connection, query: &CallsQuery, limit: usize) -> Result<Found, Error> {
+/// Calls of a part of the day that a query asks for, newest first, at most `limit`.
+pub(super) fn list(
+    file: &Connection,
+    query: &CallsQuery,
+    limit: usize,
+    part: Part,
+) -> Result<Found, Error> {
     let names = Names::new(file);
     let filter = Compiled::new(&query.filter, &names)?;
-    let first = query.from.map_or(0, |from| from.0);
-    let end = query.to.map_or(u64::MAX, |to| to.0);
+    let span = query.from.map_or(0, |from| from.0)..query.to.map_or(u64::MAX, |to| to.0);
     let before =
         query.before.unwrap_or(Cursor { time: Time(u64::MAX), trace: u128::MAX, span: u64::MAX });
     let mut places = places(file)?;
     places.retain(|place| {
-        place.extent.last_start >= first
-            && place.extent.first_start < end
+        place.extent.last_start >= span.start
+            && place.extent.first_start < span.end
             && place.extent.first_start <= before.time.0
     });
-    places.sort_by_key(|place| Reverse(place.extent.last_start));
-    // The best so far; the worst of them is on top.
-    let mut best: BinaryHeap<Reverse<(Cursor, usize, usize)>> = BinaryHeap::new();
+    // The same order for all shares.
+    places.sort_by_key(|place| Reverse((place.extent.last_start, place.sealed, place.id)));
+    let mut best = Best { limit, rows: BinaryHeap::new() };
     let mut stopped = None;
     for (number, place) in places.iter().enumerate() {
-        let worst =
-            best.peek().filter(|_| best.len() == limit).map(|Reverse((cursor, ..))| *cursor);
-        if worst.is_some_and(|worst| worst.time.0 > place.extent.last_start) {
+        if best.is_better_than(place) {
             break;
+        }
+        match part {
+            Part::Newest if number == NEWEST => {
+                return Ok(Found { is_short: true, ..Found::default() });
+            }
+            Part::Shared(share) if !share.has(number) => continue,
+            Part::Newest | Part::Shared(_) => {}
         }
         if query.budget.is_over() {
             let at = Time(place.extent.last_start.saturating_add(1));
-            stopped = Some(Cursor::before(at));
+            stopped = Some(Cursor::before(at).min(before));
             break;
         }
         let matching = filter.rows(file, place)?;
@@ -123,27 +162,52 @@ pub(super) fn list(file: &Connection, query: &CallsQuery, limit: usize) -> Resul
         }
         let ids = load(file, place, Some(&[START, TRACE, SPAN]))?;
         for row in matching {
-            let (trace, span) = ids.id(row);
-            let cursor = Cursor { time: Time(ids.start[row]), trace, span };
-            if !(first..end).contains(&cursor.time.0) || cursor >= before {
-                continue;
-            }
-            if best.len() < limit {
-                best.push(Reverse((cursor, number, row)));
-            } else if best.peek().is_some_and(|Reverse((worst, ..))| cursor > *worst) {
-                best.pop();
-                best.push(Reverse((cursor, number, row)));
+            let (trace, span_id) = ids.id(row);
+            let cursor = Cursor { time: Time(ids.start[row]), trace, span: span_id };
+            if span.contains(&cursor.time.0) && cursor < before {
+                best.offer((cursor, number, row));
             }
         }
     }
-    let mut rows: Vec<_> = best.into_iter().map(|Reverse(row)| row).collect();
-    if let Some(stopped) = stopped {
-        // What is older may have better ones beside it that were not looked at.
-        rows.retain(|(cursor, ..)| *cursor >= stopped);
+    let calls = calls(file, &names, &places, &best.newest_first(stopped))?;
+    Ok(Found { calls, stopped, is_short: false })
+}
+
+/// The newest rows so far.
+struct Best {
+    limit: usize,
+    /// By cursor, number of the place and of the row; the oldest of them is on top.
+    rows: BinaryHeap<Reverse<(Cursor, usize, usize)>>,
+}
+
+impl Best {
+    /// Whether no call of a place can be among them any more.
+    fn is_better_than(&self, place: &Place) -> bool {
+        self.rows.len() == self.limit
+            && self.oldest().is_some_and(|oldest| oldest.time.0 > place.extent.last_start)
     }
-    rows.sort_unstable_by_key(|(cursor, ..)| Reverse(*cursor));
-    let rows: Vec<_> = rows.into_iter().map(|(_, number, row)| (number, row)).collect();
-    Ok(Found { calls: calls(file, &names, &places, &rows)?, stopped })
+
+    fn oldest(&self) -> Option<Cursor> {
+        self.rows.peek().map(|Reverse((cursor, ..))| *cursor)
+    }
+
+    fn offer(&mut self, row: (Cursor, usize, usize)) {
+        if self.rows.len() < self.limit {
+            self.rows.push(Reverse(row));
+        } else if self.oldest().is_some_and(|oldest| row.0 > oldest) {
+            self.rows.pop();
+            self.rows.push(Reverse(row));
+        }
+    }
+
+    /// Number of the place and of the row of each, down to where the search stopped: what is older
+    /// may have better ones beside it that were not looked at.
+    fn newest_first(self, stopped: Option<Cursor>) -> Vec<(usize, usize)> {
+        let mut rows: Vec<_> = self.rows.into_iter().map(|Reverse(row)| row).collect();
+        rows.retain(|(cursor, ..)| stopped.is_none_or(|stopped| *cursor >= stopped));
+        rows.sort_unstable_by_key(|(cursor, ..)| Reverse(*cursor));
+        rows.into_iter().map(|(_, place, row)| (place, row)).collect()
+    }
 }
 
 /// The calls of rows, by number of the place and of the row, in the same order.
