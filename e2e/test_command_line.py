@@ -48,6 +48,29 @@ def test_a_wrong_flag_is_bad_usage():
     refused(run("up", "--listen", "nowhere"), 64, "nowhere")
 
 
+def test_a_flag_that_would_have_no_effect_is_refused(tmp_path):
+    place = ["--data-dir", tmp_path]
+    for command, *words in [
+        (["services", *place, "set", "a", "--capture", "off"], "set", "--data-dir"),
+        (["controller", "--max-capture", "off", "status"], "status", "--max-capture"),
+        (["controller", "uninstall", "--dashboard", "http://x"], "--dashboard"),
+        (["controller", "status", "--token", "x"], "--token"),
+        (["services", "explain", "1", "--dashboard", "http://x"], "--dashboard"),
+        (["storage", "restore", tmp_path, "--token-file", "x"], "--token-file"),
+        (["tokens", "revoke", "1", "--output", "json"], "--output"),
+        (["services", "enable", "a", "--dry-run"], "--full"),
+        (["dashboard", *place, "--forward-what", "everything"], "--forward"),
+        (["up", *place, "--forward-ca", "x"], "--forward"),
+        (["dashboard", *place, "--clickhouse-password-file", "x"], "--clickhouse"),
+        (["controller", "--dashboard", "http://x", "--otlp-header", "a=b"], "--otlp-endpoint"),
+        (["controller", "--dashboard", "http://x", "--otlp-ca", "x"], "--otlp-endpoint"),
+        (["controller", "--dashboard", "http://x", "--client-key", "x"], "--client-cert"),
+        (["controller", "--dashboard", "http://x", "--standalone"], "--standalone"),
+        (["run", "--agent-header", "a=b", "--", "true"], "--agent-endpoint"),
+    ]:
+        refused(run(*command), 64, *words)
+
+
 def test_a_taken_port_names_it(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

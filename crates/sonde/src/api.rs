@@ -1,6 +1,6 @@
 //! The API of a running Sonde, for the commands: through its socket here, or by URL and token.
 
-use crate::cli::{Remote, Target};
+use crate::cli::{OwnController, Remote, Target};
 use crate::failure::Failure;
 use crate::place;
 use anyhow::Context as _;
@@ -49,15 +49,9 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// [`Failure::Usage`] when another machine is named, or no controller runs here.
-    pub(crate) fn controller(target: &Target) -> Result<Self, Failure> {
-        if let Some(url) = &target.remote.dashboard {
-            return Err(Failure::usage(format!(
-                "only the controller on the node of the program can say that, not {url}; run the \
-                 command there without --dashboard"
-            )));
-        }
-        let api = Self::at(place::controller_socket(target.data_dir.as_deref())?)?;
+    /// [`Failure::Usage`] when no controller runs here.
+    pub(crate) fn controller(node: &OwnController) -> Result<Self, Failure> {
+        let api = Self::at(place::controller_socket(node.data_dir.as_deref())?)?;
         // A dashboard that runs alone answers on the socket, too, and knows no processes.
         let is_controller = api.request(Method::GET, "/api/v1/rules/test").send();
         if is_controller.is_ok_and(|response| response.status() == StatusCode::NOT_FOUND) {
@@ -181,8 +175,8 @@ impl Api {
     fn refused(&self, status: StatusCode, said: Option<String>) -> Failure {
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return Failure::usage(format!(
-                "{} does not accept this token; make a new one there with `sonde tokens create`, \
-                 and give it with --token-file or SONDE_TOKEN",
+                "{} does not accept this token; make one there with `sonde tokens create --kind \
+                 api`, and give it with --token-file or SONDE_TOKEN",
                 self.place
             ));
         }

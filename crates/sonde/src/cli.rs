@@ -12,15 +12,16 @@ mod tokens;
 pub(crate) use agents::{Agents, AgentsAction, BundlePlace, Launch};
 pub(crate) use controller::{
     AgentOptions, Controller, ControllerAction, ControllerStatus, ControllerUninstall, NodeOptions,
-    RuleOptions,
+    OwnController, RuleOptions,
 };
 pub(crate) use dashboard::{
     Dashboard, DataDir, ForwardWhat, Keep, Listen, OtlpPort, StoreOptions, Telemetry,
 };
 pub(crate) use services::{
-    CaptureLevel, Services, ServicesAction, ServicesEnable, ServicesSet, TestRules,
+    CaptureLevel, Services, ServicesAction, ServicesDisable, ServicesEnable, ServicesExplain,
+    ServicesList, ServicesSet, TestRules,
 };
-pub(crate) use tokens::{Tokens, TokensAction};
+pub(crate) use tokens::{Tokens, TokensAction, TokensCreate};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -105,27 +106,21 @@ pub(crate) struct Up {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Remote {
     /// Address of the dashboard, such as `https://sonde.example.com`
-    #[arg(long, global = true, env = "SONDE_DASHBOARD", value_name = "URL")]
+    #[arg(long, env = "SONDE_DASHBOARD", value_name = "URL")]
     pub(crate) dashboard: Option<String>,
     /// Token for that dashboard; better in a file or in the environment
-    #[arg(long, global = true, env = "SONDE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[arg(long, env = "SONDE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
     /// File that holds the token
-    #[arg(
-        long,
-        global = true,
-        env = "SONDE_TOKEN_FILE",
-        value_name = "FILE",
-        conflicts_with = "token"
-    )]
+    #[arg(long, env = "SONDE_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
     pub(crate) token_file: Option<PathBuf>,
 }
 
 /// Where a command finds the running Sonde: here, through its socket, or elsewhere.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Target {
-    /// Data directory of the `sonde up` to ask, where several run on this machine
-    #[arg(long, global = true, env = "SONDE_DATA_DIR", value_name = "DIR")]
+    /// Data directory of the Sonde to ask, where several run on this machine
+    #[arg(long, env = "SONDE_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) remote: Remote,
@@ -142,7 +137,7 @@ pub(crate) enum Output {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Format {
     /// Form of the output
-    #[arg(long, short, global = true, env = "SONDE_OUTPUT", value_enum, default_value_t = Output::Table)]
+    #[arg(long, short, env = "SONDE_OUTPUT", value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
 }
 
@@ -193,19 +188,19 @@ pub(crate) struct Replay {
 pub(crate) struct Storage {
     #[command(subcommand)]
     pub(crate) action: StorageAction,
-    #[command(flatten)]
-    pub(crate) target: Target,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StorageAction {
     /// Say how much is kept, for how long, and how full the disk is
-    Status,
+    Status(Target),
     /// Copy the data directory of this machine, or the control state in a ClickHouse, while it is
     /// used, into a new directory
     Backup {
         /// New or empty directory for the copy; it holds secrets, as the data directory does
         to: PathBuf,
+        #[command(flatten)]
+        data: DataDir,
         #[command(flatten)]
         store: StoreOptions,
     },
@@ -215,15 +210,17 @@ pub(crate) enum StorageAction {
         /// Directory that `sonde storage backup` wrote
         from: PathBuf,
         #[command(flatten)]
+        data: DataDir,
+        #[command(flatten)]
         store: StoreOptions,
     },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Login {
-    /// Data directory of the running Sonde, where several run on this machine
-    #[command(flatten)]
-    pub(crate) data: DataDir,
+    /// Data directory of the Sonde to ask, where several run on this machine
+    #[arg(long, env = "SONDE_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
 fn speed(text: &str) -> Result<f64, String> {

@@ -204,6 +204,12 @@ pub(super) async fn new_token(
             "cannot make a token that is good for nothing; ask for 1 or more",
         ));
     }
+    if kind != TokenKind::Join && (new.uses.is_some() || new.environment.is_some()) {
+        return Err(ApiError::bad(
+            "cannot make this token: `uses` and `environment` are of tokens of the kind `join`; \
+             leave them out",
+        ));
+    }
     let now = (state.clock)();
     let expires = new.expires_seconds.map(|seconds| {
         Time(now.0.saturating_add(seconds.saturating_mul(1_000_000_000)).min(END_OF_TIME))

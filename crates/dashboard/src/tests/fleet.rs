@@ -100,6 +100,21 @@ async fn an_expired_token_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
+async fn what_only_a_join_token_has_is_refused_of_another() {
+    let bench = Bench::new();
+    for (more, wanted) in [
+        (json!({}), StatusCode::OK),
+        (json!({ "uses": 1 }), StatusCode::BAD_REQUEST),
+        (json!({ "environment": "e" }), StatusCode::BAD_REQUEST),
+    ] {
+        let mut body = more;
+        body["kind"] = "api".into();
+        let (status, answer) = bench.owner("POST", "/api/v1/tokens", &body).await;
+        assert_eq!(status, wanted, "{body} {answer}");
+    }
+}
+
+#[tokio::test]
 async fn one_workload_that_cannot_be_read_does_not_fail_the_others() {
     let (bench, _, secret) = with_node().await;
     let mut body = report("n1", "n1/good", 0, 0);

@@ -8,6 +8,7 @@ use contract::rules::{Provider, Rule, Rules};
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Controller {
     #[command(subcommand)]
     pub(crate) action: Option<ControllerAction>,
@@ -58,11 +59,18 @@ pub(crate) struct ControllerUninstall {
     pub(crate) restore: bool,
 }
 
+/// The controller of this node, which alone can say some things.
 #[derive(Debug, Args)]
-pub(crate) struct ControllerStatus {
+pub(crate) struct OwnController {
     /// Data directory of the controller to ask, where several run on this machine
     #[arg(long, env = "SONDE_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ControllerStatus {
+    #[command(flatten)]
+    pub(crate) node: OwnController,
     #[command(flatten)]
     pub(crate) format: Format,
 }
@@ -71,7 +79,7 @@ pub(crate) struct ControllerStatus {
 #[derive(Debug, Args)]
 pub(crate) struct Way {
     /// Work from this node's own configuration alone, without a dashboard; needs --otlp-endpoint
-    #[arg(long, env = "SONDE_STANDALONE", conflicts_with = "dashboard")]
+    #[arg(long, env = "SONDE_STANDALONE")]
     pub(crate) standalone: bool,
     /// File with certificates (PEM) to trust for the dashboard beside the usual ones
     #[arg(long, env = "SONDE_CA_FILE", value_name = "FILE")]
@@ -80,7 +88,7 @@ pub(crate) struct Way {
     #[arg(long, env = "SONDE_CLIENT_CERT", value_name = "FILE")]
     pub(crate) client_cert: Option<PathBuf>,
     /// File with the key (PEM) of that certificate, where it is not in the same file
-    #[arg(long, env = "SONDE_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
+    #[arg(long, env = "SONDE_CLIENT_KEY", value_name = "FILE")]
     pub(crate) client_key: Option<PathBuf>,
     /// Send calls to this receiver of OTLP over HTTP in place of the dashboard, such as
     /// `https://otel.example.com:4318`

@@ -7,10 +7,6 @@ use clap::{Args, Subcommand, ValueEnum};
 pub(crate) struct Tokens {
     #[command(subcommand)]
     pub(crate) action: TokensAction,
-    #[command(flatten)]
-    pub(crate) target: Target,
-    #[command(flatten)]
-    pub(crate) format: Format,
 }
 
 #[derive(Debug, Subcommand)]
@@ -18,11 +14,18 @@ pub(crate) enum TokensAction {
     /// Make a token and print it; it is shown this once
     Create(TokensCreate),
     /// List tokens, without their secrets
-    List,
+    List {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        format: Format,
+    },
     /// Make a token useless at once
     Revoke {
         /// Id of the token, as `sonde tokens list` shows it
         id: String,
+        #[command(flatten)]
+        target: Target,
     },
 }
 
@@ -44,6 +47,10 @@ pub(crate) struct TokensCreate {
     /// What to call the token in the list
     #[arg(long, env = "SONDE_NAME", value_name = "NAME", default_value = "")]
     pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,7 +1,7 @@
 //! `sonde controller status`: how the controller of this node stands with its dashboard.
 
 use crate::api::Api;
-use crate::cli::{ControllerStatus, Output, Remote, Target};
+use crate::cli::{ControllerStatus, Output};
 use crate::failure::Failure;
 use crate::table::plain;
 use serde_json::Value;
@@ -29,9 +29,7 @@ const LINES: [(&str, &str); 16] = [
 
 /// Asks the controller through its socket, and prints what it says.
 pub(crate) fn run(options: &ControllerStatus) -> Result<(), Failure> {
-    let remote = Remote { dashboard: None, token: None, token_file: None };
-    let target = Target { data_dir: options.data_dir.clone(), remote };
-    let standing = Api::controller(&target)?.get("/api/v1/controller", &[])?;
+    let standing = Api::controller(&options.node)?.get("/api/v1/controller", &[])?;
     let mut out = std::io::stdout().lock();
     match options.format.output {
         Output::Json => writeln!(out, "{standing}")?,

@@ -4,6 +4,7 @@
 //! would be without us.
 
 use super::agents;
+use super::run::only_with;
 use crate::api;
 use crate::cli::Launch;
 use crate::failure::Failure;
@@ -25,6 +26,8 @@ pub(crate) fn run(options: &Launch) -> Result<(), Failure> {
     let Some((name, arguments)) = options.command.split_first() else {
         return Err(Failure::usage("cannot run nothing; name a program after `--`"));
     };
+    let has_header = !options.agent_header.is_empty();
+    only_with("--agent-header", has_header, "--agent-endpoint", &options.agent_endpoint)?;
     let bundle = agents::bundle()?;
     let directory = agents::install(&bundle, options.place.agent_bundle.as_deref())?;
     let injection = injection(options, &directory)?;

@@ -10,7 +10,7 @@ use std::io::Write as _;
 
 /// Prints a link that logs one browser in, once, within its validity.
 pub(crate) fn run(options: &Login) -> Result<(), Failure> {
-    let api = Api::local(options.data.data_dir.as_deref())?;
+    let api = Api::local(options.data_dir.as_deref())?;
     let answer = api.send_json(Method::POST, "/api/v1/login-links", &json!({}))?;
     writeln!(std::io::stdout(), "{}", text(&answer, "url"))?;
     Ok(())

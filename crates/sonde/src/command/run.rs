@@ -37,8 +37,18 @@ pub(crate) fn up(options: Up) -> Result<(), Failure> {
 /// Runs the controller until a signal ends it.
 pub(crate) fn controller(options: ControllerOptions) -> Result<(), Failure> {
     let signals = Signals::catch()?;
+    let way = &options.way;
+    only_with("--otlp-header", !way.otlp_header.is_empty(), "--otlp-endpoint", &way.otlp_endpoint)?;
+    only_with("--otlp-ca", way.otlp_ca.is_some(), "--otlp-endpoint", &way.otlp_endpoint)?;
+    only_with("--client-key", way.client_key.is_some(), "--client-cert", &way.client_cert)?;
     let url = match (&options.remote.dashboard, options.way.standalone) {
-        (Some(url), _) => url.clone(),
+        (Some(url), false) => url.clone(),
+        (Some(url), true) => {
+            return Err(Failure::usage(format!(
+                "a controller that stands alone asks no dashboard, and `{url}` is named: leave out \
+                 --standalone or --dashboard, also as a key of the configuration file"
+            )));
+        }
         (None, true) if options.way.otlp_endpoint.is_some() => String::new(),
         (None, true) => {
             return Err(Failure::usage(
@@ -108,6 +118,11 @@ fn start_dashboard(
     telemetry: Telemetry,
     (keep, calls): (&Keep, CallsIn),
 ) -> Result<Dashboard, Failure> {
+    let (forward, headers) = (&telemetry.forward, &telemetry.forward_header);
+    only_with("--forward-header", !headers.is_empty(), "--forward", forward)?;
+    only_with("--forward-ca", telemetry.forward_ca.is_some(), "--forward", forward)?;
+    let is_all = telemetry.forward_what == ForwardWhat::Everything;
+    only_with("--forward-what", is_all, "--forward", forward)?;
     let mut config = dashboard::Config::new(data_dir, listen.listen);
     config.calls = calls;
     config.allowed_hosts = listen.allowed_host;
@@ -134,6 +149,10 @@ fn start_dashboard(
 
 /// Where calls are to be kept.
 pub(crate) fn calls_in(options: &StoreOptions) -> Result<CallsIn, Failure> {
+    let has_password = options.clickhouse_password_file.is_some();
+    only_with("--clickhouse-password-file", has_password, "--clickhouse", &options.clickhouse)?;
+    let has_cluster = options.clickhouse_cluster.is_some();
+    only_with("--clickhouse-cluster", has_cluster, "--clickhouse", &options.clickhouse)?;
     let Some(url) = &options.clickhouse else { return Ok(CallsIn::DataDir) };
     let password = options.clickhouse_password_file.as_ref().map(|path| {
         std::fs::read_to_string(path).map_err(|error| {
@@ -186,6 +205,24 @@ fn agents(
         window_seconds: options.agent_window,
         image: options.agent_image,
     }))
+}
+
+/// Refuses a setting that only says more of another one, where that is not given: the one that was
+/// forgotten is told, in place of a setting without effect.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] with both names.
+pub(super) fn only_with<T>(
+    flag: &str,
+    is_given: bool,
+    other: &str,
+    given: &Option<T>,
+) -> Result<(), Failure> {
+    if is_given && given.is_none() {
+        return Err(Failure::usage(format!("{flag} has no effect without {other}; give both")));
+    }
+    Ok(())
 }
 
 /// The port that was asked for, or else the usual one where it is free.

@@ -2,7 +2,8 @@
 
 use crate::api::Api;
 use crate::cli::{
-    CaptureLevel, Output, Services, ServicesAction, ServicesEnable, ServicesSet, TestRules,
+    CaptureLevel, Output, Services, ServicesAction, ServicesDisable, ServicesEnable,
+    ServicesExplain, ServicesList, ServicesSet, TestRules,
 };
 use crate::failure::Failure;
 use crate::table::{self, Column, text};
@@ -86,37 +87,36 @@ fn state(row: &Value) -> String {
     if reason.is_empty() { text(row, attribute::CAPTURE_STATE) } else { reason }
 }
 
-/// Lists services, or sets one.
+/// Lists services, or does with them what is asked.
 pub(crate) fn run(options: &Services) -> Result<(), Failure> {
-    let output = options.format.output;
+    let one = std::slice::from_ref::<String>;
     match &options.action {
-        Some(ServicesAction::Set(wanted)) => {
-            let ServicesSet { name, capture, wait } = wanted;
-            let names = std::slice::from_ref(name);
-            return set(&Api::open(&options.target)?, names, (*capture, *wait), output);
+        None => list(&options.list),
+        Some(ServicesAction::Set(ServicesSet { name, capture, wait, target, format })) => {
+            set(&Api::open(target)?, one(name), (*capture, *wait), format.output)
         }
-        Some(ServicesAction::Enable(enable)) if enable.dry_run => {
-            return preview(&Api::open(&options.target)?, &enable.names);
+        Some(ServicesAction::Enable(enable)) => {
+            let ServicesEnable { names, full, dry_run, target, format } = enable;
+            let api = Api::open(target)?;
+            match (dry_run, full) {
+                (true, _) => preview(&api, names, format.output),
+                (false, true) => set(&api, names, (CaptureLevel::Full, LONGEST), format.output),
+                (false, false) => set(&api, names, (CaptureLevel::Network, 10), format.output),
+            }
         }
-        Some(ServicesAction::Enable(ServicesEnable { names, full, .. })) => {
-            let wanted = match full {
-                true => (CaptureLevel::Full, LONGEST),
-                false => (CaptureLevel::Network, 10),
-            };
-            return set(&Api::open(&options.target)?, names, wanted, output);
+        Some(ServicesAction::Disable(ServicesDisable { name, target, format })) => {
+            set(&Api::open(target)?, one(name), (CaptureLevel::Off, LONGEST), format.output)
         }
-        Some(ServicesAction::Disable { name }) => {
-            let (names, wanted) = (std::slice::from_ref(name), (CaptureLevel::Off, LONGEST));
-            return set(&Api::open(&options.target)?, names, wanted, output);
-        }
-        Some(ServicesAction::Explain { about }) => {
-            return explain(&Api::controller(&options.target)?, about, output);
+        Some(ServicesAction::Explain(ServicesExplain { about, node, format })) => {
+            explain(&Api::controller(node)?, about, format.output)
         }
         Some(ServicesAction::TestRules(tested)) => {
-            return test_rules(&Api::controller(&options.target)?, tested, output);
+            test_rules(&Api::controller(&tested.node)?, tested, tested.format.output)
         }
-        None => {}
     }
+}
+
+fn list(options: &ServicesList) -> Result<(), Failure> {
     let is_there = |row: &Value, key: &str, wanted: &Option<String>| {
         wanted.as_ref().is_none_or(|wanted| text(row, key) == *wanted)
     };
@@ -126,7 +126,6 @@ pub(crate) fn run(options: &Services) -> Result<(), Failure> {
         is_there(row, attribute::PLATFORM, &options.platform)
             && is_there(row, attribute::K8S_NAMESPACE_NAME, &options.namespace)
     });
-    let mut out = std::io::stdout().lock();
     if rows.is_empty() && options.format.output == Output::Table {
         tracing::info!(
             "{}",
@@ -138,7 +137,7 @@ pub(crate) fn run(options: &Services) -> Result<(), Failure> {
         );
         return Ok(());
     }
-    table::print(&mut out, options.format.output, COLUMNS, &rows)?;
+    table::print(&mut std::io::stdout().lock(), options.format.output, COLUMNS, &rows)?;
     Ok(())
 }
 
@@ -233,18 +232,23 @@ fn set(
 }
 
 /// Prints what the level `full` would change, and fails in the end where it cannot be had.
-fn preview(api: &Api, names: &[String]) -> Result<(), Failure> {
+fn preview(api: &Api, names: &[String], output: Output) -> Result<(), Failure> {
     let keys = keys_of(&rows(api)?, names)?;
     let mut out = std::io::stdout().lock();
     let mut refused = Vec::new();
     for (key, name) in keys.iter().zip(names) {
         let path = format!("/api/v1/services/{}/preview", percent_encoded(key));
-        let answer = api.send_json(Method::POST, &path, &json!({}))?;
-        if names.len() > 1 {
-            line(&mut out, &format!("{name} ({key}):"))?;
-        }
-        for one in text(&answer, "text").lines() {
-            line(&mut out, one)?;
+        let mut answer = api.send_json(Method::POST, &path, &json!({}))?;
+        if output == Output::Json {
+            answer[attribute::WORKLOAD_KEY] = key.as_str().into();
+            table::lines(&mut out, std::slice::from_ref(&answer))?;
+        } else {
+            if names.len() > 1 {
+                line(&mut out, &format!("{name} ({key}):"))?;
+            }
+            for one in text(&answer, "text").lines() {
+                line(&mut out, one)?;
+            }
         }
         if answer.get("possible").and_then(Value::as_bool) != Some(true) {
             refused.push(format!("cannot put an SDK into `{name}`: {}", text(&answer, "reason")));

@@ -1,21 +1,22 @@
 //! `sonde storage`: what is kept, copies of it, and a data directory of a copy.
 
 use crate::api::Api;
-use crate::cli::{Storage, StorageAction};
+use crate::cli::{DataDir, Storage, StorageAction, Target};
 use crate::command::run::calls_in;
 use crate::failure::Failure;
 use crate::place;
 use anyhow::Context as _;
 use contract::row::{Status, Time};
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 use storage::{CallsIn, Store};
 
 /// Does what is asked.
 pub(crate) fn run(options: &Storage) -> Result<(), Failure> {
     match &options.action {
-        StorageAction::Status => status(options),
-        StorageAction::Backup { to, store } => {
+        StorageAction::Status(target) => status(target),
+        StorageAction::Backup { to, data, store } => {
             let mut out = std::io::stdout();
             if let CallsIn::ClickHouse(of) = calls_in(store)? {
                 let copied = Store::backup_shared(&of, to, now())
@@ -27,10 +28,7 @@ pub(crate) fn run(options: &Storage) -> Result<(), Failure> {
                 )?;
                 return Ok(());
             }
-            let from = match &options.target.data_dir {
-                Some(data_dir) => data_dir.clone(),
-                None => place::default_data_dir()?,
-            };
+            let from = data_dir(data)?;
             let copied = Store::backup(&from, to, now())
                 .with_context(|| format!("cannot copy `{}`", from.display()))?;
             let (files, bytes) = (copied.files.len(), size(copied.bytes));
@@ -38,7 +36,7 @@ pub(crate) fn run(options: &Storage) -> Result<(), Failure> {
             writeln!(out, "the copy holds secrets: keep it as safe as the data directory")?;
             Ok(())
         }
-        StorageAction::Restore { from, store } => {
+        StorageAction::Restore { from, data, store } => {
             let mut out = std::io::stdout();
             if let CallsIn::ClickHouse(to) = calls_in(store)? {
                 let copied = Store::restore_shared(from, &to)
@@ -47,10 +45,7 @@ pub(crate) fn run(options: &Storage) -> Result<(), Failure> {
                 writeln!(out, "database {database} holds the control state of {time}")?;
                 return Ok(());
             }
-            let to = match &options.target.data_dir {
-                Some(data_dir) => data_dir.clone(),
-                None => place::default_data_dir()?,
-            };
+            let to = data_dir(data)?;
             let copied = Store::restore(from, &to)
                 .with_context(|| format!("cannot make a data directory of `{}`", from.display()))?;
             writeln!(out, "{} holds what was kept at {}", to.display(), copied.time)?;
@@ -59,9 +54,12 @@ pub(crate) fn run(options: &Storage) -> Result<(), Failure> {
     }
 }
 
-fn status(options: &Storage) -> Result<(), Failure> {
-    let api = Api::open(&options.target)?;
-    let answer = api.get("/api/v1/status", &[])?;
+fn data_dir(named: &DataDir) -> Result<PathBuf, Failure> {
+    named.data_dir.clone().map_or_else(place::default_data_dir, Ok)
+}
+
+fn status(target: &Target) -> Result<(), Failure> {
+    let answer = Api::open(target)?.get("/api/v1/status", &[])?;
     let status: Status = serde_json::from_value(answer)
         .context("cannot read the status; is the dashboard of another version?")?;
     let mut out = std::io::stdout().lock();

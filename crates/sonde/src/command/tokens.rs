@@ -1,7 +1,7 @@
 //! `sonde tokens`: who may report, send and ask.
 
 use crate::api::Api;
-use crate::cli::{Output, Tokens, TokensAction};
+use crate::cli::{Output, Tokens, TokensAction, TokensCreate};
 use crate::failure::Failure;
 use crate::table::{self, Column, text};
 use reqwest::Method;
@@ -30,34 +30,36 @@ fn joined(row: &Value) -> String {
 
 /// Makes, lists or revokes tokens.
 pub(crate) fn run(options: &Tokens) -> Result<(), Failure> {
-    let api = Api::open(&options.target)?;
-    let mut out = std::io::stdout().lock();
     match &options.action {
-        TokensAction::Create(new) => {
-            let body = json!({
-                "kind": new.kind.word(),
-                "name": new.name,
-                "expires_seconds": new.expires,
-                "uses": new.uses,
-                "environment": new.environment,
-            });
-            let made = api.send_json(Method::POST, "/api/v1/tokens", &body)?;
-            match options.format.output {
-                Output::Json => writeln!(out, "{made}")?,
-                Output::Table => writeln!(out, "{}", text(&made, "token"))?,
-            }
-        }
-        TokensAction::List => {
-            let mut answer = api.get("/api/v1/tokens", &[])?;
+        TokensAction::Create(new) => create(new),
+        TokensAction::List { target, format } => {
+            let mut answer = Api::open(target)?.get("/api/v1/tokens", &[])?;
             let rows = match answer.get_mut("tokens").map(Value::take) {
                 Some(Value::Array(rows)) => rows,
                 _ => Vec::new(),
             };
-            table::print(&mut out, options.format.output, COLUMNS, &rows)?;
+            table::print(&mut std::io::stdout().lock(), format.output, COLUMNS, &rows)?;
+            Ok(())
         }
-        TokensAction::Revoke { id } => {
-            api.send_json(Method::POST, "/api/v1/tokens/revoke", &json!({ "id": id }))?;
-        }
+        TokensAction::Revoke { id, target } => Api::open(target)?
+            .send_json(Method::POST, "/api/v1/tokens/revoke", &json!({ "id": id }))
+            .map(|_revoked| ()),
+    }
+}
+
+fn create(new: &TokensCreate) -> Result<(), Failure> {
+    let body = json!({
+        "kind": new.kind.word(),
+        "name": new.name,
+        "expires_seconds": new.expires,
+        "uses": new.uses,
+        "environment": new.environment,
+    });
+    let made = Api::open(&new.target)?.send_json(Method::POST, "/api/v1/tokens", &body)?;
+    let mut out = std::io::stdout().lock();
+    match new.format.output {
+        Output::Json => writeln!(out, "{made}")?,
+        Output::Table => writeln!(out, "{}", text(&made, "token"))?,
     }
     Ok(())
 }
