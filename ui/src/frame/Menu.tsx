@@ -12,7 +12,7 @@ interface Props {
   value: string;
   onChoose: (value: string) => void;
   children: ReactNode;
-  right?: boolean;
+  right?: boolean | undefined;
   /** Opened by a key from outside: a number that grows. */
   opened?: number;
   icon?: boolean;
@@ -20,46 +20,71 @@ interface Props {
 
 export function Menu({ label, choices, value, onChoose, children, right, opened = 0, icon }: Props) {
   const [open, setOpen] = useState(false);
-  const [active, setActive] = useState(0);
   const root = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
-  const list = useRef<HTMLDivElement>(null);
-  const id = useId();
-  const show = () => {
-    setActive(
-      Math.max(
-        0,
-        choices.findIndex((one) => one.value === value),
-      ),
-    );
-    setOpen(true);
-  };
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: opens once for each press from outside
   useEffect(() => {
-    if (opened > 0) show();
+    if (opened > 0) setOpen(true);
   }, [opened]);
   useEffect(() => {
     if (!open) return;
-    list.current?.focus();
     const away = (event: PointerEvent) => {
       if (root.current?.contains(event.target as Element) !== true) setOpen(false);
     };
     addEventListener("pointerdown", away);
     return () => removeEventListener("pointerdown", away);
   }, [open]);
-  useEffect(() => {
-    if (open) list.current?.children[active]?.scrollIntoView({ block: "nearest" });
-  }, [open, active]);
 
   const close = () => {
     setOpen(false);
     button.current?.focus();
   };
+  return (
+    <div className="menu" ref={root}>
+      <button
+        ref={button}
+        type="button"
+        className={icon ? "control icon" : "control"}
+        aria-haspopup="listbox"
+        aria-expanded={open}
+        aria-label={icon ? label : undefined}
+        title={icon ? label : undefined}
+        onClick={() => (open ? close() : setOpen(true))}
+      >
+        {children}
+        {icon ? null : <span className="caret">▾</span>}
+      </button>
+      {open ? (
+        <List
+          label={label}
+          choices={choices}
+          value={value}
+          right={right}
+          onChoose={onChoose}
+          onClose={close}
+        />
+      ) : null}
+    </div>
+  );
+}
+
+type ListProps = Pick<Props, "label" | "choices" | "value" | "right" | "onChoose"> & { onClose: () => void };
+
+/** The open list, which has the keys. */
+function List({ label, choices, value, right, onChoose, onClose }: ListProps) {
+  const chosen = choices.findIndex((one) => one.value === value);
+  const [active, setActive] = useState(Math.max(0, chosen));
+  const list = useRef<HTMLDivElement>(null);
+  const id = useId();
+  useEffect(() => list.current?.focus(), []);
+  useEffect(() => {
+    list.current?.children[active]?.scrollIntoView({ block: "nearest" });
+  }, [active]);
+
   const choose = (index: number) => {
     const choice = choices[index];
     if (choice !== undefined) onChoose(choice.value);
-    close();
+    onClose();
   };
   const key = (event: KeyboardEvent) => {
     const moves: Record<string, number> = {
@@ -71,55 +96,38 @@ export function Menu({ label, choices, value, onChoose, children, right, opened 
     const to = moves[event.key];
     if (to !== undefined) setActive(to);
     else if (event.key === "Enter" || event.key === " ") choose(active);
-    else if (event.key === "Escape" || event.key === "Tab") close();
+    else if (event.key === "Escape" || event.key === "Tab") onClose();
     else return;
     if (event.key !== "Tab") event.preventDefault();
     event.stopPropagation();
   };
 
   return (
-    <div className="menu" ref={root}>
-      <button
-        ref={button}
-        type="button"
-        className={icon ? "control icon" : "control"}
-        aria-haspopup="listbox"
-        aria-expanded={open}
-        aria-label={icon ? label : undefined}
-        title={icon ? label : undefined}
-        onClick={() => (open ? close() : show())}
-      >
-        {children}
-        {icon ? null : <span className="caret">▾</span>}
-      </button>
-      {open ? (
+    <div
+      ref={list}
+      id={id}
+      className={right ? "menu-list right" : "menu-list"}
+      role="listbox"
+      tabIndex={-1}
+      aria-label={label}
+      aria-activedescendant={`${id}-${active}`}
+      onKeyDown={key}
+    >
+      {choices.map((one, i) => (
         <div
-          ref={list}
-          id={id}
-          className={right ? "menu-list right" : "menu-list"}
-          role="listbox"
-          tabIndex={-1}
-          aria-label={label}
-          aria-activedescendant={`${id}-${active}`}
-          onKeyDown={key}
+          key={one.value}
+          id={`${id}-${i}`}
+          className="menu-item"
+          role="option"
+          aria-selected={one.value === value}
+          data-active={i === active}
+          title={one.name}
+          onPointerMove={() => setActive(i)}
+          onClick={() => choose(i)}
         >
-          {choices.map((one, i) => (
-            <div
-              key={one.value}
-              id={`${id}-${i}`}
-              className="menu-item"
-              role="option"
-              aria-selected={one.value === value}
-              data-active={i === active}
-              title={one.name}
-              onPointerMove={() => setActive(i)}
-              onClick={() => choose(i)}
-            >
-              <span>{one.name}</span>
-            </div>
-          ))}
+          <span>{one.name}</span>
         </div>
-      ) : null}
+      ))}
     </div>
   );
 }

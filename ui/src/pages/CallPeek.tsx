@@ -328,9 +328,15 @@ const SHOWN = new Set([
   "sonde.platform",
 ]);
 
-function CallDetails({ row, onFilter }: { row: Call; onFilter: (filter: Filter) => void }) {
-  const services = useServices();
-  const service = services.data?.find((one) => one["sonde.workload.key"] === row["sonde.workload.key"]);
+const text = (value: unknown) =>
+  typeof value === "number" ? String(value) : typeof value === "string" ? value : undefined;
+
+/** What is known of a call beside its numbers, one below the other. `tls` is the library of its service. */
+function detailsOf(
+  row: Call,
+  tls: string | undefined,
+  onFilter: (filter: Filter) => void,
+): (Detail | undefined)[] {
   const name = row["gen_ai.provider.name"];
   const server = row["server.address"];
   const port = row["server.port"];
@@ -341,9 +347,7 @@ function CallDetails({ row, onFilter }: { row: Call; onFilter: (filter: Filter) 
   const by = row["sonde.recognised_by"] ?? "";
   const resend = row["http.request.resend_count"];
   const retry = row["sonde.retry_after"];
-  const text = (value: unknown) =>
-    typeof value === "number" ? String(value) : typeof value === "string" ? value : undefined;
-  const details: (Detail | undefined)[] = [
+  return [
     {
       name: "provider",
       value:
@@ -393,7 +397,7 @@ function CallDetails({ row, onFilter }: { row: Call; onFilter: (filter: Filter) 
       value: row["sonde.price_table"] === undefined ? undefined : `table ${row["sonde.price_table"]}`,
       how: row["sonde.cost"] === undefined ? "" : `exactly $${row["sonde.cost"]}`,
     },
-    { name: "TLS library", value: service?.["sonde.tls"], how: "of the service, where the kernel reads it" },
+    { name: "TLS library", value: tls, how: "of the service, where the kernel reads it" },
     { name: "not all was seen", value: row["sonde.incomplete"] },
     {
       name: "service",
@@ -413,6 +417,12 @@ function CallDetails({ row, onFilter }: { row: Call; onFilter: (filter: Filter) 
     { name: "trace", value: row.trace_id, mono: true },
     { name: "call id", value: row["sonde.call.id"], mono: true },
   ];
+}
+
+function CallDetails({ row, onFilter }: { row: Call; onFilter: (filter: Filter) => void }) {
+  const services = useServices();
+  const service = services.data?.find((one) => one["sonde.workload.key"] === row["sonde.workload.key"]);
+  const details = detailsOf(row, service?.["sonde.tls"], onFilter);
   const more = Object.entries(row).filter(
     ([key, value]) => !SHOWN.has(key) && !KNOWN.test(key) && text(value) !== undefined,
   );

@@ -33,32 +33,9 @@ export function Calls() {
       search: (old: object) => ({ ...old, ...change }) as never,
     });
 
-  const [cursor, setCursor] = useState<string>();
-  const current = search.call ?? cursor;
   const rows = list.rows ?? [];
-  const walk = (by: number) => {
-    const index = rows.findIndex((row) => row["sonde.call.id"] === current);
-    const next = index < 0 ? 0 : Math.max(0, Math.min(rows.length - 1, index + by));
-    const id = rows[next]?.["sonde.call.id"];
-    if (id === undefined) return;
-    setCursor(id);
-    if (search.call !== undefined) put({ call: id });
-    if (next > rows.length - 5 && list.more && !list.loading) list.older();
-  };
   const field = useRef<HTMLInputElement>(null);
-  useKeys({
-    j: () => walk(1),
-    k: () => walk(-1),
-    Enter: () => current !== undefined && put({ call: current }),
-    Escape: (event) => {
-      if (event.target === field.current) field.current?.blur();
-      else if (search.call !== undefined) {
-        setCursor(search.call);
-        put({ call: undefined });
-      } else setCursor(undefined);
-    },
-    "/": () => field.current?.focus(),
-  });
+  const { current, close } = useWalk(list, search.call, field, (call) => put({ call }));
   const release = () => {
     list.release();
     scroller.current?.scrollTo({ top: 0 });
@@ -116,16 +93,50 @@ export function Calls() {
           <CallPeek
             id={search.call}
             known={rows.find((row) => row["sonde.call.id"] === search.call)}
-            onClose={() => {
-              setCursor(search.call);
-              put({ call: undefined });
-            }}
+            onClose={close}
             onFilter={put}
           />
         )}
       </div>
     </>
   );
+}
+
+/** The row that keys act on; it is the open one, or the one that was open last. */
+function useWalk(
+  list: CallList,
+  open: string | undefined,
+  field: RefObject<HTMLInputElement | null>,
+  onOpen: (id: string | undefined) => void,
+) {
+  const [cursor, setCursor] = useState<string>();
+  const current = open ?? cursor;
+  const rows = list.rows ?? [];
+  const walk = (by: number) => {
+    const index = rows.findIndex((row) => row["sonde.call.id"] === current);
+    const next = index < 0 ? 0 : Math.max(0, Math.min(rows.length - 1, index + by));
+    const id = rows[next]?.["sonde.call.id"];
+    if (id === undefined) return;
+    setCursor(id);
+    if (open !== undefined) onOpen(id);
+    if (next > rows.length - 5 && list.more && !list.loading) list.older();
+  };
+  const close = () => {
+    setCursor(open);
+    onOpen(undefined);
+  };
+  useKeys({
+    j: () => walk(1),
+    k: () => walk(-1),
+    Enter: () => current !== undefined && onOpen(current),
+    Escape: (event) => {
+      if (event.target === field.current) field.current?.blur();
+      else if (open !== undefined) close();
+      else setCursor(undefined);
+    },
+    "/": () => field.current?.focus(),
+  });
+  return { current, close };
 }
 
 function None({ filtered, span, onClear }: { filtered: boolean; span: Span; onClear: () => void }) {

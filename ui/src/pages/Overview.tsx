@@ -78,28 +78,9 @@ export function Overview() {
   );
 }
 
-function Charts({ data }: { data: Answer | undefined }) {
+/** Where a chart leads: into a part of its span of time, and to the calls behind a point of it. */
+function useWays() {
   const navigate = useNavigate();
-  const shaped = useMemo(
-    () =>
-      data && {
-        cost: costs(data),
-        duration: percentiles(data, "duration"),
-        errors: errors(data),
-        tokens: tokens(data),
-        few: data.series.map((bucket) => (bucket.duration?.count ?? 0) < 20),
-      },
-    [data],
-  );
-  if (data === undefined || shaped === undefined) {
-    return (
-      <div className="charts" aria-busy="true">
-        {["a", "b", "c", "d"].map((one) => (
-          <div key={one} className="panel" style={{ height: 238 }} />
-        ))}
-      </div>
-    );
-  }
   const zoom = (from: number, to: number) =>
     void navigate({
       to: ".",
@@ -117,6 +98,31 @@ function Charts({ data }: { data: Answer | undefined }) {
             ...more,
           }) as never,
       });
+  return { zoom, calls };
+}
+
+function Charts({ data }: { data: Answer | undefined }) {
+  const shaped = useMemo(
+    () =>
+      data && {
+        cost: costs(data),
+        duration: percentiles(data, "duration"),
+        errors: errors(data),
+        tokens: tokens(data),
+        few: data.series.map((bucket) => (bucket.duration?.count ?? 0) < 20),
+      },
+    [data],
+  );
+  const { zoom, calls } = useWays();
+  if (data === undefined || shaped === undefined) {
+    return (
+      <div className="charts" aria-busy="true">
+        {["a", "b", "c", "d"].map((one) => (
+          <div key={one} className="panel" style={{ height: 238 }} />
+        ))}
+      </div>
+    );
+  }
   const every = step(data.step_seconds);
   const { totals } = data;
   const split = data.series.some((bucket) => bucket.cost_by_model !== undefined);

@@ -28,7 +28,6 @@ const LABEL = /^(?:k8s\.pod|container)\.label\./;
 export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
   const now = useNow();
   const instances = row["sonde.instances"] ?? [];
-  const found = tiers(row);
   const [all, setAll] = useState(false);
   const rate = row["sonde.calls_per_minute"];
   return (
@@ -62,22 +61,7 @@ export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
       <div className="peek-state">
         <ServiceState row={row} wish={wish} whole />
       </div>
-      <Details
-        of={[
-          { name: "key", value: row["sonde.workload.key"], mono: true },
-          { name: "platform", value: row["sonde.platform"] },
-          { name: "node", value: row["host.name"] },
-          { name: "runtime", value: runtime(row) },
-          { name: "TLS library", value: row["sonde.tls"], how: "where its traffic is read" },
-          { name: "providers", value: (row["sonde.providers"] ?? []).join(", ") },
-          { name: "models", value: (row["sonde.models"] ?? []).join(", ") },
-          {
-            name: "capture",
-            value: `${row["sonde.capture.observed"]} in effect, ${row["sonde.capture.desired"]} wanted`,
-          },
-          ...more(row),
-        ]}
-      />
+      <Known row={row} />
       {row["sonde.agent"] === undefined ? null : (
         <>
           <h3 className="section">
@@ -86,6 +70,58 @@ export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
           <Rollout of={row["sonde.agent"]} />
         </>
       )}
+      <Evidence row={row} now={now} />
+      {row["sonde.recorded"] === true ? null : (
+        <>
+          <h3 className="section">
+            <b>History</b>
+          </h3>
+          <History
+            id={row["sonde.workload.key"]}
+            nodes={status?.instances ?? []}
+            now={now}
+            all={all}
+            onAll={() => setAll(true)}
+          />
+        </>
+      )}
+      <h3 className="section">
+        <b>Instances</b>{" "}
+        {instances.length === 0 ? "none is running" : plural(instances.length, "process", "processes")}
+      </h3>
+      {instances.map((one) => (
+        <Process key={one["process.pid"]} of={one} now={now} />
+      ))}
+    </Peek>
+  );
+}
+
+/** What is known of it, one thing a line. */
+function Known({ row }: { row: Service }) {
+  return (
+    <Details
+      of={[
+        { name: "key", value: row["sonde.workload.key"], mono: true },
+        { name: "platform", value: row["sonde.platform"] },
+        { name: "node", value: row["host.name"] },
+        { name: "runtime", value: runtime(row) },
+        { name: "TLS library", value: row["sonde.tls"], how: "where its traffic is read" },
+        { name: "providers", value: (row["sonde.providers"] ?? []).join(", ") },
+        { name: "models", value: (row["sonde.models"] ?? []).join(", ") },
+        {
+          name: "capture",
+          value: `${row["sonde.capture.observed"]} in effect, ${row["sonde.capture.desired"]} wanted`,
+        },
+        ...more(row),
+      ]}
+    />
+  );
+}
+
+function Evidence({ row, now }: { row: Service; now: number }) {
+  const found = tiers(row);
+  return (
+    <>
       <h3 className="section">
         <b>How it was recognised</b>
       </h3>
@@ -114,28 +150,7 @@ export function ServicePeek({ row, status, wish, onWish, onClose }: Props) {
           </li>
         ))}
       </ul>
-      {row["sonde.recorded"] === true ? null : (
-        <>
-          <h3 className="section">
-            <b>History</b>
-          </h3>
-          <History
-            id={row["sonde.workload.key"]}
-            nodes={status?.instances ?? []}
-            now={now}
-            all={all}
-            onAll={() => setAll(true)}
-          />
-        </>
-      )}
-      <h3 className="section">
-        <b>Instances</b>{" "}
-        {instances.length === 0 ? "none is running" : plural(instances.length, "process", "processes")}
-      </h3>
-      {instances.map((one) => (
-        <Process key={one["process.pid"]} of={one} now={now} />
-      ))}
-    </Peek>
+    </>
   );
 }
 

@@ -41,38 +41,14 @@ export function Services() {
   }, []);
 
   const all = services.data ?? [];
-  const groups = useMemo(
-    () =>
-      grouped(
-        (services.data ?? []).filter(
-          (row) =>
-            matches(row, search.q ?? "") &&
-            (search.service === undefined ||
-              row["service.name"] === search.service ||
-              row["sonde.workload.key"] === search.service),
-        ),
-        search.group,
-      ),
-    [services.data, search.q, search.service, search.group],
-  );
+  const groups = useGroups(services.data, search);
   // In the order of the page, so that j and k walk down it.
   const rows = groups.flatMap((one) => one.rows);
   const { selected, select, none } = useSelection();
   const [bulk, setBulk] = useState(false);
   const chosen = rows.filter((row) => selected.has(row["sonde.workload.key"]));
   const open = all.find((row) => row["sonde.workload.key"] === search.key);
-  const [cursor, setCursor] = useState<string>();
-  const current = search.key ?? cursor;
-  const walk = (by: number) => {
-    const index = rows.findIndex((row) => row["sonde.workload.key"] === current);
-    const next =
-      rows[index < 0 ? 0 : Math.max(0, Math.min(rows.length - 1, index + by))]?.["sonde.workload.key"];
-    setCursor(next);
-    if (open !== undefined && next !== undefined) put({ key: next });
-    document
-      .querySelector(`[data-testid="service-row"][data-key="${CSS.escape(next ?? "")}"]`)
-      ?.scrollIntoView({ block: "nearest" });
-  };
+  const { current, walk } = useWalk(rows, search.key, (key) => open !== undefined && put({ key }));
   useKeys({
     j: () => walk(1),
     k: () => walk(-1),
@@ -128,6 +104,35 @@ export function Services() {
       {bulk ? <Bulk rows={chosen} onWish={wish} onDone={none} onClose={() => setBulk(false)} /> : null}
     </>
   );
+}
+
+/** The services that match, in their groups. */
+function useGroups(all: Service[] | undefined, { q, service, group }: Search) {
+  return useMemo(() => {
+    const isNamed = (row: Service) =>
+      service === undefined || row["service.name"] === service || row["sonde.workload.key"] === service;
+    return grouped(
+      (all ?? []).filter((row) => matches(row, q ?? "") && isNamed(row)),
+      group,
+    );
+  }, [all, q, service, group]);
+}
+
+/** The row that keys act on: the open one, or the one that was walked to. */
+function useWalk(rows: Service[], open: string | undefined, onWalk: (key: string) => void) {
+  const [cursor, setCursor] = useState<string>();
+  const current = open ?? cursor;
+  const walk = (by: number) => {
+    const index = rows.findIndex((row) => row["sonde.workload.key"] === current);
+    const next =
+      rows[index < 0 ? 0 : Math.max(0, Math.min(rows.length - 1, index + by))]?.["sonde.workload.key"];
+    setCursor(next);
+    if (next !== undefined) onWalk(next);
+    document
+      .querySelector(`[data-testid="service-row"][data-key="${CSS.escape(next ?? "")}"]`)
+      ?.scrollIntoView({ block: "nearest" });
+  };
+  return { current, walk };
 }
 
 /** The services that are selected, by key. */

@@ -48,6 +48,7 @@ function Tile({ name, value, none = NONE, exact, change: moved, against, note, l
   );
 }
 
+/** Long, because the six stand one below the other. */
 export function Tiles({ data, span }: { data: Answer | undefined; span: Span }) {
   if (data === undefined) return <BoneTiles />;
   const { totals, previous, series } = data;

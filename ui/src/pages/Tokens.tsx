@@ -19,12 +19,7 @@ export function Tokens() {
   const tokens = useQuery({ queryKey: ["tokens"], queryFn: api.tokens, refetchInterval: 10_000 });
   const [making, setMaking] = useState<TokenKind>();
   const [revoking, setRevoking] = useState<Token>();
-  const client = useQueryClient();
   const now = useNow() + useAhead();
-  const revoke = useMutation({
-    mutationFn: (id: string) => api.revokeToken(id),
-    onSuccess: () => client.invalidateQueries({ queryKey: ["tokens"] }),
-  });
   const rows = tokens.data?.tokens ?? [];
   return (
     <section className="panel" data-testid="tokens">
@@ -61,73 +56,80 @@ export function Tokens() {
               </tr>
             </thead>
             <tbody>
-              {rows.map((one) => {
-                const { tone, text } = tokenState(one, now);
-                return (
-                  <tr key={one.id} data-testid="token" className={tone === "calm" ? "spent" : ""}>
-                    <td className="clip keep" title={`token ${one.id}`}>
-                      {one.name === "" ? <span className="faint">token {one.id}</span> : one.name}
-                    </td>
-                    <td className="dim" title={one.kind}>
-                      {Object.hasOwn(KIND, one.kind) ? KIND[one.kind] : one.kind}
-                    </td>
-                    <td className="dim clip">{one.environment ?? <span className="faint">–</span>}</td>
-                    <td className="dim keep good-for" title={one.expires}>
-                      <span className={`dot ${tone}`} /> {text}
-                    </td>
-                    <td className="num">
-                      {one.kind === "join" ? (
-                        one.uses === undefined ? (
-                          one.used
-                        ) : (
-                          `${one.used} of ${one.uses}`
-                        )
-                      ) : (
-                        <span className="faint">–</span>
-                      )}
-                    </td>
-                    <td className="num" title={one.last_used}>
-                      {one.last_used === undefined ? (
-                        <span className="faint">–</span>
-                      ) : (
-                        ago(one.last_used, now)
-                      )}
-                    </td>
-                    <td className="num faint" title={one.created}>
-                      {ago(one.created, now)}
-                    </td>
-                    <td className="num keep">
-                      <button type="button" className="link" onClick={() => setRevoking(one)}>
-                        revoke
-                      </button>
-                    </td>
-                  </tr>
-                );
-              })}
+              {rows.map((one) => (
+                <Row key={one.id} of={one} now={now} onRevoke={() => setRevoking(one)} />
+              ))}
             </tbody>
           </table>
         </div>
       )}
       {making === undefined ? null : <AddController kind={making} onClose={() => setMaking(undefined)} />}
-      {revoking === undefined ? null : (
-        <Confirm
-          label={`Revoke ${revoking.name === "" ? `token ${revoking.id}` : `“${revoking.name}”`}`}
-          action="Revoke"
-          onClose={() => {
-            revoke.reset();
-            setRevoking(undefined);
-          }}
-          onYes={() => revoke.mutateAsync(revoking.id)}
-          busy={revoke.isPending}
-          error={revoke.error}
-        >
-          <p>
-            {revoking.kind === "join"
-              ? "No further controller can join with it. Those that joined keep the credential that they got; revoke them above."
-              : "Whatever still uses it is refused from now on."}
-          </p>
-        </Confirm>
-      )}
+      {revoking === undefined ? null : <Revoke of={revoking} onClose={() => setRevoking(undefined)} />}
     </section>
+  );
+}
+
+interface RowProps {
+  of: Token;
+  now: number;
+  onRevoke: () => void;
+}
+
+function Row({ of, now, onRevoke }: RowProps) {
+  const { tone, text } = tokenState(of, now);
+  const none = <span className="faint">–</span>;
+  return (
+    <tr data-testid="token" className={tone === "calm" ? "spent" : ""}>
+      <td className="clip keep" title={`token ${of.id}`}>
+        {of.name === "" ? <span className="faint">token {of.id}</span> : of.name}
+      </td>
+      <td className="dim" title={of.kind}>
+        {Object.hasOwn(KIND, of.kind) ? KIND[of.kind] : of.kind}
+      </td>
+      <td className="dim clip">{of.environment ?? none}</td>
+      <td className="dim keep good-for" title={of.expires}>
+        <span className={`dot ${tone}`} /> {text}
+      </td>
+      <td className="num">{of.kind === "join" ? joined(of) : none}</td>
+      <td className="num" title={of.last_used}>
+        {of.last_used === undefined ? none : ago(of.last_used, now)}
+      </td>
+      <td className="num faint" title={of.created}>
+        {ago(of.created, now)}
+      </td>
+      <td className="num keep">
+        <button type="button" className="link" onClick={onRevoke}>
+          revoke
+        </button>
+      </td>
+    </tr>
+  );
+}
+
+/** How many nodes joined with it, of those that may. */
+const joined = (of: Token) => (of.uses === undefined ? of.used : `${of.used} of ${of.uses}`);
+
+/** Asks before a token is made useless. */
+function Revoke({ of, onClose }: { of: Token; onClose: () => void }) {
+  const client = useQueryClient();
+  const revoke = useMutation({
+    mutationFn: () => api.revokeToken(of.id),
+    onSuccess: () => client.invalidateQueries({ queryKey: ["tokens"] }),
+  });
+  return (
+    <Confirm
+      label={`Revoke ${of.name === "" ? `token ${of.id}` : `“${of.name}”`}`}
+      action="Revoke"
+      onClose={onClose}
+      onYes={() => revoke.mutateAsync()}
+      busy={revoke.isPending}
+      error={revoke.error}
+    >
+      <p>
+        {of.kind === "join"
+          ? "No further controller can join with it. Those that joined keep the credential that they got; revoke them above."
+          : "Whatever still uses it is refused from now on."}
+      </p>
+    </Confirm>
   );
 }

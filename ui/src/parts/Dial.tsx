@@ -42,9 +42,7 @@ export function Dial({ row, wish, onWish }: Props) {
     if (by === undefined) return;
     event.preventDefault();
     event.stopPropagation();
-    const buttons = [...(group.current?.querySelectorAll("button") ?? [])];
-    const next =
-      buttons[(buttons.indexOf(event.target as HTMLButtonElement) + by + buttons.length) % buttons.length];
+    const next = beside(group.current, event.target, by);
     next?.focus();
     const level = LEVELS.find((one) => one.level === next?.dataset.level)?.level;
     // An arrow opens no dialog: Enter on Full does.
@@ -95,4 +93,11 @@ export function Dial({ row, wish, onWish }: Props) {
       ) : null}
     </div>
   );
+}
+
+/** The button so many places further on in the group, round about. */
+function beside(group: HTMLElement | null, from: EventTarget, by: number): HTMLButtonElement | undefined {
+  const buttons = [...(group?.querySelectorAll("button") ?? [])];
+  const at = buttons.indexOf(from as HTMLButtonElement);
+  return buttons[(at + by + buttons.length) % buttons.length];
 }
