@@ -11,6 +11,7 @@ from playwright.sync_api import expect, sync_playwright
 from agent import Sink
 from apart import Apart
 from harness import KINDS, SONDE, Client, Kind, Sonde, StandIn, until
+from tls import make_certificates
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 # A page on a busy machine takes longer than the five seconds that Playwright waits.
@@ -155,3 +156,11 @@ def sink():
     running = Sink()
     yield running
     running.close()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """Where the certificates lie."""
+    place = tmp_path_factory.mktemp("certificates")
+    make_certificates(place)
+    return place

@@ -41,7 +41,7 @@ def machine(kernel, stand_in, tmp_path_factory):
 def inside(machine):
     """A Sonde in the machine."""
     one = SondeUnit(machine)
-    one.start("--agent-window", str(WINDOW))
+    one.start("--agent-window", str(WINDOW), "--agent-environment", "staging")
     yield one
     assert one.stop() == 0, one.err.read_text()
 
@@ -113,6 +113,7 @@ def test_a_unit_gets_the_agent_and_is_put_back_to_the_byte(machine, inside):
     assert ours.startswith(AGENTS) and ours.endswith("/bootstrap") and theirs == "/srv/lib"
     assert with_it["OTEL_SERVICE_NAME"] == "full"
     assert "sonde.workload.key=" in with_it["OTEL_RESOURCE_ATTRIBUTES"]
+    assert "deployment.environment.name=staging" in with_it["OTEL_RESOURCE_ATTRIBUTES"]
     assert with_it["ODD"] == own["ODD"]
     mode = ["stat", "-c", "%a", "/etc/systemd/system/full.service.d/90-sonde.env"]
     assert machine.call(*mode) == "600"

@@ -22,14 +22,14 @@ def filled(up):
     return sonde
 
 
-def send(sonde, token: str, calls: int) -> None:
-    """Sends spans of an SDK, and waits until they are acknowledged."""
-    now = time.time_ns() - 60_000_000_000
+def send(sonde, token: str, calls: int, ago: int = 60, first: int = 1) -> None:
+    """Sends spans of an SDK of so many seconds ago, and waits until they are acknowledged."""
+    now = time.time_ns() - ago * 1_000_000_000
     texts = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o"}
     spans = [
         {
-            "traceId": f"{number + 1:032x}",
-            "spanId": f"{number + 1:016x}",
+            "traceId": f"{number + first:032x}",
+            "spanId": f"{number + first:016x}",
             "name": "chat gpt-4o",
             "startTimeUnixNano": str(now + number * 1_000_000),
             "endTimeUnixNano": str(now + number * 1_000_000 + 500_000_000),

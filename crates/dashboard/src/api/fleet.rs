@@ -257,11 +257,18 @@ pub(super) fn can_take(node: Option<&Node>, change: Change) -> Result<(), ApiErr
     if node.capabilities.contains(&needed) {
         return Ok(());
     }
-    let message = format!(
-        "cannot ask this of {}; its controller does not know how, or may not: `sonde doctor` on \
-         the node says what it may",
-        node.host_name
-    );
+    let host = &node.host_name;
+    let message = match needed {
+        Capability::Sdk => format!(
+            "cannot put an SDK into programs of {host}: the configuration of that node forbids it \
+             (`injection`, `max_capture`, `observe_only`), or does not say where SDKs send to \
+             (`agent_endpoint`, `agent_token_file`); change it there"
+        ),
+        _ => format!(
+            "cannot ask this of {host}: its controller does not know how; bring it to the version \
+             of this dashboard"
+        ),
+    };
     Err(ApiError::new(StatusCode::CONFLICT, message))
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Dashboard {
 /// A database that dashboards share.
 #[derive(Debug, Args)]
 pub(crate) struct StoreOptions {
-    /// Keep everything in this ClickHouse, which several dashboards may share, such as
+    /// ClickHouse in which everything is kept, and which several dashboards may share, such as
     /// `http://127.0.0.1:8123`
     #[arg(long, env = "SONDE_CLICKHOUSE", value_name = "URL")]
     pub(crate) clickhouse: Option<String>,

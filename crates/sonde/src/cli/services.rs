@@ -16,7 +16,7 @@ pub(crate) struct Services {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServicesList {
-    /// Only services that run there
+    /// Only services of this platform; `docker` stands for Podman and containerd, too
     #[arg(long, env = "SONDE_PLATFORM", value_name = "PLATFORM", value_parser = platforms())]
     pub(crate) platform: Option<String>,
     /// Only services of this Kubernetes namespace

@@ -220,7 +220,9 @@ pub(super) fn only_with<T>(
     given: &Option<T>,
 ) -> Result<(), Failure> {
     if is_given && given.is_none() {
-        return Err(Failure::usage(format!("{flag} has no effect without {other}; give both")));
+        return Err(Failure::usage(format!(
+            "cannot use {flag} without {other}, of which it only says more; give both, or neither"
+        )));
     }
     Ok(())
 }
