@@ -110,6 +110,25 @@ def test_every_setting_is_documented(tmp_path):
     assert documented == known
 
 
+# Only a cluster that has a second image of Sonde would show it.
+WITHOUT_A_TEST = {"--agent-image"}
+
+
+def test_every_flag_is_used_by_a_test():
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    flags = set(re.findall(r"^ +(?:-\w, )?(--[a-z][a-z-]+)", page, re.MULTILINE))
+    assert len(flags) > 60
+    here = [file for file in (ROOT / "e2e").rglob("*.py") if file.name != "test_documents.py"]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in here)
+
+    def is_used(flag: str) -> bool:
+        variable = "SONDE_" + flag.removeprefix("--").replace("-", "_").upper()
+        return bool(re.search(rf"{flag}(?![a-z-])|\b{variable}\b", text))
+
+    unused = {flag for flag in flags if not is_used(flag)} - {"--help", "--version"}
+    assert unused == WITHOUT_A_TEST, sorted(unused)
+
+
 def test_every_example_of_the_configuration_file_is_read(tmp_path):
     text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)

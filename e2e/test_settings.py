@@ -4,11 +4,13 @@ import http.server
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
 import threading
 import urllib.request
+import uuid
 
 import pytest
 
@@ -24,18 +26,21 @@ DAY = 86_400
 
 
 @pytest.fixture
-def unit(stand_in):
-    """Starts a caller in a control group that is called like a unit of systemd."""
+def grouped(stand_in):
+    """Starts a caller in a control group of its own; gives its pid."""
     running, made = [], []
 
-    def start(name: str) -> subprocess.Popen:
-        group = groups.unified() / f"sonde-test-{os.getpid()}-{name}.service"
-        group.mkdir()
-        made.append(group)
+    def start(path: str) -> int:
+        group = groups.unified()
+        for name in path.split("/"):
+            group /= name
+            if not group.exists():
+                group.mkdir()
+                made.append(group)
         told = os.environ | caller_environment(stand_in, stand_in.address, CALL_CA=stand_in.ca)
         command = groups.inside(group, ["python3", str(CALLER)])
         running.append(subprocess.Popen(command, env=told, stdout=subprocess.DEVNULL))
-        return running[-1]
+        return running[-1].pid
 
     yield start
     for process in running:
@@ -43,6 +48,25 @@ def unit(stand_in):
         process.wait()
     for group in made:
         groups.remove(group)
+
+
+def wish_all(sonde, keys: dict[str, str]) -> None:
+    """Wishes to capture each, without waiting."""
+    for key in keys.values():
+        sonde.cli("services", "set", key, "--capture", "network", "--wait", "0")
+
+
+def reached(sonde, keys: dict[str, str], captured: str, **blocked: str) -> None:
+    """Waits until one is captured and the others are blocked, each by its ceiling."""
+
+    def row(name: str) -> dict:
+        return next(r for r in sonde.services() if r["sonde.workload.key"] == keys[name])
+
+    until("one is captured", lambda: row(captured)["sonde.capture.observed"] == "network", 20)
+    for name, ceiling in blocked.items():
+        until(f"{name} is blocked", lambda n=name: row(n)["sonde.capture.state"] == "blocked")
+        assert ceiling in row(name)["sonde.capture.reason"], row(name)
+        assert row(name)["sonde.capture.observed"] == "off"
 
 
 def rings(sonde) -> set[int]:
@@ -57,30 +81,99 @@ def rings(sonde) -> set[int]:
 
 @pytest.mark.kernel
 def test_units_are_captured_as_the_node_allows_and_the_ring_is_as_large_as_it_says(
-    kernel, up, unit
+    kernel, up, grouped
 ):
     mine = f"sonde-test-{os.getpid()}-"
     allow = ["--allow-unit", f"{mine}shop*", "--deny-unit", f"{mine}shop-bank.service"]
     sonde = up("--ring-mib", "2", "--injection", "off", *allow)
     keys = {
-        name: sonde.service(unit(name).pid, 20)["sonde.workload.key"]
-        for name in ("shop", "shop-bank", "other")
+        name: sonde.service(grouped(f"{mine}{unit}.service"), 20)["sonde.workload.key"]
+        for name, unit in (("shop", "shop"), ("bank", "shop-bank"), ("other", "other"))
     }
-    for key in keys.values():
-        sonde.cli("services", "set", key, "--capture", "network", "--wait", "0")
-
-    def row(name: str) -> dict:
-        return next(r for r in sonde.services() if r["sonde.workload.key"] == keys[name])
-
-    until("what is allowed is captured", lambda: row("shop")["sonde.capture.observed"] == "network")
+    wish_all(sonde, keys)
+    reached(sonde, keys, "shop", bank="deny_unit", other="allow_unit")
     assert 2 << 20 in rings(sonde), rings(sonde)
-    for name, ceiling in (("shop-bank", "deny_unit"), ("other", "allow_unit")):
-        until(f"{name} is blocked", lambda n=name: row(n)["sonde.capture.state"] == "blocked")
-        assert ceiling in row(name)["sonde.capture.reason"], row(name)
-        assert row(name)["sonde.capture.observed"] == "off"
     preview = ["services", "enable", keys["shop"], "--full", "--dry-run"]
     done = sonde.cli(*preview, check=False)
     assert done.returncode == 64 and "`injection`" in done.stderr, done.stderr
+
+
+class ApiServer(http.server.BaseHTTPRequestHandler):
+    """As much of an API server as names pods: one list of them, a watch without news, and the id of
+    the cluster."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        """Answers one request."""
+        self.server.asked.append(self.path)
+        if "watch=true" in self.path:
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.end_headers()
+            self.server.over.wait()
+            return
+        status, kind = 200, {"kind": "PodList", "items": self.server.pods}
+        kind["metadata"] = {"resourceVersion": "5"}
+        if self.path.startswith("/api/v1/namespaces/kube-system"):
+            kind = {"kind": "PartialObjectMetadata", "metadata": {"name": "kube-system"}}
+            kind["apiVersion"], kind["metadata"]["uid"] = "meta.k8s.io/v1", str(uuid.uuid4())
+        elif not self.path.startswith("/api/v1/pods"):
+            status, kind = 404, {"kind": "Status", "status": "Failure", "code": 404}
+        body = json.dumps({"apiVersion": "v1"} | kind).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_arguments):
+        """Says nothing."""
+
+
+def pod(name: str, namespace: str, container: str) -> dict:
+    """A pod of one container."""
+    state = {"name": "main", "image": "shop:1", "imageID": "", "ready": True, "restartCount": 0}
+    return {
+        "metadata": {"name": name, "namespace": namespace, "uid": name, "resourceVersion": "4"},
+        "spec": {"nodeName": "by-hand", "containers": [{"name": "main"}]},
+        "status": {"containerStatuses": [state | {"containerID": f"containerd://{container}"}]},
+    }
+
+
+@pytest.mark.kernel
+def test_pods_are_captured_in_the_namespaces_that_the_node_allows(kernel, up, grouped, tmp_path):
+    spaces = {"shop": "prod-shop", "bank": "prod-bank", "dev": "dev"}
+    containers = {name: secrets.token_hex(32) for name in spaces}
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), ApiServer)
+    server.daemon_threads, server.asked, server.over = True, [], threading.Event()
+    server.pods = [pod(name, spaces[name], containers[name]) for name in spaces]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "clusters": [
+            {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
+        ],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    flags = ["--kubeconfig", str(tmp_path / "kubeconfig"), "--node-name", "by-hand"]
+    sonde = up(*flags, "--allow-namespace", "prod-*", "--deny-namespace", "prod-bank")
+    try:
+        until("the pods of the node are asked for", lambda: any("pods" in p for p in server.asked))
+        assert any("spec.nodeName%3Dby-hand" in path for path in server.asked), server.asked
+        pids = {name: grouped(f"kubepods/pod{uuid.uuid4()}/{containers[name]}") for name in spaces}
+        keys = {name: sonde.service(pid, 20)["sonde.workload.key"] for name, pid in pids.items()}
+        for name, key in keys.items():
+            assert key.endswith(f"/k8s:{spaces[name]}:pod/{name}:main"), key
+        wish_all(sonde, keys)
+        reached(sonde, keys, "shop", bank="deny_namespace", dev="allow_namespace")
+    finally:
+        server.over.set()
+        server.shutdown()
 
 
 @pytest.mark.kernel
