@@ -184,18 +184,29 @@ function Charts({ data }: { data: Answer | undefined }) {
   );
 }
 
-type Column = { name: string; of: (row: ServiceModel) => number | string | undefined; num?: boolean };
+interface Column {
+  name: string;
+  of: (row: ServiceModel) => number | string | undefined;
+  num?: boolean;
+  /** What a short name stands for. */
+  meaning?: string;
+}
 
 const COLUMNS: Column[] = [
   { name: "Service", of: (row) => row["service.name"] },
   { name: "Model", of: (row) => row["gen_ai.request.model"] },
   { name: "Calls", of: (row) => row.calls + row.embeddings, num: true },
-  { name: "Errors", of: errorRate, num: true },
-  { name: "p95", of: (row) => row.duration?.p95, num: true },
-  { name: "TTFC p95", of: (row) => row.time_to_first_chunk?.p95, num: true },
+  { name: "Errors", of: errorRate, num: true, meaning: "Share of the calls that failed" },
+  { name: "p95", of: (row) => row.duration?.p95, num: true, meaning: "95 of 100 calls took no longer" },
+  {
+    name: "TTFC p95",
+    of: (row) => row.time_to_first_chunk?.p95,
+    num: true,
+    meaning: "Time to the first chunk of a stream: 95 of 100 took no longer",
+  },
   { name: "Tokens in", of: (row) => row.input_tokens, num: true },
-  { name: "out", of: (row) => row.output_tokens, num: true },
-  { name: "Cached", of: cached, num: true },
+  { name: "out", of: (row) => row.output_tokens, num: true, meaning: "Tokens out" },
+  { name: "Cached", of: cached, num: true, meaning: "Share of the tokens in that came from a cache" },
   { name: "Cost", of: (row) => (row.cost === undefined ? undefined : Number(row.cost)), num: true },
 ];
 
@@ -230,6 +241,7 @@ function Table({ data }: { data: Answer | undefined }) {
             >
               <button
                 type="button"
+                title={one.meaning}
                 onClick={() =>
                   setSort({ name: one.name, down: sort.name === one.name ? !sort.down : one.num === true })
                 }
