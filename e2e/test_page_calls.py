@@ -125,3 +125,21 @@ def test_what_comes_live_is_what_the_filter_asks_for(dashboard, calls):
     send(dashboard, 5, model="gpt-4o-mini", duration=1)
     send(dashboard, 6, model="gpt-4o", duration=1)
     expect(count).to_have_text("4 calls")
+
+
+def test_a_page_that_ran_out_of_time_is_not_the_last(dashboard, page):
+    page.goto(dashboard.login_link())
+    ended = {"calls": [], "next": "9999999999999999999-0-0", "partial": True}
+
+    def answer(route) -> None:
+        if "before=" in route.request.url:
+            url = route.request.url.split("&before=")[0].split("?before=")[0]
+            route.continue_(url=url)
+        else:
+            route.fulfill(json=ended)
+
+    page.route("**/api/v1/calls?*", answer)
+    page.goto(f"{dashboard.url}/calls?range=1h")
+    expect(page.get_by_text("No call was found so far.")).to_be_visible()
+    page.get_by_role("button", name="Look further").click()
+    expect(page.get_by_test_id("call-row").first).to_be_visible()

@@ -71,6 +71,8 @@ export function Calls() {
         >
           {list.error !== null && list.rows === undefined ? (
             <Failed error={list.error} retry={list.retry} />
+          ) : list.rows !== undefined && rows.length === 0 && list.more ? (
+            <Further list={list} />
           ) : list.rows !== undefined && rows.length === 0 ? (
             <None
               filtered={filtered}
@@ -149,6 +151,20 @@ function None({ filtered, span, onClear }: { filtered: boolean; span: Span; onCl
       <div>
         <button type="button" className="control" onClick={onClear}>
           Clear the filters
+        </button>
+      </div>
+    </Empty>
+  );
+}
+
+/** The search was ended before it found a call, because it took too long. */
+function Further({ list }: { list: CallList }) {
+  return (
+    <Empty title="No call was found so far.">
+      <p>The search took too long and was ended; older calls of this span of time were not looked at yet.</p>
+      <div>
+        <button type="button" className="control" disabled={list.loading} onClick={list.older}>
+          {list.loading ? "Looking further" : "Look further"}
         </button>
       </div>
     </Empty>

@@ -101,27 +101,38 @@ pub(crate) fn run(options: &Calls) -> Result<(), Failure> {
 
 /// The newest calls up to the limit, oldest first.
 fn rows(api: &Api, options: &Calls) -> Result<Vec<Value>, Failure> {
-    let mut rows: Vec<Value> = Vec::new();
-    let mut before: Option<String> = None;
-    while rows.len() < options.limit as usize {
-        let limit =
-            (options.limit - u32::try_from(rows.len()).unwrap_or(u32::MAX)).min(PAGE).to_string();
+    pages(options.limit, |limit, before| {
+        let limit = limit.to_string();
         let mut query = vec![("limit", limit.as_str())];
         query.extend(options.service.as_deref().map(|service| ("service", service)));
         query.extend(options.filter.as_deref().map(|filter| ("filter", filter)));
-        query.extend(before.as_deref().map(|cursor| ("before", cursor)));
-        let mut page = api.get("/api/v1/calls", &query)?;
+        query.extend(before.map(|cursor| ("before", cursor)));
+        api.get("/api/v1/calls", &query)
+    })
+}
+
+/// Asks page by page, up to `limit` calls, and gives them oldest first. A page may be empty and not
+/// the last: the search was ended there because it took too long.
+fn pages(
+    limit: u32,
+    mut ask: impl FnMut(u32, Option<&str>) -> Result<Value, Failure>,
+) -> Result<Vec<Value>, Failure> {
+    let mut rows: Vec<Value> = Vec::new();
+    let mut before: Option<String> = None;
+    while rows.len() < limit as usize {
+        let left = limit - u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        let mut page = ask(left.min(PAGE), before.as_deref())?;
         let Some(Value::Array(calls)) = page.get_mut("calls").map(Value::take) else {
             return Err(Failure::Failed(anyhow::anyhow!(
                 "cannot read the list of calls: it has no `calls`"
             )));
         };
-        let is_last = calls.is_empty();
         rows.extend(calls);
-        before = page.get("next").and_then(Value::as_str).map(str::to_owned);
-        if is_last || before.is_none() {
+        let next = page.get("next").and_then(Value::as_str).map(str::to_owned);
+        if next.is_none() || next == before {
             break;
         }
+        before = next;
     }
     rows.reverse();
     Ok(rows)
@@ -149,4 +160,29 @@ fn follow(events: reqwest::blocking::Response) -> impl Iterator<Item = Result<Va
                 .map_err(Failure::from),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_empty_page_is_the_last_only_where_no_other_follows() {
+        let answers = [
+            json!({ "calls": [{ "n": 3 }], "next": "a" }),
+            json!({ "calls": [], "next": "b", "partial": true }),
+            json!({ "calls": [{ "n": 2 }, { "n": 1 }] }),
+        ];
+        let mut asked = Vec::new();
+        let found = pages(10, |limit, before| {
+            asked.push((limit, before.map(str::to_owned)));
+            Ok(answers[asked.len() - 1].clone())
+        });
+        let numbers: Vec<_> = found.unwrap().iter().map(|row| row["n"].as_u64()).collect();
+        assert_eq!(numbers, [Some(1), Some(2), Some(3)]);
+        assert_eq!(asked, [(10, None), (9, Some("a".into())), (9, Some("b".into()))]);
+        let stuck = pages(10, |_, _| Ok(json!({ "calls": [], "next": "a" })));
+        assert_eq!(stuck.unwrap(), Vec::<Value>::new(), "one that goes nowhere ends");
+    }
 }

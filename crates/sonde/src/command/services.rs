@@ -302,7 +302,10 @@ fn in_effect(
         let listed = rows(api)?;
         let row = |key: &String| {
             let row = listed.iter().find(|row| text(row, attribute::WORKLOAD_KEY) == *key);
-            row.cloned().context("the service is no longer listed")
+            row.cloned().context(
+                "cannot see whether it is in effect: the service is no longer listed; `sonde \
+                 services` lists those that are",
+            )
         };
         let found = keys.iter().map(row).collect::<anyhow::Result<Vec<Value>>>()?;
         let is_settled = |row: &Value| {
