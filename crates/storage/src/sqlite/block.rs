@@ -6,7 +6,9 @@
 
 mod row;
 
-use super::column::{NONE, Numbers, Texts, put, put_close, put_ids, take, take_close, take_ids};
+use super::column::{
+    NONE, Numbers, Rows, Texts, put, put_close, put_ids, take, take_close, take_ids,
+};
 use contract::row::Call;
 use row::{joined, more_of, names_of, numbers_of};
 use std::collections::BTreeMap;
@@ -287,54 +289,54 @@ impl Block {
         ids.into_iter().chain(numbers).chain(texts).filter(|(_, bytes)| !bytes.is_empty())
     }
 
-    /// Makes a block of `len` rows of the columns that `read` hands over; a column of which it hands
+    /// Makes a block of rows of the columns that `read` hands over; a column of which it hands
     /// nothing over is one that no call has. With `wanted`, all other columns are so too, starts
     /// are zero, and there are no ids. `None` when a column is damaged.
     pub(super) fn read<E>(
-        len: usize,
+        rows: Rows<'_>,
         wanted: Option<&[Column]>,
         mut read: impl FnMut(Column, &mut dyn FnMut(&[u8])) -> Result<(), E>,
     ) -> Result<Option<Self>, E> {
         let is_wanted = |column: Column| wanted.is_none_or(|wanted| wanted.contains(&column));
         let mut block = Self { start: Vec::new(), ..Self::default() };
         for numbers in block.numbers.iter_mut().chain(&mut block.names) {
-            *numbers = Numbers::Same(NONE, len);
+            *numbers = Numbers::Same(NONE, rows.len());
         }
         let all = [START, TRACE, SPAN].into_iter();
         let all = all.chain((FIRST_NUMBER..).take(NUMBERS)).chain((FIRST_NAME..).take(NAMES));
         for column in all.chain((FIRST_TEXT..).take(TEXTS)).filter(|column| is_wanted(*column)) {
             let mut is_whole = true;
-            read(column, &mut |bytes| is_whole = block.set(column, bytes, len).is_some())?;
+            read(column, &mut |bytes| is_whole = block.set(column, bytes, rows).is_some())?;
             if !is_whole {
                 return Ok(None);
             }
         }
         if block.start.is_empty() {
-            block.start = vec![0; len];
+            block.start = vec![0; rows.len()];
         }
         let mut ids = [(TRACE, block.trace.len()), (SPAN, block.span.len())].into_iter();
-        let is_whole = ids.all(|(column, found)| !is_wanted(column) || found == len);
+        let is_whole = ids.all(|(column, found)| !is_wanted(column) || found == rows.len());
         Ok(is_whole.then_some(block))
     }
 
     /// Takes a column over, of bytes that are not none.
-    fn set(&mut self, column: Column, bytes: &[u8], len: usize) -> Option<()> {
+    fn set(&mut self, column: Column, bytes: &[u8], rows: Rows<'_>) -> Option<()> {
         let place = |first: Column| usize::from(column.wrapping_sub(first));
         match column {
-            START => self.start = take_close(bytes, len)?,
+            START => self.start = take_close(bytes, rows)?,
             TRACE => {
-                self.trace = take_ids(bytes, len)?.into_iter().map(u128::from_be_bytes).collect();
+                self.trace = take_ids(bytes, rows)?.into_iter().map(u128::from_be_bytes).collect();
             }
             SPAN => {
-                self.span = take_ids(bytes, len)?.into_iter().map(u64::from_be_bytes).collect();
+                self.span = take_ids(bytes, rows)?.into_iter().map(u64::from_be_bytes).collect();
             }
             FIRST_TEXT.. => {
-                *self.texts.get_mut(place(FIRST_TEXT))? = Texts::from_bytes(bytes, len)?;
+                *self.texts.get_mut(place(FIRST_TEXT))? = Texts::from_bytes(bytes, rows)?;
             }
             FIRST_NAME.. => {
-                *self.names.get_mut(place(FIRST_NAME))? = Numbers::from_bytes(bytes, len)?;
+                *self.names.get_mut(place(FIRST_NAME))? = Numbers::from_bytes(bytes, rows)?;
             }
-            _ => *self.numbers.get_mut(place(FIRST_NUMBER))? = Numbers::from_bytes(bytes, len)?,
+            _ => *self.numbers.get_mut(place(FIRST_NUMBER))? = Numbers::from_bytes(bytes, rows)?,
         }
         Some(())
     }
@@ -350,8 +352,12 @@ impl Block {
         all
     }
 
-    /// Reads `len` rows of what [`to_bytes`](Self::to_bytes) wrote, as [`read`](Self::read) does.
-    pub(super) fn from_bytes(bytes: &[u8], len: usize, wanted: Option<&[Column]>) -> Option<Self> {
+    /// Reads rows of what [`to_bytes`](Self::to_bytes) wrote, as [`read`](Self::read) does.
+    pub(super) fn from_bytes(
+        bytes: &[u8],
+        rows: Rows<'_>,
+        wanted: Option<&[Column]>,
+    ) -> Option<Self> {
         let mut columns = BTreeMap::new();
         let mut from = bytes;
         while let Some((column, rest)) = from.split_first() {
@@ -365,7 +371,7 @@ impl Block {
             columns.get(&column).into_iter().for_each(|bytes| hand_over(bytes));
             Ok::<_, Infallible>(())
         };
-        match Self::read(len, wanted, read) {
+        match Self::read(rows, wanted, read) {
             Ok(block) => block,
         }
     }

@@ -50,6 +50,49 @@ impl Unpacker {
     }
 }
 
+/// Which rows of a column are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows<'a> {
+    /// How many the column has.
+    pub(super) of: usize,
+    /// Those alone, in ascending order; without it all.
+    pub(super) only: Option<&'a [usize]>,
+}
+
+impl Rows<'_> {
+    pub(super) fn all(of: usize) -> Self {
+        Self { of, only: None }
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.only.map_or(self.of, <[usize]>::len)
+    }
+
+    /// The numbers of these rows, which [`put`] wrote one after the other.
+    fn take(self, mut from: &[u8]) -> Option<Vec<u64>> {
+        let mut numbers = Vec::with_capacity(self.len());
+        let Some(only) = self.only else {
+            for _ in 0..self.of {
+                numbers.push(take(&mut from)?);
+            }
+            return from.is_empty().then_some(numbers);
+        };
+        let mut at = 0;
+        for row in only {
+            skip(&mut from, row.checked_sub(at)?)?;
+            numbers.push(take(&mut from)?);
+            at = row + 1;
+        }
+        Some(numbers)
+    }
+
+    /// What these rows have of all.
+    fn pick<T: Copy>(self, all: Vec<T>) -> Option<Vec<T>> {
+        let Some(only) = self.only else { return Some(all) };
+        only.iter().map(|row| all.get(*row).copied()).collect()
+    }
+}
+
 /// Numbers of one column, each known or [`NONE`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Numbers {
@@ -109,20 +152,17 @@ impl Numbers {
         }
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) made of `len` numbers.
-    pub(super) fn from_bytes(bytes: &[u8], len: usize) -> Option<Self> {
+    /// Reads rows of what [`to_bytes`](Self::to_bytes) made.
+    pub(super) fn from_bytes(bytes: &[u8], rows: Rows<'_>) -> Option<Self> {
         match bytes.split_first() {
-            None => Some(Self::Same(NONE, len)),
-            Some((&SAME, mut rest)) => Some(Self::Same(take(&mut rest)?.wrapping_sub(1), len)),
+            None => Some(Self::Same(NONE, rows.len())),
+            Some((&SAME, mut rest)) => {
+                Some(Self::Same(take(&mut rest)?.wrapping_sub(1), rows.len()))
+            }
             Some(_) => {
-                let each = unpacked(bytes, |mut from| {
-                    let mut each = Vec::with_capacity(len);
-                    for _ in 0..len {
-                        each.push(take(&mut from)?.wrapping_sub(1));
-                    }
-                    from.is_empty().then_some(each)
-                });
-                each.flatten().map(Self::Each)
+                let mut each = unpacked(bytes, |from| rows.take(from)).flatten()?;
+                each.iter_mut().for_each(|number| *number = number.wrapping_sub(1));
+                Some(Self::Each(each))
             }
         }
     }
@@ -140,19 +180,19 @@ pub(super) fn put_close(values: &[u64]) -> Vec<u8> {
     pack(&put_all(differences))
 }
 
-/// Reads what [`put_close`] made of `len` numbers.
-pub(super) fn take_close(bytes: &[u8], len: usize) -> Option<Vec<u64>> {
+/// Reads rows of what [`put_close`] made.
+pub(super) fn take_close(bytes: &[u8], rows: Rows<'_>) -> Option<Vec<u64>> {
     let values = unpacked(bytes, |mut from| {
         let mut before = 0_u64;
-        let mut values = Vec::with_capacity(len);
-        for _ in 0..len {
+        let mut values = Vec::with_capacity(rows.of);
+        for _ in 0..rows.of {
             let zigzag = take(&mut from)?;
             before = before.wrapping_add((zigzag >> 1) ^ (zigzag & 1).wrapping_neg());
             values.push(before);
         }
         from.is_empty().then_some(values)
     });
-    values.flatten()
+    rows.pick(values.flatten()?)
 }
 
 /// Ids of `N` bytes.
@@ -160,11 +200,15 @@ pub(super) fn put_ids<const N: usize>(ids: impl Iterator<Item = [u8; N]>) -> Vec
     pack(&ids.flatten().collect::<Vec<u8>>())
 }
 
-/// Reads what [`put_ids`] made of `len` ids.
-pub(super) fn take_ids<const N: usize>(bytes: &[u8], len: usize) -> Option<Vec<[u8; N]>> {
+/// Reads rows of what [`put_ids`] made.
+pub(super) fn take_ids<const N: usize>(bytes: &[u8], rows: Rows<'_>) -> Option<Vec<[u8; N]>> {
     let ids = unpacked(bytes, |bytes| {
         let (ids, rest) = bytes.as_chunks::<N>();
-        (rest.is_empty() && ids.len() == len).then(|| ids.to_vec())
+        if !rest.is_empty() || ids.len() != rows.of {
+            return None;
+        }
+        let Some(only) = rows.only else { return Some(ids.to_vec()) };
+        only.iter().map(|row| ids.get(*row).copied()).collect()
     });
     ids.flatten()
 }
@@ -227,19 +271,32 @@ impl Texts {
         pack(&bytes)
     }
 
-    pub(super) fn from_bytes(bytes: &[u8], len: usize) -> Option<Self> {
+    /// Reads rows of what [`to_bytes`](Self::to_bytes) made.
+    pub(super) fn from_bytes(bytes: &[u8], rows: Rows<'_>) -> Option<Self> {
         if bytes.is_empty() {
-            return Some(Self { bytes: Vec::new(), ends: vec![(0, false); len] });
+            return Some(Self { bytes: Vec::new(), ends: vec![(0, false); rows.len()] });
         }
         let texts = unpacked(bytes, |mut from| {
             let mut end = 0_u32;
-            let mut ends = Vec::with_capacity(len);
-            for _ in 0..len {
+            let mut ends = Vec::with_capacity(rows.of);
+            for _ in 0..rows.of {
                 let text = take(&mut from)?;
                 end = end.checked_add(u32::try_from(text.saturating_sub(1)).ok()?)?;
                 ends.push((end, text > 0));
             }
-            (from.len() == end as usize).then(|| Self { bytes: from.to_vec(), ends })
+            if from.len() != end as usize {
+                return None;
+            }
+            let Some(only) = rows.only else { return Some(Self { bytes: from.to_vec(), ends }) };
+            let start = |row: usize| row.checked_sub(1).and_then(|before| ends.get(before));
+            let mut picked = Self::with_room(only.len());
+            for row in only {
+                let (end, some) = *ends.get(*row)?;
+                let start = start(*row).map_or(0, |(end, _)| *end);
+                let text = from.get(start as usize..end as usize)?;
+                picked.push_bytes(some.then_some(text));
+            }
+            Some(picked)
         });
         texts.flatten()
     }
@@ -307,6 +364,25 @@ pub(super) fn take(from: &mut &[u8]) -> Option<u64> {
         }
     }
     take_slowly(from)
+}
+
+/// Passes over so many numbers that [`put`] wrote.
+fn skip(from: &mut &[u8], count: usize) -> Option<()> {
+    let mut left = count;
+    // The last byte of each has no mark: the numbers of eight bytes at once.
+    while left >= 8
+        && let Some((word, rest)) = from.split_first_chunk::<8>()
+    {
+        let ends = !u64::from_le_bytes(*word) & 0x8080_8080_8080_8080;
+        left -= ends.count_ones() as usize;
+        *from = rest;
+    }
+    while left > 0 {
+        let (byte, rest) = from.split_first()?;
+        left -= usize::from(byte & 0x80 == 0);
+        *from = rest;
+    }
+    Some(())
 }
 
 fn take_slowly(from: &mut &[u8]) -> Option<u64> {
@@ -384,11 +460,12 @@ pub(super) fn unpacked<T>(bytes: &[u8], hand_over: impl FnOnce(&[u8]) -> T) -> O
 #[cfg(test)]
 mod tests {
     use super::{
-        NONE, Numbers, Texts, put, put_all, put_close, put_ids, take, take_close, take_ids,
+        NONE, Numbers, Rows, Texts, put, put_all, put_close, put_ids, take, take_close, take_ids,
     };
     use proptest::collection::vec;
     use proptest::option;
-    use proptest::prelude::{any, prop_assert_eq, proptest};
+    use proptest::prelude::{any, prop, prop_assert_eq, proptest};
+    use std::collections::BTreeSet;
 
     proptest! {
         #[test]
@@ -398,24 +475,62 @@ mod tests {
         ) {
             let each: Vec<_> = numbers.iter().map(|number| number.unwrap_or(NONE)).collect();
             let column = Numbers::from(each);
-            let read = Numbers::from_bytes(&column.to_bytes(), numbers.len()).unwrap();
+            let read = Numbers::from_bytes(&column.to_bytes(), Rows::all(numbers.len())).unwrap();
             for (row, number) in numbers.iter().enumerate() {
                 prop_assert_eq!(read.get(row), number.unwrap_or(NONE));
             }
-            prop_assert_eq!(take_close(&put_close(&close), close.len()), Some(close));
-            prop_assert_eq!(take_ids(&put_ids(ids.iter().copied()), ids.len()), Some(ids));
+            prop_assert_eq!(take_close(&put_close(&close), Rows::all(close.len())), Some(close));
+            prop_assert_eq!(take_ids(&put_ids(ids.iter().copied()), Rows::all(ids.len())), Some(ids));
             let mut column = Texts::default();
             texts.iter().for_each(|text| column.push(text.as_deref()));
-            let read = Texts::from_bytes(&column.to_bytes(), texts.len()).unwrap();
+            let read = Texts::from_bytes(&column.to_bytes(), Rows::all(texts.len())).unwrap();
             for (row, text) in texts.iter().enumerate() {
                 prop_assert_eq!(read.get(row), text.as_deref());
             }
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in vec(any::<u8>(), 0..80), len in 0..100_usize) {
-            let _any = (Numbers::from_bytes(&bytes, len), take_close(&bytes, len));
-            let _any = (take_ids::<8>(&bytes, len), Texts::from_bytes(&bytes, len));
+        fn some_rows_are_those_of_all(
+            numbers in vec(option::of(0..u64::MAX), 1..300), small in vec(0..200_u64, 1..300),
+            ids in vec(any::<[u8; 16]>(), 1..100), texts in vec(option::of("[a-zé]{0,20}"), 1..100),
+            wanted in vec(any::<prop::sample::Index>(), 0..20),
+        ) {
+            let of = |len: usize| {
+                let rows: BTreeSet<usize> = wanted.iter().map(|index| index.index(len)).collect();
+                rows.into_iter().collect::<Vec<_>>()
+            };
+            let each: Vec<_> = numbers.iter().map(|number| number.unwrap_or(NONE)).collect();
+            for each in [each, small] {
+                let only = of(each.len());
+                let rows = Rows { of: each.len(), only: Some(&only) };
+                let close = take_close(&put_close(&each), rows).unwrap();
+                let read = Numbers::from_bytes(&Numbers::from(each.clone()).to_bytes(), rows).unwrap();
+                for (at, row) in only.iter().enumerate() {
+                    prop_assert_eq!((read.get(at), close[at]), (each[*row], each[*row]));
+                }
+            }
+            let only = of(ids.len());
+            let rows = Rows { of: ids.len(), only: Some(&only) };
+            let read: Vec<[u8; 16]> = take_ids(&put_ids(ids.iter().copied()), rows).unwrap();
+            prop_assert_eq!(read, only.iter().map(|row| ids[*row]).collect::<Vec<_>>());
+            let only = of(texts.len());
+            let rows = Rows { of: texts.len(), only: Some(&only) };
+            let mut column = Texts::default();
+            texts.iter().for_each(|text| column.push(text.as_deref()));
+            let read = Texts::from_bytes(&column.to_bytes(), rows).unwrap();
+            for (at, row) in only.iter().enumerate() {
+                prop_assert_eq!(read.get(at), texts[*row].as_deref());
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(
+            bytes in vec(any::<u8>(), 0..80), len in 0..100_usize, only in vec(0..100_usize, 0..9),
+        ) {
+            for rows in [Rows::all(len), Rows { of: len, only: Some(&only) }] {
+                let _any = (Numbers::from_bytes(&bytes, rows), take_close(&bytes, rows));
+                let _any = (take_ids::<8>(&bytes, rows), Texts::from_bytes(&bytes, rows));
+            }
         }
     }
 

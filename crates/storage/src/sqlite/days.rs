@@ -109,9 +109,9 @@ impl Days {
             }
             // One more than asked for tells whether there is a next page.
             let wanted = limit + 1 - found.len();
-            let page = self.list_day(day, query, wanted)?;
-            found.extend(page.calls);
-            stopped = page.stopped;
+            let (calls, stopped_at) = self.list_day(day, query, wanted)?;
+            found.extend(calls);
+            stopped = stopped_at;
             if found.len() > limit || stopped.is_some() {
                 break;
             }
@@ -123,17 +123,31 @@ impl Days {
         Ok(Calls { calls: found, next, partial: !more && stopped.is_some() })
     }
 
-    /// A page of a day. Where few calls match, several threads look through all of it.
-    fn list_day(&self, day: u64, query: &CallsQuery, limit: usize) -> Result<Found, Error> {
-        let newest = self.read(day, |file| reading::list(file, query, limit, Part::Newest))?;
-        let newest = newest.unwrap_or_default();
-        if !newest.is_short {
-            return Ok(newest);
-        }
-        let shares = self.read_together(day, |file, share| {
-            reading::list(file, query, limit, Part::Shared(share))
+    /// A page of a day, and where the search stopped when the budget was over. Where few calls
+    /// match, several threads look through all of the day.
+    fn list_day(
+        &self,
+        day: u64,
+        query: &CallsQuery,
+        limit: usize,
+    ) -> Result<(Vec<Call>, Option<Cursor>), Error> {
+        let newest = self.read(day, |file| {
+            let found = reading::look(file, query, limit, Part::Newest)?;
+            Ok((reading::calls(file, &found.rows())?, found))
         })?;
-        Ok(Found::of_shares(shares, limit))
+        let Some((calls, newest)) = newest else { return Ok((Vec::new(), None)) };
+        if !newest.is_short {
+            return Ok((calls, newest.stopped));
+        }
+        self.read_together(day, |files| {
+            let shares = together(files, |file, share| {
+                reading::look(file, query, limit, Part::Shared(share))
+            })?;
+            let found = Found::of_shares(shares, limit);
+            let rows = found.rows();
+            let calls = together(files, |file, share| reading::calls_of_share(file, &rows, share))?;
+            Ok((reading::in_order(calls.into_iter().flatten().collect()), found.stopped))
+        })
     }
 
     pub(crate) fn one(&self, id: &str) -> Result<Option<Call>, Error> {
@@ -214,7 +228,7 @@ impl Days {
         day: u64,
         queries: &[&'q SumsQuery<'q>],
     ) -> Result<Vec<Vec<Adding<'q>>>, Error> {
-        self.read_together(day, |file, share| {
+        let add = |file: &Connection, share| {
             // What one question reads, the next one of the same day finds.
             let day = Day::open(file)?;
             let adding = queries.iter().map(|query| {
@@ -225,7 +239,8 @@ impl Days {
                 Ok(adding)
             });
             adding.collect()
-        })
+        };
+        self.read_together(day, |files| together(files, add))
     }
 
     /// Closes what is open for the next question.
@@ -288,37 +303,17 @@ impl Days {
         Ok(Some(answer))
     }
 
-    /// Asks the file of a day by several threads, each for a share, that all see it as it is at one
-    /// moment. Where it is written just then, one has all of it. Nothing when the day was dropped.
-    fn read_together<T: Send>(
+    /// Asks the file of a day by several connections that all see it as it is at one moment. Where
+    /// it is written just then, there is one; none when the day was dropped.
+    fn read_together<T>(
         &self,
         day: u64,
-        ask: impl Fn(&Connection, Share) -> Result<T, Error> + Sync,
-    ) -> Result<Vec<T>, Error> {
-        let mut readers = self.readers(day)?.into_iter();
-        let of = readers.len();
-        let Some(first) = readers.next() else { return Ok(Vec::new()) };
-        let ask = |connection: Connection, number| {
-            let answer = ask(&connection, Share { number, of })?;
-            self.give_back(day, connection)?;
-            Ok(answer)
-        };
-        std::thread::scope(|scope| {
-            let ask = &ask;
-            let mut others = Vec::new();
-            for (number, reader) in (1..).zip(readers) {
-                let thread = std::thread::Builder::new().name("store-share".into());
-                // A machine that has no thread left has it later.
-                let other = thread.spawn_scoped(scope, move || ask(reader, number));
-                others.push(other.map_err(|_none_left| Error::Busy)?);
-            }
-            let first = ask(first, 0);
-            let others = others.into_iter().map(|other| match other.join() {
-                Ok(answer) => answer,
-                Err(panic) => std::panic::resume_unwind(panic),
-            });
-            std::iter::once(first).chain(others).collect()
-        })
+        ask: impl FnOnce(&mut [Connection]) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut readers = self.readers(day)?;
+        let answer = ask(&mut readers)?;
+        readers.into_iter().try_for_each(|reader| self.give_back(day, reader))?;
+        Ok(answer)
     }
 
     /// Connections that see a day as it is at one moment: one, where it is written just then.
@@ -363,6 +358,31 @@ impl Days {
         }
         Ok(())
     }
+}
+
+/// Asks each connection by a thread of its own, for a share.
+fn together<T: Send>(
+    files: &mut [Connection],
+    ask: impl Fn(&Connection, Share) -> Result<T, Error> + Sync,
+) -> Result<Vec<T>, Error> {
+    let of = files.len();
+    let Some((first, others)) = files.split_first_mut() else { return Ok(Vec::new()) };
+    std::thread::scope(|scope| {
+        let ask = &ask;
+        let mut threads = Vec::new();
+        for (number, file) in (1..).zip(others) {
+            let thread = std::thread::Builder::new().name("store-share".into());
+            let thread = thread.spawn_scoped(scope, move || ask(file, Share { number, of }));
+            // A machine that has no thread left has it later.
+            threads.push(thread.map_err(|_none_left| Error::Busy)?);
+        }
+        let first = ask(first, Share { number: 0, of });
+        let others = threads.into_iter().map(|thread| match thread.join() {
+            Ok(answer) => answer,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        std::iter::once(first).chain(others).collect()
+    })
 }
 
 /// Something is written while this lives.

@@ -2,6 +2,7 @@
 
 use super::block::{Block, Column, Extent, Id, MOST_ROWS, SPAN, START, TRACE};
 use super::bloom;
+use super::column::Rows;
 use super::scan::{Compiled, Names};
 use crate::cover::Share;
 use crate::error::{Doing, Error};
@@ -9,7 +10,7 @@ use crate::query::{CallsQuery, Cursor};
 use contract::row::{Call, Time};
 use rusqlite::{Connection, Row};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 
 const DOING: &str = "read calls";
 const DAMAGED: Error = Error::Damaged { what: "a block of calls" };
@@ -37,11 +38,18 @@ pub(super) enum Part {
     Shared(Share),
 }
 
-/// A page of a day, or a share of it.
+/// Where a call of a day is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct At {
+    place: Place,
+    row: usize,
+}
+
+/// Where the calls of a page of a day are, or those of a share of it.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Newest first.
-    pub(super) calls: Vec<Call>,
+    rows: Vec<(Cursor, At)>,
     /// Where the search stopped, when the budget was over.
     pub(super) stopped: Option<Cursor>,
     /// Whether older places may have what is missing.
@@ -52,14 +60,22 @@ impl Found {
     /// The page of all shares, at most `limit` calls.
     pub(super) fn of_shares(shares: Vec<Self>, limit: usize) -> Self {
         let stopped = shares.iter().filter_map(|share| share.stopped).max();
-        let mut calls: Vec<_> = shares.into_iter().flat_map(|share| share.calls).collect();
-        if let Some(stopped) = stopped {
-            // What is older may have better ones beside it that were not looked at.
-            calls.retain(|call| Cursor::of(call) >= stopped);
-        }
-        calls.sort_by_cached_key(|call| Reverse(Cursor::of(call)));
-        calls.truncate(limit);
-        Self { calls, stopped, is_short: false }
+        let rows = shares.into_iter().flat_map(|share| share.rows).collect();
+        let mut page = Self { rows, stopped, is_short: false }.in_order();
+        page.rows.truncate(limit);
+        page
+    }
+
+    /// Newest first, down to where the search stopped: what is older may have better ones beside it
+    /// that were not looked at.
+    fn in_order(mut self) -> Self {
+        self.rows.retain(|(cursor, _)| self.stopped.is_none_or(|stopped| *cursor >= stopped));
+        self.rows.sort_unstable_by_key(|(cursor, _)| Reverse(*cursor));
+        self
+    }
+
+    pub(super) fn rows(&self) -> Vec<At> {
+        self.rows.iter().map(|(_, at)| *at).collect()
     }
 }
 
@@ -98,11 +114,20 @@ pub(super) fn load(
     place: &Place,
     wanted: Option<&[Column]>,
 ) -> Result<Block, Error> {
-    let len = place.extent.rows;
+    load_rows(file, place, Rows::all(place.extent.rows), wanted)
+}
+
+/// As [`load`], of some rows.
+fn load_rows(
+    file: &Connection,
+    place: &Place,
+    rows: Rows<'_>,
+    wanted: Option<&[Column]>,
+) -> Result<Block, Error> {
     if place.sealed {
         let mut statement =
             file.prepare_cached("SELECT body FROM part WHERE id = ?1").doing(DOING)?;
-        return Block::read(len, wanted, |column, hand_over| {
+        return Block::read(rows, wanted, |column, hand_over| {
             let mut rows = statement.query([place.id << 8 | i64::from(column)]).doing(DOING)?;
             if let Some(row) = rows.next().doing(DOING)? {
                 hand_over(row.get_ref(0).doing(DOING)?.as_blob().unwrap_or_default());
@@ -112,14 +137,14 @@ pub(super) fn load(
         .ok_or(DAMAGED);
     }
     let mut statement = file.prepare_cached("SELECT body FROM log WHERE id = ?1").doing(DOING)?;
-    let mut rows = statement.query([place.id]).doing(DOING)?;
-    let Some(row) = rows.next().doing(DOING)? else { return Err(DAMAGED) };
+    let mut found = statement.query([place.id]).doing(DOING)?;
+    let Some(row) = found.next().doing(DOING)? else { return Err(DAMAGED) };
     let body = row.get_ref(0).doing(DOING)?.as_blob().unwrap_or_default();
-    Block::from_bytes(body, len, wanted).ok_or(DAMAGED)
+    Block::from_bytes(body, rows, wanted).ok_or(DAMAGED)
 }
 
-/// Calls of a part of the day that a query asks for, newest first, at most `limit`.
-pub(super) fn list(
+/// Looks through a part of the day for the newest calls that a query asks for, at most `limit`.
+pub(super) fn look(
     file: &Connection,
     query: &CallsQuery,
     limit: usize,
@@ -160,17 +185,20 @@ pub(super) fn list(
         if matching.is_empty() {
             continue;
         }
-        let ids = load(file, place, Some(&[START, TRACE, SPAN]))?;
-        for row in matching {
-            let (trace, span_id) = ids.id(row);
-            let cursor = Cursor { time: Time(ids.start[row]), trace, span: span_id };
+        let rows = Rows { of: place.extent.rows, only: Some(&matching) };
+        let ids = load_rows(file, place, rows, Some(&[START, TRACE, SPAN]))?;
+        for (at, row) in matching.into_iter().enumerate() {
+            let (trace, span_id) = ids.id(at);
+            let cursor = Cursor { time: Time(ids.start[at]), trace, span: span_id };
             if span.contains(&cursor.time.0) && cursor < before {
                 best.offer((cursor, number, row));
             }
         }
     }
-    let calls = calls(file, &names, &places, &best.newest_first(stopped))?;
-    Ok(Found { calls, stopped, is_short: false })
+    let rows = best.rows.into_iter().filter_map(|Reverse((cursor, number, row))| {
+        Some((cursor, At { place: *places.get(number)?, row }))
+    });
+    Ok(Found { rows: rows.collect(), stopped, is_short: false }.in_order())
 }
 
 /// The newest rows so far.
@@ -199,54 +227,55 @@ impl Best {
             self.rows.push(Reverse(row));
         }
     }
-
-    /// Number of the place and of the row of each, down to where the search stopped: what is older
-    /// may have better ones beside it that were not looked at.
-    fn newest_first(self, stopped: Option<Cursor>) -> Vec<(usize, usize)> {
-        let mut rows: Vec<_> = self.rows.into_iter().map(|Reverse(row)| row).collect();
-        rows.retain(|(cursor, ..)| stopped.is_none_or(|stopped| *cursor >= stopped));
-        rows.sort_unstable_by_key(|(cursor, ..)| Reverse(*cursor));
-        rows.into_iter().map(|(_, place, row)| (place, row)).collect()
-    }
 }
 
-/// The calls of rows, by number of the place and of the row, in the same order.
-fn calls(
+/// The calls of rows, in the same order.
+pub(super) fn calls(file: &Connection, rows: &[At]) -> Result<Vec<Call>, Error> {
+    Ok(in_order(calls_of_share(file, rows, Share { number: 0, of: 1 })?))
+}
+
+/// Those of the calls of rows that a share has, each with its number among the rows.
+pub(super) fn calls_of_share(
     file: &Connection,
-    names: &Names<'_>,
-    places: &[Place],
-    rows: &[(usize, usize)],
-) -> Result<Vec<Call>, Error> {
-    let mut by_place: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
-    for (at, (place, row)) in rows.iter().enumerate() {
-        by_place.entry(*place).or_default().push((at, *row));
-    }
-    let mut calls = vec![Call::default(); rows.len()];
-    for (number, rows) in by_place {
-        let Some(place) = places.get(number) else { continue };
-        let block = load(file, place, None)?;
-        for (at, row) in rows {
-            calls[at] = block.call(row, |name| names.text(name));
-        }
+    rows: &[At],
+    share: Share,
+) -> Result<Vec<(usize, Call)>, Error> {
+    let names = Names::new(file);
+    let mut numbered: Vec<(usize, At)> = rows.iter().copied().enumerate().collect();
+    numbered.sort_unstable_by_key(|(_, at)| (at.place.sealed, at.place.id, at.row));
+    let place = |(_, at): &(usize, At)| (at.place.sealed, at.place.id);
+    let places = numbered.chunk_by(|one, next| place(one) == place(next)).enumerate();
+    let mut calls = Vec::new();
+    for (_, rows) in places.filter(|(number, _)| share.has(*number)) {
+        let [(_, At { place, .. }), ..] = rows else { continue };
+        let only: Vec<_> = rows.iter().map(|(_, at)| at.row).collect();
+        let only = Rows { of: place.extent.rows, only: Some(&only) };
+        let block = load_rows(file, place, only, None)?;
+        let read = rows.iter().enumerate();
+        calls.extend(read.map(|(at, (number, _))| (*number, block.call(at, |n| names.text(n)))));
     }
     Ok(calls)
 }
 
+/// Calls by their numbers.
+pub(super) fn in_order(mut calls: Vec<(usize, Call)>) -> Vec<Call> {
+    calls.sort_unstable_by_key(|(number, _)| *number);
+    calls.into_iter().map(|(_, call)| call).collect()
+}
+
 /// Calls of a trace, or the one of a span of it.
 pub(super) fn find(file: &Connection, trace: u128, span: Option<u64>) -> Result<Vec<Call>, Error> {
-    let names = Names::new(file);
-    let places = places(file)?;
     let mut rows = Vec::new();
     let hash = bloom::hash(trace, 0);
-    for (number, place) in places.iter().enumerate() {
+    for place in places(file)? {
         if place.sealed && !may_have(file, place.id, hash)? {
             continue;
         }
-        let ids = load(file, place, Some(&[TRACE, SPAN]))?;
+        let ids = load(file, &place, Some(&[TRACE, SPAN]))?;
         let is = |row: &usize| ids.trace[*row] == trace && span.is_none_or(|s| ids.span[*row] == s);
-        rows.extend((0..ids.len()).filter(is).map(|row| (number, row)));
+        rows.extend((0..ids.len()).filter(is).map(|row| At { place, row }));
     }
-    calls(file, &names, &places, &rows)
+    calls(file, &rows)
 }
 
 /// The sealed block that has a call, and its row there.

@@ -1,7 +1,7 @@
 //! A filter, compiled for the blocks of one file: which columns it reads, and which rows match.
 //! It means what [`Filter::matches`](crate::Filter::matches) says.
 
-use super::block::{BETWEEN, Block, Column, Name, Number, START, TRACE, Text};
+use super::block::{BETWEEN, Block, Column, Name, Number, TRACE, Text};
 use super::column::NONE;
 use super::reading::{Place, load};
 use crate::error::{Doing, Error};
@@ -104,7 +104,7 @@ impl<'a> Names<'a> {
 impl Compiled {
     pub(super) fn new(filter: &Filter, names: &Names<'_>) -> Result<Self, Error> {
         let mut terms = Vec::new();
-        let mut columns = vec![START];
+        let mut columns = Vec::new();
         for term in &filter.terms {
             let mut checks = Vec::new();
             match &term.test {
@@ -185,8 +185,9 @@ impl Check {
         match self {
             Self::Name(name, numbers) => numbers.contains(&block.name(*name, row)),
             Self::Number(columns, any) => {
-                let known: Vec<u64> = columns.iter().filter_map(|c| block.known(*c, row)).collect();
-                !known.is_empty() && in_ranges(known.into_iter().map(u128::from).sum(), any)
+                let known = columns.iter().filter_map(|column| block.known(*column, row));
+                let sum = known.map(u128::from).reduce(|sum, number| sum + number);
+                sum.is_some_and(|sum| in_ranges(sum, any))
             }
             Self::Seconds(column, any) => block
                 .known(*column, row)

@@ -1,6 +1,6 @@
 //! A call becomes a row of a block, and a row a call.
 
-use super::{Block, Column, Name, Number, START};
+use super::{Block, Column, Name, Number, Rows, START};
 use contract::row::{Call, Money, Time};
 use std::collections::BTreeMap;
 
@@ -80,7 +80,7 @@ fn block(calls: &[Call]) -> (Block, Vec<String>) {
 fn every_call_survives_its_columns() {
     let calls = calls();
     let (block, texts) = block(&calls);
-    let read = Block::from_bytes(&block.to_bytes(), block.len(), None).unwrap();
+    let read = Block::from_bytes(&block.to_bytes(), Rows::all(block.len()), None).unwrap();
     for (row, call) in calls.into_iter().enumerate() {
         let found = read.call(row, |name| texts.get(name as usize).cloned());
         assert_eq!(found, Call { id: crate::units::id_of(&call), ..call });
@@ -89,10 +89,24 @@ fn every_call_survives_its_columns() {
 }
 
 #[test]
+fn rows_that_are_not_wanted_are_not_read() {
+    let calls = calls();
+    let (block, texts) = block(&calls);
+    let only = [1, calls.len() - 1];
+    let rows = Rows { of: block.len(), only: Some(&only) };
+    let read = Block::from_bytes(&block.to_bytes(), rows, None).unwrap();
+    assert_eq!(read.len(), 2);
+    for (at, row) in only.into_iter().enumerate() {
+        let name = |name: u64| texts.get(name as usize).cloned();
+        assert_eq!(read.call(at, name), block.call(row, name));
+    }
+}
+
+#[test]
 fn columns_that_are_not_wanted_are_not_read() {
     let (block, _) = block(&calls());
     let wanted: &[Column] = &[START, Number::Input.column()];
-    let read = Block::from_bytes(&block.to_bytes(), block.len(), Some(wanted)).unwrap();
+    let read = Block::from_bytes(&block.to_bytes(), Rows::all(block.len()), Some(wanted)).unwrap();
     assert_eq!(read.start, block.start);
     assert_eq!(read.known(Number::Input, 0), Some(1));
     assert_eq!(read.known(Number::Output, 0), None);
@@ -105,8 +119,8 @@ fn bytes_that_were_cut_are_nothing() {
     let bytes = block.to_bytes();
     for len in 0..bytes.len() {
         // A cut between two columns cannot be told: the file's own checks are for that.
-        let _any = Block::from_bytes(&bytes[..len], block.len(), None);
+        let _any = Block::from_bytes(&bytes[..len], Rows::all(block.len()), None);
     }
-    assert_eq!(Block::from_bytes(&bytes[..bytes.len() - 1], block.len(), None), None);
-    assert_eq!(Block::from_bytes(&bytes, block.len() + 1, None), None);
+    assert_eq!(Block::from_bytes(&bytes[..bytes.len() - 1], Rows::all(block.len()), None), None);
+    assert_eq!(Block::from_bytes(&bytes, Rows::all(block.len() + 1), None), None);
 }
