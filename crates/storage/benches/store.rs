@@ -1,7 +1,8 @@
 //! How fast calls are kept and found:
 //! `cargo bench -p storage --bench store -- [CALLS] [URL] [/DIRECTORY] [only=PART]`. With the URL of a
 //! ClickHouse server they are kept there, in a database that is new. With a directory they stay
-//! there, and are asked again the next time. With a part of a name, such questions alone are asked.
+//! there, or in a database of the server, and are asked again the next time. With a part of a name,
+//! such questions alone are asked.
 //!
 //! Calls of 30 services and 8 models are written in batches as a sender would send them, each
 //! answered once it is on disk, in a temporary directory (`TMPDIR` says where): first a million at
@@ -50,14 +51,14 @@ fn main() {
     let dir = tempfile::tempdir().unwrap();
     let kept = std::env::args().skip(1).find(|word| word.starts_with('/'));
     let dir = kept.as_ref().map_or(dir.path(), Path::new);
-    let mut is_full = std::fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some());
+    let is_full = std::fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some());
     let mut place = Place::embedded(dir);
     if let Some(url) = std::env::args().find(|word| word.starts_with("http://")) {
-        let database = format!("sonde_bench_{}", std::process::id());
+        // A new one, or the one that belongs to the directory.
+        let number = std::process::id().to_string();
+        let database = format!("sonde_bench_{}", if kept.is_some() { "kept" } else { &number });
         let to = ClickHouse { database, watch_disks: false, ..ClickHouse::new(&url) };
         place.calls = CallsIn::ClickHouse(to);
-        // The database is a new one.
-        is_full = false;
     }
     if !is_full && matches!(place.calls, CallsIn::DataDir) {
         keep_as_they_come(calls.min(1_000_000));

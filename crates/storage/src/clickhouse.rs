@@ -302,22 +302,6 @@ impl Remote {
         }
         Ok(Some(keep::ttl_days(days)))
     }
-
-    /// The answer to one question.
-    fn added_up(&self, query: &SumsQuery<'_>) -> Result<Sums, Error> {
-        if query.budget.is_over() {
-            return Ok(Sums { partial: true, ..Sums::default() });
-        }
-        let Shared { link, layout, .. } = &*self.shared;
-        let Some(ask) = sums::question(query, &self.shared.gone()?, layout) else {
-            return Ok(Sums::default());
-        };
-        match link.rows("add calls up", limited(ask, query.budget.left())) {
-            Ok(rows) => Ok(sums::answer(rows, query)),
-            Err(error) if is_over_time(&error) => Ok(Sums { partial: true, ..Sums::default() }),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 impl Engine for Remote {
@@ -378,7 +362,25 @@ impl Engine for Remote {
     }
 
     fn sums(&self, queries: &[SumsQuery<'_>]) -> Result<Vec<Sums>, Error> {
-        queries.iter().map(|query| self.added_up(query)).collect()
+        let Shared { link, layout, .. } = &*self.shared;
+        let gone = self.shared.gone()?;
+        let ask = |query: &SumsQuery<'_>| {
+            let is_over = query.budget.is_over();
+            let ask = if is_over { None } else { sums::question(query, &gone, layout) };
+            ask.map(|ask| limited(ask, query.budget.left()))
+        };
+        let asks: Vec<_> = queries.iter().map(ask).collect();
+        let asked: Vec<_> = asks.iter().flatten().cloned().collect();
+        let mut answers = link.rows_all("add calls up", &asked).into_iter();
+        let answer = |(query, ask): (&SumsQuery<'_>, Option<Ask>)| match ask
+            .and_then(|_ask| answers.next())
+        {
+            Some(Ok(rows)) => Ok(sums::answer(rows, query)),
+            Some(Err(error)) if !is_over_time(&error) => Err(error),
+            Some(Err(_)) => Ok(Sums { partial: true, ..Sums::default() }),
+            None => Ok(Sums { partial: query.budget.is_over(), ..Sums::default() }),
+        };
+        queries.iter().zip(asks).map(answer).collect()
     }
 
     fn retain(&self, limits: &Limits, disk: &ReadDisk, now: Time) -> Result<Retained, Error> {

@@ -6,7 +6,7 @@ use crate::error::Error;
 use clickhouse::error::Error as Failure;
 use clickhouse::{Client, RowOwned, RowRead, RowWrite};
 use std::future::Future;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
@@ -123,10 +123,32 @@ impl Link {
     where
         T: RowOwned + RowRead + Send + 'static,
     {
-        self.again(doing, || {
-            let query = self.query(&ask);
-            async move { query.fetch_all::<T>().await }
-        })
+        self.again(doing, || self.ask_rows(&ask))
+    }
+
+    /// All rows of each of some answers, for which is asked at once.
+    pub(super) fn rows_all<T>(
+        &self,
+        doing: &'static str,
+        asks: &[Ask],
+    ) -> Vec<Result<Vec<T>, Error>>
+    where
+        T: RowOwned + RowRead + Send + 'static,
+    {
+        let begun: Vec<_> = asks.iter().map(|ask| self.begin(self.ask_rows::<T>(ask))).collect();
+        let settle = |(ask, begun)| self.settle(doing, begun, || self.ask_rows(ask));
+        asks.iter().zip(begun).map(settle).collect()
+    }
+
+    fn ask_rows<T>(
+        &self,
+        ask: &Ask,
+    ) -> impl Future<Output = Result<Vec<T>, Failure>> + Send + use<T> + 'static
+    where
+        T: RowOwned + RowRead + Send + 'static,
+    {
+        let query = self.query(ask);
+        async move { query.fetch_all::<T>().await }
     }
 
     /// Inserts rows as one block, all or none. ClickHouse keeps one block alone of a token: what
@@ -172,13 +194,29 @@ impl Link {
         T: Send + 'static,
         F: Future<Output = Result<T, Failure>> + Send + 'static,
     {
+        let begun = self.begin(start());
+        self.settle(doing, begun, start)
+    }
+
+    /// Waits for what has begun, and starts it again while the server is away.
+    fn settle<T, F>(
+        &self,
+        doing: &'static str,
+        mut begun: Receiver<Result<T, Failure>>,
+        mut start: impl FnMut() -> F,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
         let mut tries = 1;
         loop {
-            match self.wait(start()) {
+            match begun.recv().unwrap_or(Err(Failure::TimedOut)) {
                 Ok(answer) => return Ok(answer),
                 Err(failure) if is_away(&failure) && tries < TRIES => {
                     tries += 1;
                     std::thread::sleep(PAUSE);
+                    begun = self.begin(start());
                 }
                 Err(failure) if is_away(&failure) => {
                     let source = Box::new(failure);
@@ -191,11 +229,11 @@ impl Link {
         }
     }
 
-    /// Waits for the runtime, from whatever thread.
-    fn wait<T: Send + 'static>(
+    /// Has the runtime do it; whoever waits may be on any thread.
+    fn begin<T: Send + 'static>(
         &self,
         future: impl Future<Output = Result<T, Failure>> + Send + 'static,
-    ) -> Result<T, Failure> {
+    ) -> Receiver<Result<T, Failure>> {
         let (send, receive) = sync_channel(1);
         if let Some(runtime) = &self.runtime {
             runtime.spawn(async move {
@@ -204,7 +242,7 @@ impl Link {
                 let _gone = send.send(answer.unwrap_or(Err(Failure::TimedOut)));
             });
         }
-        receive.recv().unwrap_or(Err(Failure::TimedOut))
+        receive
     }
 }
 

@@ -13,6 +13,11 @@ const CLASSES: u16 = 1;
 const FINISHES: u16 = 2;
 const SKETCHES: u16 = 3;
 
+/// Counts from this number on are of distributions, …
+pub(super) const DISTRIBUTIONS: u16 = SKETCHES * WIDTH;
+/// … and from this one on of others than [`Distributions::Main`](crate::engine::Distributions) has.
+pub(super) const BEYOND_MAIN: u16 = (SKETCHES + 2) * WIDTH;
+
 /// All counts of a sum, by number.
 pub(super) fn counts(tally: &Tally) -> Vec<(u16, u64)> {
     let plain = [
@@ -74,7 +79,7 @@ fn number(kind: u16, place: usize) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use super::{add, counts};
+    use super::{BEYOND_MAIN, DISTRIBUTIONS, add, counts};
     use crate::query::Outcome;
     use crate::tally::{Counted, Tally};
     use proptest::collection::vec;
@@ -104,6 +109,38 @@ mod tests {
             let mut again = Tally { tokens: sum.tokens, cost: sum.cost, wasted: sum.wasted, ..Tally::default() };
             counts(&sum).into_iter().for_each(|(number, count)| add(&mut again, number, count));
             prop_assert_eq!(again, sum);
+        }
+
+        #[test]
+        fn distributions_of_tables_have_the_lowest_numbers(
+            durations in vec(1..1_u64 << 40, 1..9), first_chunk in 1..1_u64 << 40, tokens in 10..900_u64,
+        ) {
+            let mut sum = Tally::default();
+            for nanos in durations {
+                let call = Counted {
+                    duration_nanos: Some(nanos),
+                    stream: true,
+                    first_chunk_nanos: Some(first_chunk),
+                    tokens: [Some(tokens); 5],
+                    ..Counted::default()
+                };
+                sum.add(&call);
+            }
+            let (mut main, mut none) = (Tally::default(), Tally::default());
+            for (number, count) in counts(&sum) {
+                if number < BEYOND_MAIN {
+                    add(&mut main, number, count);
+                }
+                if number < DISTRIBUTIONS {
+                    add(&mut none, number, count);
+                }
+            }
+            let numbers = |tally: Tally| {
+                Tally { cost: sum.cost, tokens: sum.tokens, ..tally }.main_stats()
+            };
+            prop_assert_eq!(numbers(main), sum.main_stats());
+            prop_assert_eq!(none.sketches, crate::tally::Sketches::default());
+            prop_assert_eq!(none.calls, sum.calls);
         }
 
         #[test]

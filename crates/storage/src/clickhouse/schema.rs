@@ -41,18 +41,18 @@ impl Step {
 /// Tokens of insertions that ClickHouse remembers, so that a number is given once.
 const TOKENS: u32 = 10_000;
 
-/// What is added up of rows `c` that count (`row::COUNTS`), each as often as its `times`, which may
-/// be -1: numbers wrap around, and so does taking away. The columns of a sum after those that it is
-/// told apart by.
-pub(super) const SUMS: &str = "toUInt64(sum(c.times)) AS calls,
-    toUInt128(sum(toInt128(c.cost) * c.times)) AS cost,
-    toUInt128(sum(if(c.wasted, toInt128(c.cost) * c.times, NULL))) AS wasted,
-    toUInt128(sum(toInt128(c.input_tokens) * c.times)) AS input_tokens,
-    toUInt128(sum(toInt128(c.output_tokens) * c.times)) AS output_tokens,
-    toUInt128(sum(toInt128(c.cache_read) * c.times)) AS cache_read,
-    toUInt128(sum(toInt128(c.cache_write) * c.times)) AS cache_write,
-    toUInt128(sum(toInt128(c.reasoning) * c.times)) AS reasoning,
-    sumMap(c.counts, arrayWithConstant(length(c.counts), toUInt64(c.times))) AS counts";
+/// What a sum has beside counts.
+pub(super) const NUMBERS: [&str; 7] =
+    ["cost", "wasted", "input_tokens", "output_tokens", "cache_read", "cache_write", "reasoning"];
+
+/// What is added up of a number, of rows that count (`row::COUNTS`), each as often as its `times`,
+/// which may be -1: numbers wrap around, and so does taking away.
+pub(super) fn counted(number: &str) -> String {
+    match number {
+        "wasted" => "if(wasted, toInt128(cost) * times, NULL)".into(),
+        number => format!("toInt128({number}) * times"),
+    }
+}
 
 /// Where and how tables are made.
 #[derive(Debug, Clone, PartialEq, Eq)]

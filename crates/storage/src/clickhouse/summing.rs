@@ -12,7 +12,7 @@
 
 use super::link::{Ask, Link};
 use super::row::{COUNTS, TIMES, within};
-use super::schema::{LEVELS, Layout, SUMS};
+use super::schema::{LEVELS, Layout, NUMBERS, counted};
 use crate::error::Error;
 use clickhouse::Row;
 use serde::Deserialize;
@@ -74,20 +74,24 @@ fn add_to(
 }
 
 fn statement(layout: &Layout, day: u64, number: u64, level: u64) -> String {
+    let added = NUMBERS.map(|name| format!("toUInt128(sum({}))", counted(name)));
     format!(
-        "INSERT INTO {sums} (bucket, {NAMES}, calls, cost, wasted, input_tokens, output_tokens,
-            cache_read, cache_write, reasoning, counts, batches)
+        "INSERT INTO {sums} (bucket, {NAMES}, {numbers}, calls, counts, batches)
          SELECT
             toDateTime64(intDiv(toUnixTimestamp64Nano(c.ended), {level} * 1000000000) * {level}, \
             0, 'UTC') AS bucket,
             c.service AS service, c.workload AS workload, c.provider AS provider,
             coalesce(c.request_model, c.response_model) AS model,
-            c.operation AS operation, c.outcome AS outcome, {SUMS},
+            c.operation AS operation, c.outcome AS outcome, {added},
+            toUInt64(sum(c.times)) AS calls,
+            sumMap(c.counts, arrayWithConstant(length(c.counts), toUInt64(c.times))) AS counts,
             ([toUInt32({day_number})], [toUInt64({number})]) AS batches
          FROM (SELECT *, {TIMES} AS times FROM {calls}
             WHERE {day} AND batch = {number} AND {COUNTS}) AS c
          GROUP BY bucket, {NAMES} ORDER BY bucket, {NAMES}",
         sums = layout.local(&format!("sum_{level}")),
+        numbers = NUMBERS.join(", "),
+        added = added.join(", "),
         calls = layout.local("call"),
         day = within(day, day),
         day_number = day,

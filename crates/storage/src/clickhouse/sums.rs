@@ -1,69 +1,89 @@
 //! Adds calls up: from the sums that ClickHouse made as they came, from the calls themselves at the
 //! edges that no sum fits, and from both in one question.
+//!
+//! Numbers are added up by group. Counts are added up by group and number of the count, and only those
+//! that are wanted: `sumMap` would take ClickHouse several times as long. What it finds of a group is
+//! put together here.
 
 use super::filter;
 use super::keep::Gone;
 use super::link::Ask;
-use super::schema::{LEVELS, Layout, SUMS};
+use super::schema::{self, LEVELS, Layout, NUMBERS};
 use super::{parts, row};
 use crate::cover::{Level, Piece, cover};
-use crate::engine::{MAX_GROUPS, Sum, Sums, SumsQuery};
+use crate::engine::{Distributions, MAX_GROUPS, Sum, Sums, SumsQuery};
 use crate::query::By;
 use crate::tally::Tally;
 use clickhouse::Row;
 use serde::Deserialize;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Widths of the sums that answer where calls are no longer kept.
 const HISTORY: [u64; 2] = [3600, 86_400];
 const HOUR_NANOS: u64 = 3_600_000_000_000;
 
-/// One group in one bucket.
+/// Of one group in one bucket, its numbers or its counts in one table.
 #[derive(Debug, Row, Deserialize)]
 pub(super) struct SumRow {
     at: i64,
+    /// A hash of the names: that two of a million groups share one is a matter of one question in
+    /// thirty million.
+    key: u64,
+    /// With numbers alone, as are they.
     names: Vec<Option<String>>,
-    cost: Option<u128>,
-    wasted: Option<u128>,
-    input_tokens: Option<u128>,
-    output_tokens: Option<u128>,
-    cache_read: Option<u128>,
-    cache_write: Option<u128>,
-    reasoning: Option<u128>,
-    counts: (Vec<u16>, Vec<u64>),
+    /// Those of [`NUMBERS`]; none with counts.
+    numbers: Vec<Option<u128>>,
+    counts: Counts,
+}
+
+/// Numbers of counts, and the counts.
+type Counts = (Vec<u16>, Vec<u64>);
+
+/// All that was found of one group in one bucket.
+#[derive(Debug, Default)]
+struct Found {
+    /// None where there are counts alone.
+    names: Option<Vec<Option<String>>>,
+    numbers: [Option<u128>; NUMBERS.len()],
+    counts: Vec<Counts>,
+}
+
+/// What is added up of a table, as SQL.
+struct Source {
+    /// A table, or a question.
+    from: String,
+    condition: String,
+    /// Start of the bucket.
+    at: String,
+    names: Vec<String>,
+    /// What is added up of a number.
+    number: fn(&str) -> String,
+    /// The lists of `number`, of a count, and of how many `times` it counts.
+    counts: &'static str,
 }
 
 /// The question as SQL; `None` when the span is empty.
 pub(super) fn question(query: &SumsQuery<'_>, gone: &Gone, layout: &Layout) -> Option<Ask> {
     let mut ask = Ask::default();
-    let parts: Vec<String> = if query.is_summed() {
-        let pieces = pieces(query, gone);
-        pieces.iter().map(|piece| of_piece(piece, query, layout, &mut ask)).collect()
+    let pieces = if query.is_summed() {
+        pieces(query, gone)
     } else {
         let from = query.from.max(gone.calls_end());
         let whole = Piece { from, to: query.to, level: None };
-        if from < query.to { vec![of_piece(&whole, query, layout, &mut ask)] } else { Vec::new() }
+        if from < query.to { vec![whole] } else { Vec::new() }
     };
-    if parts.is_empty() {
-        return None;
+    // Each table once: every further question takes milliseconds, however little it reads.
+    let mut tables: BTreeMap<Option<u64>, Vec<Piece>> = BTreeMap::new();
+    for piece in pieces {
+        tables.entry(piece.level).or_default().push(piece);
     }
-    let numbers = [
-        "cost",
-        "wasted",
-        "input_tokens",
-        "output_tokens",
-        "cache_read",
-        "cache_write",
-        "reasoning",
-    ];
-    // Qualified: a bare name would be the outer sum itself.
-    let added: Vec<_> = numbers.iter().map(|name| format!("sum(part.{name}) AS {name}")).collect();
-    ask.sql = format!(
-        "SELECT at, names, {}, sumMap(part.counts) AS counts FROM ({}) AS part GROUP BY at, names",
-        added.join(", "),
-        parts.join(" UNION ALL ")
-    );
-    Some(ask)
+    let mut parts = Vec::new();
+    for (level, pieces) in tables {
+        let source = source(level, &pieces, query, layout, &mut ask);
+        parts.extend([source.numbers(), source.counts(query.distributions)]);
+    }
+    ask.sql = parts.join(" UNION ALL ");
+    (!parts.is_empty()).then_some(ask)
 }
 
 /// The span as pieces that sums or calls answer.
@@ -88,12 +108,20 @@ fn pieces(query: &SumsQuery<'_>, gone: &Gone) -> Vec<Piece> {
     pieces
 }
 
-fn of_piece(piece: &Piece, query: &SumsQuery<'_>, layout: &Layout, ask: &mut Ask) -> String {
+fn source(
+    level: Option<u64>,
+    pieces: &[Piece],
+    query: &SumsQuery<'_>,
+    layout: &Layout,
+    ask: &mut Ask,
+) -> Source {
     let condition = filter::condition(query.filter, ask);
-    let names = |of: &mut dyn FnMut(By) -> String| {
-        let names: Vec<_> = query.by.iter().map(|by| of(*by)).collect();
-        let names = names.iter().map(|name| format!("CAST({name}, 'Nullable(String)')"));
-        format!("CAST([{}], 'Array(Nullable(String))')", names.collect::<Vec<_>>().join(", "))
+    let within = |column: &str, moment: &dyn Fn(u64) -> String| {
+        let within = |piece: &Piece| {
+            let (from, to) = (moment(piece.from), moment(piece.to));
+            format!("{column} >= {from} AND {column} < {to}")
+        };
+        pieces.iter().map(within).collect::<Vec<_>>().join(" OR ")
     };
     let at = |nanos: &str| match query.step_seconds {
         None => format!("toInt64({})", i64::try_from(query.from).unwrap_or(i64::MAX)),
@@ -102,28 +130,95 @@ fn of_piece(piece: &Piece, query: &SumsQuery<'_>, layout: &Layout, ask: &mut Ask
             format!("intDiv({nanos}, toInt64({step})) * toInt64({step})")
         }
     };
-    let Some(level) = piece.level else {
-        let (from, to) = (row::moment(piece.from), row::moment(piece.to));
-        let (names, at) = (names(&mut |by| of_call(by, ask)), at("toUnixTimestamp64Nano(ended)"));
-        let inner = format!(
-            "SELECT *, {TIMES} AS times, {at} AS at, {names} AS names FROM {}
-             WHERE ended >= {from} AND ended < {to} AND {COUNTS} AND ({condition})",
+    if let Some(level) = level {
+        let moment = |nanos: u64| format!("toDateTime64({}, 0, 'UTC')", nanos / 1_000_000_000);
+        return Source {
+            from: layout.name(&format!("sum_{level}")),
+            condition: format!("({}) AND ({condition})", within("bucket", &moment)),
+            at: at("toInt64(toUnixTimestamp64Nano(toDateTime64(bucket, 9, 'UTC')))"),
+            names: query.by.iter().map(|by| of_sum(*by)).collect(),
+            number: str::to_owned,
+            counts: "counts.1 AS number, counts.2 AS times",
+        };
+    }
+    let mut columns = vec![
+        "*".to_owned(),
+        format!("{} AS times", row::TIMES),
+        format!("{} AS at", at("toUnixTimestamp64Nano(ended)")),
+    ];
+    // Once for each call: a name may have to be read from JSON.
+    let name = |(place, by): (usize, &By)| format!("{} AS name_{place}", of_call(*by, ask));
+    columns.extend(query.by.iter().enumerate().map(name));
+    Source {
+        from: format!(
+            "(SELECT {} FROM {} WHERE ({}) AND {} AND ({condition}))",
+            columns.join(", "),
             layout.name("call"),
-            COUNTS = row::COUNTS,
-            TIMES = row::TIMES,
-        );
-        return format!("SELECT at, names, {SUMS} FROM ({inner}) AS c GROUP BY at, names");
-    };
-    let moment = |nanos: u64| format!("toDateTime64({}, 0, 'UTC')", nanos / 1_000_000_000);
-    let (from, to) = (moment(piece.from), moment(piece.to));
-    let at = at("toInt64(toUnixTimestamp64Nano(toDateTime64(bucket, 9, 'UTC')))");
-    format!(
-        "SELECT {at} AS at, {} AS names, calls, cost, wasted, input_tokens, output_tokens,
-            cache_read, cache_write, reasoning, counts
-         FROM {} WHERE bucket >= {from} AND bucket < {to} AND ({condition})",
-        names(&mut |by| of_sum(by)),
-        layout.name(&format!("sum_{level}"))
-    )
+            within("ended", &row::moment),
+            row::COUNTS,
+        ),
+        condition: "true".to_owned(),
+        at: "at".to_owned(),
+        names: (0..query.by.len()).map(|place| format!("name_{place}")).collect(),
+        number: schema::counted,
+        counts: "counts AS number",
+    }
+}
+
+impl Source {
+    /// The question for numbers, by group.
+    fn numbers(&self) -> String {
+        let Self { from, condition, at, names, number, .. } = self;
+        let sums = NUMBERS.map(|name| format!("toUInt128(sum({}))", number(name)));
+        // Texts are made of what groups are told apart by, not of each row.
+        let texts = names.iter().map(|name| format!("CAST({name}, 'Nullable(String)')"));
+        let groups: Vec<_> =
+            std::iter::once("at").chain(names.iter().map(String::as_str)).collect();
+        format!(
+            "SELECT {at} AS at, {key} AS key, CAST([{texts}], 'Array(Nullable(String))') AS names,
+                CAST([{sums}], 'Array(Nullable(UInt128))') AS numbers,
+                (emptyArrayUInt16(), emptyArrayUInt64()) AS counts
+             FROM {from} WHERE {condition} GROUP BY {groups}",
+            key = self.key(),
+            texts = texts.collect::<Vec<_>>().join(", "),
+            sums = sums.join(", "),
+            groups = groups.join(", "),
+        )
+    }
+
+    /// The question for counts, by group and number. Distributions of a bucket as a whole have the
+    /// key of no group.
+    fn counts(&self, wanted: Distributions) -> String {
+        let Self { from, condition, at, counts, .. } = self;
+        let mut key = self.key();
+        let mut only = String::new();
+        match wanted {
+            Distributions::All => {}
+            Distributions::Together => {
+                key = format!("if(number < {}, {key}, 0)", parts::DISTRIBUTIONS);
+            }
+            Distributions::Main => only = format!("AND number < {}", parts::BEYOND_MAIN),
+        }
+        format!(
+            "SELECT at, key, CAST([], 'Array(Nullable(String))') AS names,
+                CAST([], 'Array(Nullable(UInt128))') AS numbers,
+                (groupArray(number), groupArray(count)) AS counts
+             FROM (SELECT {at} AS at, {key} AS key, number, toUInt64(sum(times)) AS count
+                FROM {from} ARRAY JOIN {counts} WHERE {condition} {only} GROUP BY at, key, number)
+             GROUP BY at, key"
+        )
+    }
+
+    /// The hash of the names. A text that is not known is unlike an empty one.
+    fn key(&self) -> String {
+        let names = self.names.iter().map(|name| format!("isNull({name}), ifNull({name}, '')"));
+        let names: Vec<_> = names.collect();
+        if names.is_empty() {
+            "toUInt64(0)".into()
+        } else {
+            format!("sipHash64({})", names.join(", "))
+        }
+    }
 }
 
 /// What a sum has of it.
@@ -161,24 +256,33 @@ fn of_call(by: By, ask: &mut Ask) -> String {
 
 /// The rows of an answer.
 pub(super) fn answer(rows: Vec<SumRow>, query: &SumsQuery<'_>) -> Sums {
+    let mut found: HashMap<(i64, u64), Found> = HashMap::new();
+    for row in rows {
+        found.entry((row.at, row.key)).or_default().add(row);
+    }
+    let is_group = |(_, found): &(_, Found)| found.names.is_some();
+    let (found, together): (Vec<_>, Vec<_>) = found.into_iter().partition(is_group);
+    let mut together: HashMap<i64, Vec<Counts>> =
+        together.into_iter().map(|((at, _), found)| (at, found.counts)).collect();
     let mut sums = Sums::default();
     let mut groups: HashMap<Vec<Option<String>>, usize> = HashMap::new();
     let mut rest: HashMap<i64, Tally> = HashMap::new();
-    // Where further sightings moved all of a group to another, nothing is left of it.
-    for row in rows {
-        let tally = row.tally();
+    for ((at, _), mut found) in found {
+        let names = found.names.take().unwrap_or_default();
+        let mut tally = found.tally();
+        // Where further sightings moved all of a group to another, nothing is left of it.
         if tally.count() == 0 {
             continue;
         }
+        add(&mut tally, together.remove(&at).unwrap_or_default());
         let known = groups.len();
-        if known >= MAX_GROUPS && !groups.contains_key(&row.names) {
+        if known >= MAX_GROUPS && !groups.contains_key(&names) {
             sums.truncated = true;
-            rest.entry(row.at).or_default().merge(&tally);
+            rest.entry(at).or_default().merge(&tally);
             continue;
         }
-        groups.entry(row.names.clone()).or_insert(known);
-        let time = u64::try_from(row.at).unwrap_or(0);
-        sums.rows.push(Sum { time, tally, group: row.names });
+        groups.entry(names.clone()).or_insert(known);
+        sums.rows.push(Sum { time: u64::try_from(at).unwrap_or(0), tally, group: names });
     }
     let unnamed = vec![None; query.by.len()];
     sums.rows.extend(rest.into_iter().map(|(at, tally)| Sum {
@@ -189,29 +293,49 @@ pub(super) fn answer(rows: Vec<SumRow>, query: &SumsQuery<'_>) -> Sums {
     sums
 }
 
-impl SumRow {
-    fn tally(&self) -> Tally {
-        let small = |sum: Option<u128>| sum.map(|sum| u64::try_from(sum).unwrap_or(u64::MAX));
-        let tokens = [
-            self.input_tokens,
-            self.output_tokens,
-            self.cache_read,
-            self.cache_write,
-            self.reasoning,
-        ];
-        let mut tally = Tally {
-            cost: self.cost,
-            wasted: self.wasted,
-            tokens: tokens.map(small),
-            ..Tally::default()
-        };
-        for (number, count) in self.counts.0.iter().zip(&self.counts.1) {
-            // Below zero: what was made of a call that itself went with the day before.
-            let count = i64::try_from(*count).map_or(0, i64::unsigned_abs);
-            parts::add(&mut tally, *number, count);
+impl Found {
+    fn add(&mut self, row: SumRow) {
+        if row.numbers.is_empty() {
+            self.counts.push(row.counts);
+            return;
         }
+        self.names = Some(row.names);
+        for (sum, more) in self.numbers.iter_mut().zip(row.numbers) {
+            if let Some(more) = more {
+                *sum = Some(sum.unwrap_or(0).wrapping_add(more));
+            }
+        }
+    }
+
+    fn tally(self) -> Tally {
+        let [cost, wasted, tokens @ ..] = self.numbers;
+        let small = |sum: Option<u128>| sum.map(|sum| u64::try_from(sum).unwrap_or(u64::MAX));
+        let mut tally = Tally { cost, wasted, tokens: tokens.map(small), ..Tally::default() };
+        add(&mut tally, self.counts);
         tally
     }
+}
+
+/// Adds counts of some tables.
+fn add(tally: &mut Tally, mut tables: Vec<Counts>) {
+    let mut sums: BTreeMap<u16, u64> = BTreeMap::new();
+    // Mostly there is but one.
+    let one = if tables.len() == 1 { tables.pop() } else { None };
+    for (number, count) in tables.iter().flat_map(each) {
+        let sum = sums.entry(number).or_default();
+        *sum = sum.wrapping_add(count);
+    }
+    for (number, count) in one.iter().flat_map(each).chain(sums) {
+        // Below zero: what was made of a call that itself went with the day before.
+        let count = i64::try_from(count).map_or(0, i64::unsigned_abs);
+        if count > 0 {
+            parts::add(tally, number, count);
+        }
+    }
+}
+
+fn each((numbers, counts): &Counts) -> impl Iterator<Item = (u16, u64)> {
+    numbers.iter().copied().zip(counts.iter().copied())
 }
 
 #[cfg(test)]
