@@ -355,7 +355,10 @@ impl Threads {
                 "poll" | "report" | "steps" | "injection" | "discovery" | "resolver"
             ) && thread.join().is_err()
             {
-                tracing::error!(thread = name, "a thread ended by a panic");
+                tracing::error!(
+                    thread = name,
+                    "a thread ended by a panic; this is a bug, please report it with the lines above"
+                );
             }
         }
     }

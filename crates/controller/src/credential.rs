@@ -167,7 +167,9 @@ impl Credential {
         let Some(file) = &self.join_file else { return };
         match file::first_line(file, MAX_TOKEN) {
             Ok(token) => self.join = Some(Token(token)),
-            Err(error) => tracing::warn!(%error, "cannot read the token file again"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the token file again; the token of before is shown until it can be read")
+            }
         }
     }
 
@@ -220,7 +222,7 @@ impl Credential {
     fn save_or_say(&self) {
         if let Err(error) = self.save() {
             // Both that hold are in the file as it was: a restart asks with them again.
-            tracing::warn!(error = %format!("{error:#}"), "cannot keep where the credential stands");
+            tracing::warn!(error = %format!("{error:#}"), "cannot keep where the credential stands; a restart asks with those that the file has");
         }
     }
 }

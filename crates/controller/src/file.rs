@@ -35,7 +35,7 @@ pub(crate) fn load<T: DeserializeOwned>(
     let aside = file.with_extension("json.unreadable");
     tracing::warn!(error, file = %file.display(), aside = %aside.display(), "cannot read what was kept; starting anew");
     if let Err(error) = fs::rename(file, &aside) {
-        tracing::warn!(%error, "cannot set the file aside");
+        tracing::warn!(%error, "cannot set the file aside; the next write replaces it");
     }
     None
 }

@@ -399,7 +399,7 @@ impl Running {
                 match why.clone() {
                     Why::NotWanted | Why::Interrupted => {
                         if let Err(error) = self.parts.records.forget(key) {
-                            tracing::error!(%error, "cannot write to the data directory");
+                            tracing::error!(%error, "cannot write to the data directory; make room there");
                         }
                     }
                     Why::Unwell { reason } => {
@@ -414,7 +414,7 @@ impl Running {
     }
 
     fn failed(&mut self, key: &Key, said: String, now: u64) {
-        tracing::warn!(key = %key.0, said, "cannot change a workload");
+        tracing::warn!(key = %key.0, said, "cannot change a workload; it is tried again, later each time");
         let tries = self.tries.entry(key.clone()).or_default();
         tries.failures += 1;
         tries.failed_at = now;
@@ -427,7 +427,7 @@ impl Running {
         }
         // What cannot be noted is noted with the next step; each of them may be taken twice.
         if let Err(error) = self.parts.records.advance(key, phase) {
-            tracing::error!(%error, "cannot write to the data directory");
+            tracing::error!(%error, "cannot write to the data directory; make room there");
         }
     }
 }

@@ -194,7 +194,7 @@ impl Recorder {
         if let Err(error) =
             written.and_then(|()| self.file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX)))
         {
-            tracing::error!(%error, "cannot write the recording");
+            tracing::error!(%error, "cannot write the recording; make room in its directory, then record again");
         }
     }
 }

@@ -139,7 +139,9 @@ impl Replay {
         self.stop.store(true, Ordering::Relaxed);
         self.standings.stop();
         if self.player.join().is_err() {
-            tracing::error!("the player ended by a panic");
+            tracing::error!(
+                "the player ended by a panic; this is a bug, please report it with the lines above"
+            );
         }
         self.notices.send_surely(Notice::Stop);
         drop(self.notices);

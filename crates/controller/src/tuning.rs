@@ -70,7 +70,10 @@ impl Tuning {
         if let Some(Err(error)) = file.map(|file| file::replace(&file, configuration)) {
             let error =
                 format!("It holds until the controller ends, because it cannot be kept: {error}.");
-            tracing::warn!(error, "cannot keep the configuration of the dashboard");
+            tracing::warn!(
+                error,
+                "cannot keep the configuration of the dashboard; make room in the data directory"
+            );
             self.state().applied =
                 Some(Applied { hash: configuration.hash.clone(), error: Some(error) });
         }

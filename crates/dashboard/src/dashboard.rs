@@ -189,7 +189,7 @@ impl Dashboard {
         match self.state.store.new_login_code(expires, now) {
             Ok(code) => format!("{}/login?code={code}", self.state.url),
             Err(error) => {
-                tracing::error!(%error, "cannot make a login link");
+                tracing::error!(%error, "cannot make a login link; `sonde login` makes one when the store answers");
                 self.url()
             }
         }

@@ -23,7 +23,7 @@ pub(crate) async fn run(state: App, limits: Limits, mut stopping: watch::Receive
         let shared = Arc::clone(&state);
         let done = tokio::task::spawn_blocking(move || look(&shared, &limits, &disk)).await;
         if let Err(error) = done {
-            tracing::error!(%error, "upkeep of what is kept ended early");
+            tracing::error!(%error, "upkeep of what is kept ended early; it begins again in a minute");
         }
         let stop = stopping.wait_for(|stopping| *stopping);
         // Whoever would say so is gone: that is the end, too.
@@ -53,7 +53,7 @@ pub(crate) async fn follow(state: App, mut stopping: watch::Receiver<bool>) {
                 FOLLOW_AGAIN
             }
             Err(error) => {
-                tracing::error!(%error, "following the other dashboards ended early");
+                tracing::error!(%error, "following the other dashboards ended early; it begins again");
                 FOLLOW_AGAIN
             }
         };
@@ -68,14 +68,14 @@ pub(crate) async fn follow(state: App, mut stopping: watch::Receiver<bool>) {
 pub(crate) fn look(state: &App, limits: &Limits, disk: &ReadDisk) {
     let now = (state.clock)();
     if let Err(error) = state.store.expire_steps(now) {
-        tracing::error!(%error, "cannot end steps whose time is over");
+        tracing::error!(%error, "cannot end steps whose time is over; it is tried again in a minute");
     }
     let retained = match state.store.retain(limits, disk, now) {
         Ok(retained) => retained,
         Err(error) => {
             // The next look tries again.
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::error!(%error, cause, "cannot forget old calls");
+            tracing::error!(%error, cause, "cannot forget old calls; it is tried again in a minute");
             return;
         }
     };

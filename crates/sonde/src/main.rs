@@ -91,6 +91,6 @@ fn set_log(level: LogLevel) {
     if let Some(handle) = LOG.get()
         && let Err(error) = handle.reload(EnvFilter::new(level))
     {
-        tracing::warn!(%error, "cannot change how much is logged");
+        tracing::warn!(%error, "cannot change how much is logged; it stays as it was");
     }
 }

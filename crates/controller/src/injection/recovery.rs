@@ -15,7 +15,7 @@ impl Running {
     pub(super) fn bring_back(&mut self) {
         let Some(before) = self.parts.standings.brought_back() else { return };
         if let Err(error) = self.parts.records.bring_back(before) {
-            tracing::error!(%error, "cannot write to the data directory");
+            tracing::error!(%error, "cannot write to the data directory; make room there");
         }
     }
 

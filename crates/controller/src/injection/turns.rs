@@ -272,7 +272,7 @@ impl Running {
             && let Err(error) =
                 self.parts.turns.ended(&key.0, &End::new(record.generation, how, reason))
         {
-            tracing::warn!(key = %key.0, error, "cannot tell other nodes how a change ended");
+            tracing::warn!(key = %key.0, error, "cannot tell other nodes how a change ended; one of them may make it again");
         }
         if self.parts.turns.holds(&key.0) && rolls(record) {
             let since = Now::read().unix_nanos;

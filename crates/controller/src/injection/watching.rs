@@ -52,7 +52,9 @@ impl Running {
             Health::Good if since > 0 && age >= window => {
                 match self.parts.hands.settle(&record.change) {
                     Ok(()) => self.advance(key, Phase::InEffect),
-                    Err(error) => tracing::warn!(key = %key.0, error, "cannot settle a change"),
+                    Err(error) => {
+                        tracing::warn!(key = %key.0, error, "cannot settle a change; it is tried again")
+                    }
                 }
             }
             Health::Starting if since > 0 && age >= window + SLOW_START_NANOS => {
