@@ -168,7 +168,7 @@ impl Credential {
         match file::first_line(file, MAX_TOKEN) {
             Ok(token) => self.join = Some(Token(token)),
             Err(error) => {
-                tracing::warn!(%error, "cannot read the token file again; the token of before is shown until it can be read")
+                tracing::warn!(%error, "cannot read the token file again; the token of before is shown until it can be read");
             }
         }
     }

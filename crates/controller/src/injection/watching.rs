@@ -53,7 +53,7 @@ impl Running {
                 match self.parts.hands.settle(&record.change) {
                     Ok(()) => self.advance(key, Phase::InEffect),
                     Err(error) => {
-                        tracing::warn!(key = %key.0, error, "cannot settle a change; it is tried again")
+                        tracing::warn!(key = %key.0, error, "cannot settle a change; it is tried again");
                     }
                 }
             }

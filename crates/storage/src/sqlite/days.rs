@@ -205,9 +205,11 @@ impl Days {
     pub(crate) fn sums(&self, queries: &[SumsQuery<'_>]) -> Result<Vec<Sums>, Error> {
         let mut answers: Vec<_> = queries.iter().map(Adding::new).collect();
         let mut by_day: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        // The same days for all questions: one may begin meanwhile.
+        let known = lock(&self.known).clone();
         for (number, query) in queries.iter().enumerate() {
             self.history.read(|file| answers[number].add_history(file, history::LEVELS[0]))?;
-            for day in self.days_that_ended(query.from, query.to) {
+            for day in days_that_ended(&known, query.from, query.to) {
                 by_day.entry(day).or_default().push(number);
             }
         }
@@ -277,13 +279,6 @@ impl Days {
             return Vec::new();
         }
         lock(&self.known).range(first..=last).rev().map(|(day, _)| *day).collect()
-    }
-
-    /// Days of which a call can have ended in the span.
-    fn days_that_ended(&self, from: u64, to: u64) -> Vec<u64> {
-        let known = lock(&self.known);
-        let days = known.range(..=to / DAY_NANOS);
-        days.filter(|(_, last_end)| **last_end >= from).map(|(day, _)| *day).collect()
     }
 
     fn path(&self, day: u64) -> PathBuf {
@@ -360,6 +355,12 @@ impl Days {
     }
 }
 
+/// Days of which a call can have ended in the span, of all with the end of their last call.
+fn days_that_ended(known: &BTreeMap<u64, u64>, from: u64, to: u64) -> impl Iterator<Item = u64> {
+    let days = known.range(..=to / DAY_NANOS);
+    days.filter(move |(_, last_end)| **last_end >= from).map(|(day, _)| *day)
+}
+
 /// Asks each connection by a thread of its own, for a share.
 fn together<T: Send>(
     files: &mut [Connection],
@@ -426,10 +427,37 @@ mod tests {
     use crate::conformance::{NOON, call};
     use crate::query::{Budget, CallsQuery, Cursor, Span};
     use crate::store::Store;
+    use crate::units::DAY_NANOS;
     use contract::row::Time;
     use std::collections::BTreeSet;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
+
+    /// Each batch begins a day.
+    #[test]
+    fn a_day_that_begins_is_in_all_of_an_answer_or_in_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let days = 40;
+        let to = Time(NOON + days * DAY_NANOS);
+        let span = Span { from: Time(NOON), to, ..Span::default() };
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for day in 0..days {
+                    let seconds = (day * DAY_NANOS / 1_000_000_000) as i64;
+                    let calls = (1..4).map(|number| call(day * 10 + number, seconds)).collect();
+                    assert_eq!(store.insert(calls).unwrap().new.len(), 3);
+                }
+            });
+            let mut counted = 0;
+            while !writer.is_finished() || counted < days * 3 {
+                let overview = store.overview(&span).unwrap();
+                counted = overview.totals.calls;
+                let of_models: u64 = overview.by_model.iter().map(|row| row.stats.calls).sum();
+                assert_eq!(of_models, counted);
+            }
+        });
+    }
 
     /// The charts come from one question, the tables from another, and each from several threads.
     #[test]
