@@ -29,9 +29,9 @@ pub(super) struct SumRow {
     /// A hash of the names: that two of a million groups share one is a matter of one question in
     /// thirty million.
     key: u64,
-    /// With numbers alone, as are they.
+    /// None in a row of counts.
     names: Vec<Option<String>>,
-    /// Those of [`NUMBERS`]; none with counts.
+    /// Those of [`NUMBERS`]; none in a row of counts.
     numbers: Vec<Option<u128>>,
     counts: Counts,
 }
