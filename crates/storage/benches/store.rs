@@ -4,10 +4,11 @@
 //! there, or in a database of the server, and are asked again the next time. With a part of a name,
 //! such questions alone are asked.
 //!
-//! Calls of 30 services and 8 models are written in batches as a sender would send them, each
-//! answered once it is on disk, in a temporary directory (`TMPDIR` says where): first a million at
-//! the pace at which they are kept, as on a busy machine, and then a day of calls, one after the
-//! other, as from a spool that was held up. Then the questions of the pages are asked, many times each, for moments that no bucket fits; cold means
+//! Calls of 30 services, 8 models and 6 agents, a third of them for one of a thousand users, are
+//! written in batches as a sender would send them, each answered once it is on disk, in a temporary
+//! directory (`TMPDIR` says where): first a million at the pace at which they are kept, as on a busy
+//! machine, and then a day of calls, one after the other, as from a spool that was held up. Then the
+//! questions of the pages are asked, many times each, for moments that no bucket fits; cold means
 //! that neither the store nor the system's cache has anything of it. *Core* is the median of the
 //! processor time of the thread that asks, which what else the machine does hardly changes.
 #![expect(clippy::print_stdout, reason = "the numbers are its output")]
@@ -185,6 +186,7 @@ fn call(number: u64, apart: u64, chance: &mut Chance) -> Call {
     let stream = chance.below(3) > 0;
     let failed = chance.below(50) == 0;
     let duration = (300 + chance.below(700) * (1 + chance.below(20))) as f64 / 1e3;
+    let user = (chance.below(3) == 0).then(|| chance.below(1000));
     let (input, output) = (50 + chance.below(8000), 1 + chance.below(1000));
     Call {
         time: Time(START + number * apart + chance.below(SECOND)),
@@ -216,9 +218,15 @@ fn call(number: u64, apart: u64, chance: &mut Chance) -> Call {
         recognised_by: Some("host".into()),
         request_body_size: Some(input * 4),
         response_body_size: (!failed).then_some(output * 90),
-        more: [("service.namespace", "shop"), ("deployment.environment.name", "production")]
-            .map(|(key, value)| (key.to_owned(), value.into()))
-            .into(),
+        more: [
+            ("service.namespace", Some("shop".to_owned())),
+            ("deployment.environment.name", Some("production".to_owned())),
+            ("gen_ai.agent.name", Some(format!("agent-{}", service % 6))),
+            ("user.id", user.map(|user| format!("user-{user}"))),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?.into())))
+        .collect(),
         ..Call::default()
     }
 }
@@ -335,9 +343,9 @@ impl Asking<'_> {
 
     fn costs(&self) {
         let mut chance = Chance(4);
-        for (by, filter) in
-            [(By::Model, ""), (By::Service, ""), (By::Host, ""), (By::Environment, "duration:>5s")]
-        {
+        let all = [By::Model, By::Service, By::Host, By::Environment, By::User, By::Agent];
+        let all = all.map(|by| (by, ""));
+        for (by, filter) in all.into_iter().chain([(By::Environment, "duration:>5s")]) {
             let filter: Filter = filter.parse().unwrap();
             let name = format!(
                 "cost by {} of 24 hours{}",
@@ -349,7 +357,9 @@ impl Asking<'_> {
                 let from = Time(to.0 - DAY);
                 let span = Span { from, to, filter: filter.clone(), ..Span::default() };
                 let weight = Weight::Cost;
-                store.series(&SeriesQuery { span, by: Some(by), weight, durations: false }).unwrap()
+                let by = Some(by);
+                let query = SeriesQuery { span, by, weight, percentiles: false, durations: false };
+                store.series(&query).unwrap()
             });
         }
     }

@@ -375,7 +375,7 @@ impl Engine for Remote {
         let answer = |(query, ask): (&SumsQuery<'_>, Option<Ask>)| match ask
             .and_then(|_ask| answers.next())
         {
-            Some(Ok(rows)) => Ok(sums::answer(rows, query)),
+            Some(Ok(rows)) => Ok(sums::answer(rows)),
             Some(Err(error)) if !is_over_time(&error) => Err(error),
             Some(Err(_)) => Ok(Sums { partial: true, ..Sums::default() }),
             None => Ok(Sums { partial: query.budget.is_over(), ..Sums::default() }),

@@ -3,6 +3,7 @@
 //! The suite runs on the engine of [`place`]: the embedded one, or the one that the environment
 //! names. What only one engine does is tested beside it.
 
+mod alone;
 mod backup;
 mod calls;
 pub(crate) mod control;

@@ -8,6 +8,7 @@ use crate::retention::{Limits, ReadDisk, Retained};
 use crate::store::{Kept, Telemetry};
 use crate::tally::Tally;
 use contract::row::{Call, Calls, Run, Time};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Hears, once, what became of a submission.
@@ -109,6 +110,10 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     fn name(&self) -> &'static str;
 }
 
+/// What a group has of each of [`SumsQuery::by`], `None` for calls without it; empty for several groups
+/// that are not told apart.
+pub(crate) type GroupName = Vec<Option<String>>;
+
 /// What to add up.
 #[derive(Debug, Clone)]
 pub(crate) struct SumsQuery<'a> {
@@ -120,6 +125,8 @@ pub(crate) struct SumsQuery<'a> {
     pub(crate) step_seconds: Option<u64>,
     /// What groups are told apart by.
     pub(crate) by: &'a [By],
+    /// Groups that have to be told apart, where it is not all of them: others may be one.
+    pub(crate) named: Option<&'a BTreeSet<GroupName>>,
     /// Only calls that are like this.
     pub(crate) filter: &'a Filter,
     /// Which distributions are wanted.
@@ -136,6 +143,8 @@ pub(crate) enum Distributions {
     Together,
     /// Durations and times to the first chunk, for tables.
     Main,
+    /// None: numbers alone.
+    None,
 }
 
 /// Sums, in no order.
@@ -144,7 +153,7 @@ pub(crate) struct Sums {
     pub(crate) rows: Vec<Sum>,
     /// True when the budget was over before all was added.
     pub(crate) partial: bool,
-    /// True when there were more than [`MAX_GROUPS`] groups: those beyond are one, without names.
+    /// True when there were more than [`MAX_GROUPS`] groups: those beyond are one.
     pub(crate) truncated: bool,
 }
 
@@ -153,14 +162,23 @@ pub(crate) struct Sums {
 pub(crate) struct Sum {
     /// Start of the bucket, nanoseconds since 1970; without buckets, of the span.
     pub(crate) time: u64,
-    /// One for each of [`SumsQuery::by`]; `None` for calls without it.
-    pub(crate) group: Vec<Option<String>>,
+    pub(crate) group: GroupName,
     pub(crate) tally: Tally,
 }
 
 impl SumsQuery<'_> {
     /// Whether sums that are made as calls come in can answer this.
     pub(crate) fn is_summed(&self) -> bool {
-        self.by.iter().all(|by| by.is_summed()) && self.filter.is_summed()
+        let is_told_apart = self.by.iter().all(|by| by.is_summed()) && self.filter.is_summed();
+        is_told_apart || self.alone().is_some()
+    }
+
+    /// What it is that numbers of all calls are asked for by, where there are sums by it alone.
+    pub(crate) fn alone(&self) -> Option<By> {
+        let [by] = self.by else { return None };
+        let is_alone = By::ALONE.contains(by)
+            && self.filter.is_empty()
+            && self.distributions == Distributions::None;
+        is_alone.then_some(*by)
     }
 }

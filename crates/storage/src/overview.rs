@@ -1,14 +1,14 @@
 //! Numbers over a span of time, made of an engine's sums. Pure but for the questions.
 
 use crate::costs::Costs;
-use crate::engine::{Distributions, Engine, Sum, SumsQuery};
+use crate::engine::{Distributions, Engine, GroupName, Sum, Sums, SumsQuery};
 use crate::error::Error;
 use crate::query::{By, Span};
 use crate::sketch::Sketch;
 use crate::tally::Tally;
 use contract::row::{Bucket, ByModel, Group, Overview, Series, ServiceModel, Time};
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Rows of a table that are answered; the rest is counted in the totals alone.
 const MAX_ROWS: usize = 200;
@@ -25,6 +25,9 @@ pub struct SeriesQuery {
     pub by: Option<By>,
     /// Which groups weigh most.
     pub weight: Weight,
+    /// Whether to answer with distributions. Without, numbers by service, model, host, environment,
+    /// user and agent come from sums, as long as all calls are asked for.
+    pub percentiles: bool,
     /// Whether to answer with [`Group::durations`].
     pub durations: bool,
 }
@@ -105,12 +108,23 @@ pub(crate) fn series(engine: &dyn Engine, query: &SeriesQuery) -> Result<Series,
     let buckets = Buckets::of(&query.span);
     let by: Vec<By> = query.by.into_iter().collect();
     let step = Some(buckets.step_seconds);
-    let question = question(&query.span, step, &by, Distributions::All);
+    let wanted =
+        if query.percentiles || query.durations { Distributions::All } else { Distributions::None };
+    let mut question = question(&query.span, step, &by, wanted);
+    // Where sums answer, it is quick to know first which groups will be named.
+    let heaviest = match question.alone() {
+        Some(_) => Some(heaviest(engine, &question, query.weight)?),
+        None => None,
+    };
+    question.named = heaviest.as_ref().map(|(named, _)| named);
     let sums = engine.sums(&[question])?.pop().unwrap_or_default();
-    let mut groups: HashMap<Option<String>, Vec<Sum>> = HashMap::new();
+    let truncated = sums.truncated || heaviest.as_ref().is_some_and(|(_, truncated)| *truncated);
+    let mut groups: HashMap<Vec<Option<String>>, Vec<Sum>> = HashMap::new();
     for mut sum in sums.rows {
-        groups.entry(sum.group.pop().flatten()).or_default().push(sum);
+        groups.entry(std::mem::take(&mut sum.group)).or_default().push(sum);
     }
+    // Several that are not told apart, where there are any.
+    let several = if by.is_empty() { None } else { groups.remove(&Vec::new()) };
     let mut groups: Vec<_> = groups
         .into_iter()
         .map(|(name, sums)| {
@@ -119,18 +133,22 @@ pub(crate) fn series(engine: &dyn Engine, query: &SeriesQuery) -> Result<Series,
             (name, sums, total)
         })
         .collect();
-    let weight = |tally: &Tally| query.weight.of(tally);
-    groups.sort_by(|(a, _, x), (b, _, y)| weight(y).cmp(&weight(x)).then_with(|| a.cmp(b)));
+    groups.sort_by(|(a, _, x), (b, _, y)| query.weight.order((a, x), (b, y)));
     let rest = groups.split_off(groups.len().min(NAMED));
     let mut answer: Vec<Group> = Vec::new();
     for (name, sums, total) in groups {
+        let name = name.into_iter().next().flatten();
         answer.push(group(name, &sums, &total, &buckets, query.durations));
     }
+    let rest: Vec<Sum> = rest
+        .into_iter()
+        .flat_map(|(_, sums, _)| sums)
+        .chain(several.into_iter().flatten())
+        .collect();
     if !rest.is_empty() {
         let mut total = Tally::default();
-        rest.iter().for_each(|(_, _, tally)| total.merge(tally));
-        let sums: Vec<Sum> = rest.into_iter().flat_map(|(_, sums, _)| sums).collect();
-        let other = group(None, &sums, &total, &buckets, query.durations);
+        rest.iter().for_each(|sum| total.merge(&sum.tally));
+        let other = group(None, &rest, &total, &buckets, query.durations);
         answer.push(Group { other: true, ..other });
     }
     Ok(Series {
@@ -139,9 +157,21 @@ pub(crate) fn series(engine: &dyn Engine, query: &SeriesQuery) -> Result<Series,
         step_seconds: buckets.step_seconds,
         times: (0..buckets.len).map(|number| buckets.time(number)).collect(),
         groups: answer,
-        truncated: sums.truncated,
+        truncated,
         partial: sums.partial,
     })
+}
+
+/// The groups that weigh most, and whether there were too many to tell all apart.
+fn heaviest(
+    engine: &dyn Engine,
+    question: &SumsQuery<'_>,
+    weight: Weight,
+) -> Result<(BTreeSet<GroupName>, bool), Error> {
+    let whole = SumsQuery { step_seconds: None, ..question.clone() };
+    let Sums { rows: mut groups, truncated, .. } = engine.sums(&[whole])?.pop().unwrap_or_default();
+    groups.sort_by(|a, b| weight.order((&a.group, &a.tally), (&b.group, &b.tally)));
+    Ok((groups.into_iter().map(|sum| sum.group).take(NAMED).collect(), truncated))
 }
 
 fn question<'a>(
@@ -151,7 +181,8 @@ fn question<'a>(
     distributions: Distributions,
 ) -> SumsQuery<'a> {
     let Span { from, to, filter, budget } = span;
-    SumsQuery { from: from.0, to: to.0, step_seconds, by, filter, distributions, budget: *budget }
+    let (from, to, named) = (from.0, to.0, None);
+    SumsQuery { from, to, step_seconds, by, named, filter, distributions, budget: *budget }
 }
 
 fn group(
@@ -240,6 +271,17 @@ impl Weight {
     pub fn of_word(word: &str) -> Option<Self> {
         let all = [Self::Calls, Self::Cost, Self::Tokens, Self::Errors];
         all.into_iter().find(|weight| weight.word() == word)
+    }
+
+    /// Which group comes first: the one that weighs more, then by name. Several in one have none,
+    /// and come last.
+    fn order<'a>(
+        self,
+        (one, x): (&'a [Option<String>], &Tally),
+        (other, y): (&'a [Option<String>], &Tally),
+    ) -> Ordering {
+        let by_weight = self.of(y).cmp(&self.of(x)).then_with(|| one.cmp(other));
+        one.is_empty().cmp(&other.is_empty()).then(by_weight)
     }
 
     fn of(self, tally: &Tally) -> u128 {

@@ -133,6 +133,10 @@ impl By {
         Self::Finish,
     ];
 
+    /// Those by which numbers of all calls are added up as calls come in, by each of them alone.
+    pub(crate) const ALONE: [Self; 6] =
+        [Self::Service, Self::Model, Self::Host, Self::Environment, Self::User, Self::Agent];
+
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {

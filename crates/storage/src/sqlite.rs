@@ -3,9 +3,9 @@
 //! `control.rs` keeps control state. Calls are columns of blocks: `block.rs` and `column.rs` are
 //! their form, `day.rs` writes one day, `reading.rs` and `scan.rs` find calls in it, `days.rs` is
 //! all days, `writer.rs` the one thread that writes. `sums.rs` are the sums beside the blocks,
-//! `summing.rs` answers from them, `history.rs` is what stays of days that went. `backup.rs`
-//! copies all of it; `migrate.rs` and `convert.rs` are the way from any older schema to this one, `snapshot.rs`
-//! copies a file before.
+//! `summing.rs` answers from them, and from rows that `grouping.rs` tells apart; `history.rs` is
+//! what stays of days that went. `backup.rs` copies all of it; `migrate.rs` and `convert.rs` are
+//! the way from any older schema to this one, `snapshot.rs` copies a file before.
 
 pub(crate) mod backup;
 mod block;
@@ -16,6 +16,7 @@ mod convert;
 mod day;
 mod days;
 mod ended;
+mod grouping;
 mod history;
 mod migrate;
 mod reading;

@@ -402,8 +402,9 @@ impl Store {
             to: to.0,
             step_seconds: None,
             by: &[By::Workload],
+            named: None,
             filter: &Filter::default(),
-            distributions: Distributions::Main,
+            distributions: Distributions::None,
             budget: Budget::default(),
         };
         let rows = self.engine.sums(&[query])?.into_iter().flat_map(|sums| sums.rows);

@@ -153,7 +153,9 @@ impl Tally {
             }
         }
         self.retries += u64::from(call.retried);
-        if let Some(nanos) = call.retry_after_nanos {
+        if let Some(nanos) = call.retry_after_nanos
+            && wanted != Distributions::None
+        {
             self.sketches.retry_after.add(nanos);
         }
         if call.embedding {
@@ -280,7 +282,7 @@ impl Tally {
     fn add_inference(&mut self, call: &Counted<'_>, outcome: Outcome, wanted: Distributions) {
         self.calls += 1;
         if let Some(tokens) = call.tokens[0]
-            && wanted != Distributions::Main
+            && !matches!(wanted, Distributions::Main | Distributions::None)
         {
             self.sketches.input.add(tokens);
         }
@@ -361,6 +363,9 @@ impl Sketches {
 
     /// Adds an inference call that went well.
     fn add(&mut self, call: &Counted<'_>, wanted: Distributions) {
+        if wanted == Distributions::None {
+            return;
+        }
         if let Some(nanos) = call.first_chunk_nanos.filter(|_| call.stream) {
             self.first_chunk.add(nanos);
         }

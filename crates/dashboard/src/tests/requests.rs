@@ -97,6 +97,38 @@ async fn an_overview_adds_up_the_last_hour_when_nothing_is_said() {
 }
 
 #[tokio::test]
+async fn numbers_over_time_are_told_apart_as_asked_with_percentiles_or_without() {
+    let bench = Bench::new();
+    let of_user = |number: u64| Call {
+        more: [("user.id".to_owned(), format!("u{}", number % 10).into())].into(),
+        cost: Some(contract::row::Money { pico_usd: u128::from(number % 10) }),
+        ..call(number)
+    };
+    bench.state.store.insert((1..=100).map(of_user).collect()).unwrap();
+    let span = "from=2026-11-23T11:00:00Z&to=2026-11-23T12:00:00Z";
+    for (asked, has_percentiles) in [("", true), ("&percentiles=false", false)] {
+        let path = format!("/api/v1/series?{span}&by=user&weight=cost{asked}");
+        let (status, series) = bench.get(&path).await;
+        assert_eq!((status, &series["step_seconds"]), (StatusCode::OK, &json!(60)));
+        let groups = series["groups"].as_array().unwrap();
+        // The dearest eight, and the two others as one.
+        let names: Vec<_> = groups.iter().map(|group| group["name"].as_str()).collect();
+        let named = ["u9", "u8", "u7", "u6", "u5", "u4", "u3", "u2"].map(Some);
+        assert_eq!(names, [&named[..], &[None]].concat());
+        let calls: Vec<_> = groups.iter().map(|g| g["totals"]["calls"].as_u64()).collect();
+        assert_eq!(calls, [vec![Some(10); 8], vec![Some(20)]].concat());
+        for group in groups {
+            assert_eq!(group["totals"]["duration"].is_object(), has_percentiles, "{group}");
+            assert_eq!(group["series"].as_array().unwrap().len(), 60);
+        }
+    }
+    for asked in ["by=colour", "weight=heavy", "percentiles=some"] {
+        let (status, answer) = bench.get(&format!("/api/v1/series?{asked}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn the_dial_is_kept_and_refused_with_reasons() {
     let bench = Bench::new();
     let key = "host-1/docker:shop/agent 1";

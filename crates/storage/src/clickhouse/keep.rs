@@ -2,7 +2,7 @@
 //! goes, for all dashboards.
 
 use super::link::{Ask, Link};
-use super::schema::{LEVELS, Layout};
+use super::schema::{Kind, LEVELS, Layout, SumTable};
 use crate::error::Error;
 use crate::retention::Disk;
 use crate::units::{DAY_NANOS, day_name};
@@ -19,12 +19,15 @@ const KEPT: [(u64, u64); 4] = [
     (LEVELS[3], 397 * DAY_NANOS),
 ];
 
+/// Tables whose days go with the calls.
+const CALLS: [&str; 2] = ["call", "run"];
+
 /// Days for which ClickHouse waits longer than dashboards do before it removes rows by itself: they
 /// note what is gone first. And one, since a day goes when its last moment is old enough.
 const TTL_GRACE: u32 = 1 + 2;
 
-/// Levels (0 for calls, else the width of sums in seconds), each with the newest day that is gone,
-/// in days since 1970.
+/// Numbers of tables ([`SumTable::number`], 0 for calls), each with the newest day that is gone, in
+/// days since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Gone(BTreeMap<u64, u64>);
 
@@ -51,8 +54,8 @@ struct DiskRow {
 }
 
 impl Gone {
-    pub(super) fn note(&mut self, level: u64, day: u64) {
-        let newest = self.0.entry(level).or_insert(day);
+    pub(super) fn note(&mut self, number: u64, day: u64) {
+        let newest = self.0.entry(number).or_insert(day);
         *newest = day.max(*newest);
     }
 
@@ -66,20 +69,31 @@ impl Gone {
         self.end(0)
     }
 
-    /// Whether the sums of a width are gone at a moment.
-    pub(super) fn has(&self, level: u64, moment: u64) -> bool {
-        moment < self.end(level)
+    /// The moment from which there are sums by one thing alone, in nanoseconds: a database of an
+    /// older version had none.
+    pub(super) fn alone_begin(&self) -> u64 {
+        self.end(SumTable { kind: Kind::Alone, level: LEVELS[3] }.number())
+    }
+
+    /// Whether sums are gone at a moment.
+    pub(super) fn has(&self, table: SumTable, moment: u64) -> bool {
+        moment < self.end(table.number())
     }
 
     /// The next moment after this one from which more is kept.
     pub(super) fn next_edge(&self, after: u64) -> u64 {
-        let ends = self.0.keys().map(|level| self.end(*level)).filter(|end| *end > after);
+        let ends = self.0.keys().map(|number| self.end(*number)).filter(|end| *end > after);
         ends.min().unwrap_or(u64::MAX)
     }
 
-    fn end(&self, level: u64) -> u64 {
-        self.0.get(&level).map_or(0, |day| (day + 1).saturating_mul(DAY_NANOS))
+    fn end(&self, number: u64) -> u64 {
+        self.0.get(&number).map_or(0, |day| (day + 1).saturating_mul(DAY_NANOS))
     }
+}
+
+/// The tables of sums, and how long each is kept after the day.
+fn kept() -> impl Iterator<Item = (SumTable, u64)> {
+    KEPT.into_iter().flat_map(|(level, kept)| SumTable::of_level(level).map(|table| (table, kept)))
 }
 
 /// Reads what is gone.
@@ -109,35 +123,35 @@ pub(super) fn days(link: &Link, layout: &Layout, table: &str) -> Result<Vec<u64>
 
 /// Forgets the calls of a day, and its narrow sums; what is wider stays.
 pub(super) fn drop_day(link: &Link, layout: &Layout, day: u64) -> Result<(), Error> {
-    for level in [0, LEVELS[0], LEVELS[1]] {
-        note(link, layout, level, day)?;
+    let narrow: Vec<_> = SumTable::all().filter(|table| table.level <= LEVELS[1]).collect();
+    note(link, layout, 0, day)?;
+    for table in &narrow {
+        note(link, layout, table.number(), day)?;
     }
-    for table in [
-        "call".to_owned(),
-        "run".to_owned(),
-        format!("sum_{}", LEVELS[0]),
-        format!("sum_{}", LEVELS[1]),
-    ] {
-        drop_partition(link, layout, &table, day)?;
+    for table in CALLS {
+        drop_partition(link, layout, table, day)?;
+    }
+    for table in &narrow {
+        drop_partition(link, layout, &table.name(), day)?;
     }
     Ok(())
 }
 
 /// Forgets sums that are kept no longer, and finishes removals that were cut short.
 pub(super) fn narrow(link: &Link, layout: &Layout, gone: &Gone, now: Time) -> Result<(), Error> {
-    for (level, kept) in KEPT {
-        let table = format!("sum_{level}");
-        let days = days(link, layout, &table)?;
+    for (table, kept) in kept() {
+        let name = table.name();
+        let days = days(link, layout, &name)?;
         let is_over = |day: &u64| (day + 1).saturating_mul(DAY_NANOS).saturating_add(kept) <= now.0;
         let newest = days.iter().copied().rfind(is_over);
-        if let Some(newest) = newest.filter(|day| !gone.has(level, day.saturating_mul(DAY_NANOS))) {
-            note(link, layout, level, newest)?;
+        if let Some(newest) = newest.filter(|day| !gone.has(table, day.saturating_mul(DAY_NANOS))) {
+            note(link, layout, table.number(), newest)?;
         }
         for day in days.into_iter().filter(is_over) {
-            drop_partition(link, layout, &table, day)?;
+            drop_partition(link, layout, &name, day)?;
         }
     }
-    for table in ["call", "run"] {
+    for table in CALLS {
         for day in days(link, layout, table)? {
             if gone.horizon().is_some_and(|horizon| day <= horizon) {
                 drop_partition(link, layout, table, day)?;
@@ -156,10 +170,10 @@ pub(super) fn ttl_days(days: u32) -> u32 {
 /// whole days, as dashboards do, and looks at what it already has in the background.
 pub(super) fn set_ttl(link: &Link, layout: &Layout, days: u32) -> Result<(), Error> {
     const DOING: &str = "tell ClickHouse how long to keep rows";
-    let of_calls = ["call", "run"].map(|table| (table.to_owned(), "time", days));
-    let of_sums = KEPT.map(|(level, kept)| {
+    let of_calls = CALLS.map(|table| (table.to_owned(), "time", days));
+    let of_sums = kept().map(|(table, kept)| {
         let days = u32::try_from(kept / DAY_NANOS).unwrap_or(u32::MAX);
-        (format!("sum_{level}"), "bucket", days)
+        (table.name(), "bucket", days)
     });
     for (table, column, days) in of_calls.into_iter().chain(of_sums) {
         let ttl = format!("toDateTime({column}) + toIntervalDay({})", ttl_days(days));
@@ -207,10 +221,10 @@ pub(super) fn disk(link: &Link) -> Result<Option<Disk>, Error> {
     Ok(rows.first().map(|row| Disk { total: row.total, available: row.free }))
 }
 
-fn note(link: &Link, layout: &Layout, level: u64, day: u64) -> Result<(), Error> {
+fn note(link: &Link, layout: &Layout, number: u64, day: u64) -> Result<(), Error> {
     let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    let row = GoneRow { level: small(level), day: small(day) };
-    let token = format!("{level}-{day}");
+    let row = GoneRow { level: small(number), day: small(day) };
+    let token = format!("{number}-{day}");
     link.insert("note what is forgotten", &layout.name("gone"), &token, vec![row])
 }
 

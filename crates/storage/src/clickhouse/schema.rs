@@ -12,6 +12,51 @@ use std::fmt::Write;
 /// Widths of buckets of sums in seconds. Each divides the next.
 pub(super) const LEVELS: [u64; 4] = [60, 300, 3600, 86_400];
 
+/// What sums are told apart by. Of each kind there is a table for each of [`LEVELS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// By several things together.
+    Together,
+    /// By one thing alone, whichever of [`By::ALONE`](crate::query::By).
+    Alone,
+}
+
+/// A table of sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SumTable {
+    pub(super) kind: Kind,
+    /// One of [`LEVELS`].
+    pub(super) level: u64,
+}
+
+impl SumTable {
+    /// All of them, the narrowest first.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        LEVELS.into_iter().flat_map(Self::of_level)
+    }
+
+    /// Those of a width.
+    pub(super) fn of_level(level: u64) -> [Self; 2] {
+        [Kind::Together, Kind::Alone].map(|kind| Self { kind, level })
+    }
+
+    pub(super) fn name(self) -> String {
+        let Self { kind, level } = self;
+        match kind {
+            Kind::Together => format!("sum_{level}"),
+            Kind::Alone => format!("alone_{level}"),
+        }
+    }
+
+    /// The number by which the table `gone` knows it; calls have 0.
+    pub(super) fn number(self) -> u64 {
+        match self.kind {
+            Kind::Together => self.level,
+            Kind::Alone => self.level + 1_000_000,
+        }
+    }
+}
+
 /// One step: a file of statements. Its number is its place in the list, from 1.
 struct Step {
     name: &'static str,
@@ -20,7 +65,7 @@ struct Step {
     by_level: bool,
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step { name: "call", sql: include_str!("call_1.sql"), by_level: false },
     Step { name: "sum", sql: include_str!("sum_1.sql"), by_level: true },
     Step { name: "gone", sql: include_str!("gone_1.sql"), by_level: false },
@@ -29,6 +74,7 @@ const STEPS: [Step; 8] = [
     Step { name: "again", sql: include_str!("again_1.sql"), by_level: false },
     Step { name: "amend", sql: include_str!("amend_1.sql"), by_level: false },
     Step { name: "batches", sql: include_str!("batches_1.sql"), by_level: true },
+    Step { name: "alone", sql: include_str!("alone_1.sql"), by_level: true },
 ];
 
 impl Step {
@@ -165,6 +211,10 @@ impl Layout {
             ("local", _) => self.local(given),
             ("everywhere" | "name", _) => self.name(given),
             ("on_cluster", _) => self.on_cluster(),
+            ("gone", _) => {
+                let table = SumTable::all().find(|table| table.name() == given);
+                table.map_or_else(String::new, |table| table.number().to_string())
+            }
             ("merge_tree", Some(_)) => replicated(table, "{shard}"),
             ("merge_tree_everywhere", Some(_)) => {
                 replicated(table, "all").replace("'{replica}'", "'{shard}-{replica}'")
@@ -270,7 +320,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{LEVELS, Layout};
+    use super::{Layout, SumTable};
 
     fn all(layout: &Layout) -> String {
         layout.statements().join(";\n")
@@ -287,7 +337,8 @@ mod tests {
         for word in ["$", "TTL", "CLUSTER", "Replicated", "Distributed", "_local"] {
             assert!(!sql.contains(word), "{word} in {sql}");
         }
-        assert_eq!(sql.matches("ENGINE = AggregatingMergeTree()").count(), LEVELS.len());
+        let sums = SumTable::all().count();
+        assert_eq!(sql.matches("ENGINE = AggregatingMergeTree()").count(), sums);
     }
 
     #[test]
@@ -302,6 +353,8 @@ mod tests {
             "CREATE TABLE IF NOT EXISTS `sonde`.`call` ON CLUSTER `main` AS `sonde`.`call_local` \
              ENGINE = Distributed(`main`, `sonde`, `call_local`, trace_id)",
             "Distributed(`main`, `sonde`, `sum_3600_local`, rand())",
+            "Distributed(`main`, `sonde`, `alone_3600_local`, rand())",
+            "SELECT\n    1003600 AS level",
             " replicated_deduplication_window = 10000",
         ] {
             assert!(sql.contains(part), "{part} not in {sql}");

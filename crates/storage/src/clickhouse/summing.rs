@@ -12,24 +12,28 @@
 
 use super::link::{Ask, Link};
 use super::row::{COUNTS, TIMES, within};
-use super::schema::{LEVELS, Layout, NUMBERS, counted};
+use super::schema::{Kind, Layout, NUMBERS, SumTable, counted};
+use super::{parts, sums};
 use crate::error::Error;
+use crate::query::By;
 use clickhouse::Row;
 use serde::Deserialize;
 
-/// What a sum is told apart by, after its bucket.
-const NAMES: &str = "service, workload, provider, model, operation, outcome";
+/// What a sum by several things together is told apart by, after its bucket.
+const TOGETHER: [By; 6] =
+    [By::Service, By::Workload, By::Provider, By::Model, By::Operation, By::Outcome];
 
 #[derive(Debug, Row, Deserialize)]
 struct LastRow {
-    level: u64,
+    /// Of the table.
+    number: u64,
     last: u64,
 }
 
 /// Adds the calls of a day that were inserted under a number to the sums, once, as long as their
 /// token is remembered.
 pub(super) fn add(link: &Link, layout: &Layout, day: u64, number: u64) -> Result<(), Error> {
-    add_to(link, layout, (day, number), &LEVELS)
+    add_to(link, layout, (day, number), SumTable::all())
 }
 
 /// Adds them to the sums that do not have them, however old the insertion is.
@@ -40,60 +44,89 @@ pub(super) fn add_missing(
     number: u64,
 ) -> Result<(), Error> {
     let moment = |day: u64| format!("toDateTime64({}, 0, 'UTC')", day.saturating_mul(86_400));
-    let last = |level: u64| {
+    let last = |table: SumTable| {
         // A call counts where it ended: on its day, or soon after.
         format!(
-            "SELECT toUInt64({level}) AS level, max(arrayMax(arrayMap((of, number) -> \
+            "SELECT toUInt64({}) AS number, max(arrayMax(arrayMap((of, number) -> \
                 if(of = {day}, number, 0), batches.1, batches.2))) AS last
              FROM {} WHERE bucket >= {} AND bucket < {} AND notEmpty(batches.1)",
-            layout.local(&format!("sum_{level}")),
+            table.number(),
+            layout.local(&table.name()),
             moment(day),
             moment(day + 3),
         )
     };
-    let sql = LEVELS.map(last).join(" UNION ALL ");
+    let sql = SumTable::all().map(last).collect::<Vec<_>>().join(" UNION ALL ");
     let rows: Vec<LastRow> = link.rows("look whether calls are in the sums", Ask::of(sql))?;
-    let has = |level: &u64| rows.iter().any(|row| row.level == *level && row.last >= number);
-    let missing: Vec<u64> = LEVELS.into_iter().filter(|level| !has(level)).collect();
-    add_to(link, layout, (day, number), &missing)
+    let has = |table: &SumTable| {
+        rows.iter().any(|row| row.number == table.number() && row.last >= number)
+    };
+    add_to(link, layout, (day, number), SumTable::all().filter(|table| !has(table)))
 }
 
 fn add_to(
     link: &Link,
     layout: &Layout,
-    (day, number): (u64, u64),
-    levels: &[u64],
+    batch: (u64, u64),
+    tables: impl Iterator<Item = SumTable>,
 ) -> Result<(), Error> {
-    let ask = |level: &u64| {
+    let ask = |table: SumTable| {
         // One block with its rows in one order, so that a token stands for the same block each time.
-        Ask::of(statement(layout, day, number, *level))
-            .setting("insert_deduplication_token", format!("{day}-{number}"))
+        statement(layout, batch, table)
+            .setting("insert_deduplication_token", format!("{}-{}", batch.0, batch.1))
             .setting("max_threads", 1)
     };
-    link.execute_all("add calls to the sums", levels.iter().map(ask).collect())
+    link.execute_all("add calls to the sums", tables.map(ask).collect())
 }
 
-fn statement(layout: &Layout, day: u64, number: u64, level: u64) -> String {
-    let added = NUMBERS.map(|name| format!("toUInt128(sum({}))", counted(name)));
-    format!(
-        "INSERT INTO {sums} (bucket, {NAMES}, {numbers}, calls, counts, batches)
+/// Adds what was inserted on a day under a number to a table.
+fn statement(layout: &Layout, (day, number): (u64, u64), table: SumTable) -> Ask {
+    let mut ask = Ask::default();
+    let (names, each) = match table.kind {
+        Kind::Together => (TOGETHER.map(sums::of_sum).join(", "), ""),
+        Kind::Alone => ("thing, name".to_owned(), "ARRAY JOIN things AS thing, names AS name"),
+    };
+    ask.sql = format!(
+        "INSERT INTO {sums} (bucket, {names}, {numbers}, calls, counts, batches)
          SELECT
             toDateTime64(intDiv(toUnixTimestamp64Nano(c.ended), {level} * 1000000000) * {level}, \
             0, 'UTC') AS bucket,
-            c.service AS service, c.workload AS workload, c.provider AS provider,
-            coalesce(c.request_model, c.response_model) AS model,
-            c.operation AS operation, c.outcome AS outcome, {added},
+            {names}, {added},
             toUInt64(sum(c.times)) AS calls,
             sumMap(c.counts, arrayWithConstant(length(c.counts), toUInt64(c.times))) AS counts,
-            ([toUInt32({day_number})], [toUInt64({number})]) AS batches
-         FROM (SELECT *, {TIMES} AS times FROM {calls}
-            WHERE {day} AND batch = {number} AND {COUNTS}) AS c
-         GROUP BY bucket, {NAMES} ORDER BY bucket, {NAMES}",
-        sums = layout.local(&format!("sum_{level}")),
+            ([toUInt32({day})], [toUInt64({number})]) AS batches
+         FROM ({calls}) AS c {each}
+         GROUP BY bucket, {names} ORDER BY bucket, {names}",
+        sums = layout.local(&table.name()),
         numbers = NUMBERS.join(", "),
-        added = added.join(", "),
-        calls = layout.local("call"),
-        day = within(day, day),
-        day_number = day,
+        level = table.level,
+        added = NUMBERS.map(|name| format!("toUInt128(sum({}))", counted(name))).join(", "),
+        calls = calls(layout, (day, number), table.kind, &mut ask),
+    );
+    ask
+}
+
+/// The calls that were inserted on a day under a number, with what sums of a kind are told apart by.
+fn calls(layout: &Layout, (day, number): (u64, u64), kind: Kind, ask: &mut Ask) -> String {
+    let mut of = |by: By| sums::of_call(by, ask);
+    let told_apart = match kind {
+        Kind::Together => {
+            let names = TOGETHER.map(|by| format!("{} AS {}", of(by), sums::of_sum(by)));
+            format!("{}, counts", names.join(", "))
+        }
+        Kind::Alone => format!(
+            "[{}] AS things, CAST([{}], 'Array(Nullable(String))') AS names,
+             arrayFilter(number -> number < {}, call.counts) AS counts",
+            By::ALONE.map(|by| format!("'{}'", by.word())).join(", "),
+            By::ALONE.map(of).join(", "),
+            parts::DISTRIBUTIONS,
+        ),
+    };
+    format!(
+        "SELECT ended, {}, {TIMES} AS times, {told_apart}
+         FROM {} AS call WHERE {} AND batch = {number} AND {COUNTS}",
+        NUMBERS.join(", "),
+        layout.local("call"),
+        within(day, day),
     )
 }

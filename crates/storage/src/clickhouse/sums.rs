@@ -8,7 +8,7 @@
 use super::filter;
 use super::keep::Gone;
 use super::link::Ask;
-use super::schema::{self, LEVELS, Layout, NUMBERS};
+use super::schema::{self, Kind, LEVELS, Layout, NUMBERS, SumTable};
 use super::{parts, row};
 use crate::cover::{Level, Piece, cover};
 use crate::engine::{Distributions, MAX_GROUPS, Sum, Sums, SumsQuery};
@@ -65,51 +65,67 @@ struct Source {
 /// The question as SQL; `None` when the span is empty.
 pub(super) fn question(query: &SumsQuery<'_>, gone: &Gone, layout: &Layout) -> Option<Ask> {
     let mut ask = Ask::default();
-    let pieces = if query.is_summed() {
-        pieces(query, gone)
-    } else {
-        let from = query.from.max(gone.calls_end());
-        let whole = Piece { from, to: query.to, level: None };
-        if from < query.to { vec![whole] } else { Vec::new() }
-    };
-    // Each table once: every further question takes milliseconds, however little it reads.
-    let mut tables: BTreeMap<Option<u64>, Vec<Piece>> = BTreeMap::new();
-    for piece in pieces {
-        tables.entry(piece.level).or_default().push(piece);
-    }
     let mut parts = Vec::new();
-    for (level, pieces) in tables {
-        let source = source(level, &pieces, query, layout, &mut ask);
+    for (table, pieces) in tables(query, gone) {
+        let source = source(table, &pieces, query, layout, &mut ask);
         parts.extend([source.numbers(), source.counts(query.distributions)]);
     }
     ask.sql = parts.join(" UNION ALL ");
     (!parts.is_empty()).then_some(ask)
 }
 
-/// The span as pieces that sums or calls answer.
-fn pieces(query: &SumsQuery<'_>, gone: &Gone) -> Vec<Piece> {
-    let fits = |level: &u64, narrowest: u64| {
-        query.step_seconds.is_none_or(|step| *level <= step.max(narrowest))
-    };
+/// The span as pieces by the sums that answer them, or calls. Each table once: every further
+/// question takes milliseconds, however little it reads.
+fn tables(query: &SumsQuery<'_>, gone: &Gone) -> BTreeMap<Option<SumTable>, Vec<Piece>> {
+    let SumsQuery { from, to, step_seconds, .. } = *query;
+    let alone = query.alone();
+    let is_told_apart = query.is_summed() && alone.is_none_or(By::is_summed);
+    // Before there were sums by one thing alone, the others answer where they can.
+    let begin = alone.map_or(to, |_| gone.alone_begin().clamp(from, to.max(from)));
+    let before = is_told_apart.then_some(Kind::Together);
+    let mut tables: BTreeMap<_, Vec<Piece>> = BTreeMap::new();
+    for (kind, from, to) in [(before, from, begin), (Some(Kind::Alone), begin, to)] {
+        let pieces = match kind {
+            Some(kind) => pieces(kind, (from, to), step_seconds, gone),
+            None => cover(from.max(gone.calls_end()), to, &[]),
+        };
+        for piece in pieces {
+            let table = kind.zip(piece.level).map(|(kind, level)| SumTable { kind, level });
+            tables.entry(table).or_default().push(piece);
+        }
+    }
+    tables
+}
+
+/// A span as pieces that sums of a kind or calls answer.
+fn pieces(
+    kind: Kind,
+    (from, to): (u64, u64),
+    step_seconds: Option<u64>,
+    gone: &Gone,
+) -> Vec<Piece> {
+    let fits =
+        |level: &u64, narrowest: u64| step_seconds.is_none_or(|step| *level <= step.max(narrowest));
+    let has = |level: &u64, moment: u64| !gone.has(SumTable { kind, level: *level }, moment);
     let begin = gone.calls_end();
     // Where the calls are gone: moved to where sums begin, as nothing finer is left.
     let up = |time: u64| time.div_ceil(HOUR_NANOS).saturating_mul(HOUR_NANOS);
     let levels = HISTORY.into_iter().filter(|level| fits(level, HISTORY[0]));
     let levels: Vec<_> = levels.map(Level::whole).collect();
-    let mut pieces = cover(up(query.from).min(begin), up(query.to).min(begin), &levels);
-    let mut from = query.from.max(begin);
-    while from < query.to {
-        let levels = LEVELS.into_iter().filter(|level| fits(level, 0) && !gone.has(*level, from));
+    let mut pieces = cover(up(from).min(begin), up(to).min(begin), &levels);
+    let mut from = from.max(begin);
+    while from < to {
+        let levels = LEVELS.into_iter().filter(|level| fits(level, 0) && has(level, from));
         let levels: Vec<_> = levels.map(Level::whole).collect();
-        let to = gone.next_edge(from).min(query.to);
-        pieces.extend(cover(from, to, &levels));
-        from = to;
+        let edge = gone.next_edge(from).min(to);
+        pieces.extend(cover(from, edge, &levels));
+        from = edge;
     }
     pieces
 }
 
 fn source(
-    level: Option<u64>,
+    table: Option<SumTable>,
     pieces: &[Piece],
     query: &SumsQuery<'_>,
     layout: &Layout,
@@ -130,13 +146,20 @@ fn source(
             format!("intDiv({nanos}, toInt64({step})) * toInt64({step})")
         }
     };
-    if let Some(level) = level {
+    if let Some(table) = table {
+        let names = query.by.iter().map(|by| of_sum(*by));
+        let (condition, names) = match (table.kind, query.alone()) {
+            (Kind::Alone, Some(by)) => {
+                (format!("thing = '{}'", by.word()), vec!["name".to_owned()])
+            }
+            _ => (condition, names.collect()),
+        };
         let moment = |nanos: u64| format!("toDateTime64({}, 0, 'UTC')", nanos / 1_000_000_000);
         return Source {
-            from: layout.name(&format!("sum_{level}")),
+            from: layout.name(&table.name()),
             condition: format!("({}) AND ({condition})", within("bucket", &moment)),
             at: at("toInt64(toUnixTimestamp64Nano(toDateTime64(bucket, 9, 'UTC')))"),
-            names: query.by.iter().map(|by| of_sum(*by)).collect(),
+            names,
             number: str::to_owned,
             counts: "counts.1 AS number, counts.2 AS times",
         };
@@ -197,6 +220,7 @@ impl Source {
             Distributions::Together => {
                 key = format!("if(number < {}, {key}, 0)", parts::DISTRIBUTIONS);
             }
+            Distributions::None => only = format!("AND number < {}", parts::DISTRIBUTIONS),
             Distributions::Main => only = format!("AND number < {}", parts::BEYOND_MAIN),
         }
         format!(
@@ -222,7 +246,7 @@ impl Source {
 }
 
 /// What a sum has of it.
-fn of_sum(by: By) -> String {
+pub(super) fn of_sum(by: By) -> String {
     match by {
         By::Service => "service",
         By::Workload => "workload",
@@ -236,7 +260,7 @@ fn of_sum(by: By) -> String {
 }
 
 /// What a call has of it.
-fn of_call(by: By, ask: &mut Ask) -> String {
+pub(super) fn of_call(by: By, ask: &mut Ask) -> String {
     let mut first = |names: &[&str]| {
         let each: Vec<_> = names.iter().map(|name| filter::of_more(name, ask)).collect();
         format!("coalesce({})", each.join(", "))
@@ -255,7 +279,7 @@ fn of_call(by: By, ask: &mut Ask) -> String {
 }
 
 /// The rows of an answer.
-pub(super) fn answer(rows: Vec<SumRow>, query: &SumsQuery<'_>) -> Sums {
+pub(super) fn answer(rows: Vec<SumRow>) -> Sums {
     let mut found: HashMap<(i64, u64), Found> = HashMap::new();
     for row in rows {
         found.entry((row.at, row.key)).or_default().add(row);
@@ -284,10 +308,9 @@ pub(super) fn answer(rows: Vec<SumRow>, query: &SumsQuery<'_>) -> Sums {
         groups.entry(names.clone()).or_insert(known);
         sums.rows.push(Sum { time: u64::try_from(at).unwrap_or(0), tally, group: names });
     }
-    let unnamed = vec![None; query.by.len()];
     sums.rows.extend(rest.into_iter().map(|(at, tally)| Sum {
         time: u64::try_from(at).unwrap_or(0),
-        group: unnamed.clone(),
+        group: Vec::new(),
         tally,
     }));
     sums
@@ -340,20 +363,17 @@ fn each((numbers, counts): &Counts) -> impl Iterator<Item = (u16, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::pieces;
+    use super::{pieces, tables};
     use crate::clickhouse::keep::Gone;
+    use crate::clickhouse::schema::{Kind, LEVELS, SumTable};
     use crate::cover::Piece;
     use crate::engine::{Distributions, SumsQuery};
     use crate::filter::Filter;
-    use crate::query::Budget;
+    use crate::query::{Budget, By};
     use crate::units::DAY_NANOS;
 
     fn of(from: u64, to: u64, step_seconds: Option<u64>, gone: &Gone) -> Vec<Piece> {
-        let filter = Filter::default();
-        let budget = Budget::default();
-        let distributions = Distributions::All;
-        let filter = &filter;
-        pieces(&SumsQuery { from, to, step_seconds, by: &[], filter, distributions, budget }, gone)
+        pieces(Kind::Together, (from, to), step_seconds, gone)
     }
 
     #[test]
@@ -392,5 +412,48 @@ mod tests {
                 Piece { from: 21 * day, to: 22 * day, level: Some(60) },
             ]
         );
+    }
+
+    /// Names of the tables that answer a question by one thing, with what they answer.
+    fn alone(by: By, (from, to): (u64, u64), gone: &Gone) -> Vec<(String, u64, u64)> {
+        let (filter, budget) = (&Filter::default(), Budget::default());
+        let distributions = Distributions::None;
+        let step_seconds = None;
+        let by = &[by];
+        let named = None;
+        let query = SumsQuery { from, to, step_seconds, by, named, filter, distributions, budget };
+        let named = |(table, pieces): (Option<SumTable>, Vec<Piece>)| {
+            let name = table.map_or_else(|| "call".to_owned(), SumTable::name);
+            pieces.into_iter().map(move |piece| (name.clone(), piece.from, piece.to))
+        };
+        tables(&query, gone).into_iter().flat_map(named).collect()
+    }
+
+    #[test]
+    fn sums_by_one_thing_answer_from_the_day_on_that_has_them() {
+        let day = DAY_NANOS;
+        let whole = |table: &str, from: u64, to: u64| (table.to_owned(), from * day, to * day);
+        let mut gone = Gone::default();
+        let span = (5 * day, 14 * day);
+        for by in By::ALONE {
+            assert_eq!(alone(by, span, &gone), [whole("alone_86400", 5, 14)]);
+        }
+        for level in LEVELS {
+            gone.note(SumTable { kind: Kind::Alone, level }.number(), 10);
+        }
+        gone.note(0, 7);
+        assert_eq!(
+            alone(By::User, span, &gone),
+            [whole("call", 8, 11), whole("alone_86400", 11, 14)],
+            "calls of days before, which a part of is gone"
+        );
+        let found = alone(By::Service, span, &gone);
+        let other = found.iter().filter(|(table, ..)| table != "alone_86400");
+        assert!(other.clone().count() > 0);
+        assert!(other.clone().all(|(table, from, to)| table == "sum_86400" && from < to));
+        assert_eq!(alone(By::Host, (8 * day, 10 * day), &gone), [whole("call", 8, 10)]);
+        assert_eq!(alone(By::Host, (day, 2 * day), &gone), []);
+        assert_eq!(alone(By::Model, (day, 2 * day), &gone), [whole("sum_86400", 1, 2)]);
+        assert_eq!(alone(By::Host, (12 * day, 12 * day), &gone), []);
     }
 }

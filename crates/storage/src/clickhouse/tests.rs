@@ -1,10 +1,15 @@
 //! What only this engine does: several dashboards on one database, and a server that is away.
 
+mod alone;
+
 use super::link::{Ask, Link};
-use super::schema::Layout;
+use super::schema::{Layout, SumTable};
 use crate::conformance::{self, NOON, call};
 use crate::fleet::{Asked, Bearer, NewToken};
-use crate::{CallsIn, CallsQuery, ClickHouse, Error, Limits, Place, Span, Store, TokenKind};
+use crate::{
+    By, CallsIn, CallsQuery, ClickHouse, Error, Limits, Place, SeriesQuery, Span, Store, TokenKind,
+    Weight,
+};
 use contract::capture::Level;
 use contract::row::{Call, Time};
 use std::collections::BTreeSet;
@@ -342,6 +347,7 @@ fn clickhouse_removes_by_itself_what_is_too_old_and_hears_when_that_changes() {
     }
     assert!(engine("sum_60").contains(" TTL toDateTime(bucket) + toIntervalDay(5) "));
     assert!(engine("sum_3600").contains(" TTL toDateTime(bucket) + toIntervalDay(400) "));
+    assert!(engine("alone_300").contains(" TTL toDateTime(bucket) + toIntervalDay(33) "));
     // The next one keeps less, and then no dashboard runs any more.
     drop(store);
     super::keep::set_ttl(&link, &layout, 5).unwrap();
@@ -365,14 +371,14 @@ fn clickhouse_understands_every_statement_that_makes_tables_on_a_cluster() {
     let link = Link::open(to).unwrap();
     let layout = Layout { cluster: Some("main".into()), ..Layout::of(to) };
     let statements = layout.statements();
-    assert_eq!(statements.len(), 26, "{statements:?}");
+    assert_eq!(statements.len(), 38, "{statements:?}");
     let read = |sql: String| -> Vec<String> {
         link.rows("read a statement", Ask::of(format!("EXPLAIN AST {sql}"))).unwrap()
     };
     for sql in &statements {
         let tree = read(sql.clone());
         assert!(
-            tree[0].starts_with("CreateQuery") || tree[0].starts_with("AlterQuery"),
+            ["CreateQuery", "AlterQuery", "InsertQuery"].iter().any(|one| tree[0].starts_with(one)),
             "{tree:?}"
         );
         // A clause that was read as something else would be a name in the tree.
@@ -386,10 +392,10 @@ fn an_insertion_whose_token_is_forgotten_is_in_the_sums_once() {
     let Some([(a, place), (b, _)]) = two(dir.path()) else { return };
     let CallsIn::ClickHouse(to) = &place.calls else { panic!() };
     let (link, layout) = (Link::open(to).unwrap(), Layout::of(to));
-    for table in ["sum_60", "sum_300", "sum_3600", "sum_86400"] {
+    for table in SumTable::all() {
         let sql = format!(
             "ALTER TABLE {} MODIFY SETTING non_replicated_deduplication_window = 1",
-            layout.local(table)
+            layout.local(&table.name())
         );
         link.execute("remember one token", Ask::of(sql)).unwrap();
     }
@@ -418,7 +424,11 @@ fn an_insertion_whose_token_is_forgotten_is_in_the_sums_once() {
         ..Span::default()
     };
     for (from, to) in [(-36, -12), (-25, -23), (-24, -23)] {
-        assert_eq!(a.overview(&of_day(from, to)).unwrap().totals.calls, 8, "{from} {to}");
+        let span = of_day(from, to);
+        assert_eq!(a.overview(&span).unwrap().totals.calls, 8, "{from} {to}");
+        let (by, weight, percentiles, durations) = (Some(By::Host), Weight::Calls, false, false);
+        let by_host = a.series(&SeriesQuery { span, by, weight, percentiles, durations }).unwrap();
+        assert_eq!(by_host.groups[0].totals.calls, 8, "{from} {to}");
     }
 }
 

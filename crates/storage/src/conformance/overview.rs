@@ -23,7 +23,7 @@ impl Chance {
 }
 
 /// Calls of four days around noon, some of which end on the next day or hours later.
-fn calls(len: u64) -> Vec<Call> {
+pub(super) fn calls(len: u64) -> Vec<Call> {
     let mut chance = Chance(7);
     let mut one = |number: u64| {
         let start = chance.below(4 * DAY as u64) as i64 - 2 * DAY;
@@ -52,13 +52,34 @@ fn calls(len: u64) -> Vec<Call> {
             input_tokens: (!failed).then(|| chance.below(100_000)),
             cache_read_tokens: chance.one_in(3).then(|| chance.below(1000)),
             cost: (!chance.one_in(5)).then(|| Money { pico_usd: chance.below(1 << 40).into() }),
+            host_name: (!chance.one_in(6)).then(|| format!("h{}", chance.below(3))),
+            more: more(&mut chance),
             ..call
         }
     };
     (1..=len).map(&mut one).collect()
 }
 
-fn ended(call: &Call) -> u64 {
+/// Attributes that say where a program runs and for whom, under several names, and others.
+fn more(chance: &mut Chance) -> BTreeMap<String, serde_json::Value> {
+    let mut more = BTreeMap::from([("service.namespace".to_owned(), "shop".into())]);
+    let mut name = |key: &str, one_in: u64, value: String| {
+        if chance.one_in(one_in) {
+            more.insert(key.to_owned(), value.into());
+        }
+    };
+    for number in 0..3 {
+        name("user.id", 5, format!("u{number}"));
+        name("enduser.id", 6, format!("u{number}"));
+        name("user.name", 9, format!("\"{number}\" née"));
+        name("gen_ai.agent.name", 5, format!("a{number}"));
+        name("gen_ai.agent.id", 5, format!("a{number}"));
+        name("deployment.environment.name", 4, format!("e{number}"));
+    }
+    more
+}
+
+pub(super) fn ended(call: &Call) -> u64 {
     call.time.0 + (call.duration.unwrap_or(0.0) * 1e9).round() as u64
 }
 
@@ -69,8 +90,17 @@ fn of_service(call: &Call, service: Option<&str>) -> bool {
     })
 }
 
-/// Holds numbers to the calls that they are of.
+/// Holds numbers and distributions to the calls that they are of.
 fn check(stats: &Stats, calls: &[&Call], what: &str) {
+    check_numbers(stats, calls, what);
+    let chats = calls.iter().filter(|c| c.operation_name.as_deref() == Some("chat"));
+    let fine = || chats.clone().filter(|c| c.error_type.is_none());
+    near(stats.duration, fine().filter_map(|c| c.duration).collect(), what);
+    near(stats.time_to_first_chunk, fine().filter_map(|c| c.time_to_first_chunk).collect(), what);
+}
+
+/// Holds numbers to the calls that they are of.
+pub(super) fn check_numbers(stats: &Stats, calls: &[&Call], what: &str) {
     let chats: Vec<_> =
         calls.iter().filter(|c| c.operation_name.as_deref() == Some("chat")).collect();
     let cancelled = |c: &Call| c.error_type.as_deref() == Some("client_cancelled");
@@ -92,9 +122,6 @@ fn check(stats: &Stats, calls: &[&Call], what: &str) {
     );
     let unpriced = calls.iter().filter(|c| c.cost.is_none() && c.error_type.is_none()).count();
     assert_eq!(stats.unpriced_calls, unpriced as u64, "{what}");
-    let fine = || chats.iter().filter(|c| c.error_type.is_none());
-    near(stats.duration, fine().filter_map(|c| c.duration).collect(), what);
-    near(stats.time_to_first_chunk, fine().filter_map(|c| c.time_to_first_chunk).collect(), what);
 }
 
 /// Holds percentiles to within 1 % of the values of nearest rank.

@@ -9,7 +9,7 @@ fn open(dir: &Path) -> Store {
     Store::open_with(&place(&dir.join("data"))).unwrap()
 }
 
-fn kernel() -> Call {
+pub(super) fn kernel() -> Call {
     Call {
         time: Time(NOON),
         trace_id: format!("{:032x}", 1),
@@ -26,7 +26,7 @@ fn kernel() -> Call {
     }
 }
 
-fn sdk() -> Call {
+pub(super) fn sdk() -> Call {
     Call {
         time: Time(NOON - 1_000_000),
         trace_id: format!("{:032x}", 2),

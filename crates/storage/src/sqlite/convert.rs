@@ -3,7 +3,7 @@
 
 use super::block::{Block, Id, MAX_ROWS};
 use super::day::{Texts, intern, seal, write_blocks};
-use super::sums::{self, SeriesIds};
+use super::sums::{self, Known};
 use crate::error::{Doing, Error};
 use crate::rest::Rest;
 use crate::units::{id_of, seconds, span_id, trace_id};
@@ -29,6 +29,10 @@ pub(super) fn convert(file: &mut Connection) -> Result<(), Error> {
     }
     let before: i64 = count(&transaction, "SELECT count(*) FROM call")?;
     copy(&transaction, has_sums)?;
+    if has_sums {
+        let sql = "INSERT INTO unsummed SELECT id FROM block";
+        transaction.execute(sql, []).doing(DOING)?;
+    }
     let after: i64 = count(&transaction, "SELECT coalesce(sum(rows), 0) FROM block")?;
     if before != after {
         return Err(Error::Damaged { what: "the calls of a day" });
@@ -45,7 +49,7 @@ fn count(file: &Connection, sql: &str) -> Result<i64, Error> {
 
 fn copy(file: &Transaction<'_>, has_sums: bool) -> Result<(), Error> {
     let mut texts = Texts::default();
-    let mut series = SeriesIds::default();
+    let mut known = Known::default();
     let mut held: Vec<(Id, Call)> = Vec::new();
     let mut write = |held: &mut Vec<(Id, Call)>| {
         let calls: Vec<_> = held.iter().map(|(id, call)| (*id, call)).collect();
@@ -54,7 +58,7 @@ fn copy(file: &Transaction<'_>, has_sums: bool) -> Result<(), Error> {
         if has_sums {
             write_blocks(file, &[&block])
         } else {
-            seal(file, &mut series, &[&block]).map(|_last_end| ())
+            seal(file, &mut known, &[&block]).map(|_last_end| ())
         }
     };
     let sql =

@@ -4,12 +4,12 @@
 use super::block::{Block, Extent, Id, MAX_ROWS, SPAN, TRACE};
 use super::bloom::{Bloom, Growing, hash};
 use super::convert;
-use super::ended::{Ended, Finishes};
+use super::ended::Finishes;
 use super::migrate::Migration;
 use super::reading::{self, FILTER, Place, load, places};
 use super::runs;
 use super::scan::Names;
-use super::sums::{self, SeriesIds};
+use super::sums::{self, Known};
 use crate::error::{Doing, Error};
 use crate::hashing::Keyed;
 use crate::units::{span_id, trace_id};
@@ -18,7 +18,7 @@ use rusqlite::{Connection, Transaction};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-pub(super) const MIGRATIONS: [Migration; 8] = [
+pub(super) const MIGRATIONS: [Migration; 10] = [
     Migration { name: "calls", sql: include_str!("calls_1.sql") },
     Migration { name: "long", sql: include_str!("calls_2.sql") },
     sums::MIGRATION,
@@ -27,6 +27,8 @@ pub(super) const MIGRATIONS: [Migration; 8] = [
     Migration { name: "runs", sql: include_str!("calls_5.sql") },
     sums::PACKED,
     sums::WIDE,
+    sums::ALONE,
+    Migration { name: "unsummed", sql: include_str!("calls_6.sql") },
 ];
 
 /// Texts whose numbers are remembered; beyond, the memory starts anew. Real fleets have hundreds.
@@ -49,7 +51,7 @@ pub(super) type Texts = HashMap<String, i64, Keyed>;
 pub(super) struct DayWriter {
     connection: Connection,
     texts: Texts,
-    series: SeriesIds,
+    known: Known,
     log: Vec<Entry>,
     log_rows: usize,
     /// Where the calls of the log are, by what they are known by: entry and row.
@@ -71,6 +73,7 @@ pub(super) fn prepare(path: &Path) -> Result<u64, Error> {
     let mut connection = super::open(path, &MIGRATIONS)?;
     sums::convert(&mut connection)?;
     convert::convert(&mut connection)?;
+    sums::add_unsummed(&mut connection)?;
     reading::last_end(&connection)
 }
 
@@ -101,7 +104,7 @@ impl DayWriter {
         let mut writer = Self {
             connection,
             texts: Texts::default(),
-            series: SeriesIds::default(),
+            known: Known::default(),
             log: Vec::new(),
             log_rows: 0,
             log_ids: HashMap::default(),
@@ -200,7 +203,7 @@ impl DayWriter {
     pub(super) fn amend(&mut self, rows: &[(Id, Call)]) -> Result<(), Error> {
         let outcome = self.try_amend(rows);
         if outcome.is_err() {
-            self.series.clear();
+            self.known.clear();
         }
         outcome
     }
@@ -238,9 +241,8 @@ impl DayWriter {
             let names = Names::new(&transaction);
             let finishes = Finishes::new(&names);
             for row in rows.keys() {
-                let of = |block| Ended::of(block, *row, &finishes);
-                before.add(&transaction, &mut self.series, of(&old))?;
-                after.add(&transaction, &mut self.series, of(&new))?;
+                before.add(&transaction, &mut self.known, (&old, *row), &finishes)?;
+                after.add(&transaction, &mut self.known, (&new, *row), &finishes)?;
             }
         }
         // In this order: a sum from which all was taken would no longer know what it knew.
@@ -309,7 +311,7 @@ impl DayWriter {
         }
         let outcome = self.try_seal();
         if outcome.is_err() {
-            self.series.clear();
+            self.known.clear();
         }
         outcome?;
         for id in self.log_ids.keys() {
@@ -321,12 +323,12 @@ impl DayWriter {
 
     fn try_seal(&mut self) -> Result<(), Error> {
         const DOING: &str = "seal calls";
-        if self.series.len() > MAX_REMEMBERED {
-            self.series.clear();
+        if self.known.len() > MAX_REMEMBERED {
+            self.known.clear();
         }
         let blocks: Vec<&Block> = self.log.iter().map(|entry| &entry.block).collect();
         let transaction = self.connection.transaction().doing(DOING)?;
-        let last_end = seal(&transaction, &mut self.series, &blocks)?;
+        let last_end = seal(&transaction, &mut self.known, &blocks)?;
         sums::close(&transaction, Some(last_end.saturating_sub(LATE_NANOS)))?;
         transaction.execute("DELETE FROM log", []).doing(DOING)?;
         transaction.commit().doing(DOING)
@@ -345,7 +347,7 @@ type Amended<'a> = BTreeMap<usize, (Id, &'a Call)>;
 /// Writes calls as blocks, in order of time, and their sums. Gives back when the last one ended.
 pub(super) fn seal(
     to: &Transaction<'_>,
-    series: &mut SeriesIds,
+    known: &mut Known,
     calls: &[&Block],
 ) -> Result<u64, Error> {
     write_blocks(to, calls)?;
@@ -353,7 +355,7 @@ pub(super) fn seal(
     let finishes = Finishes::new(&names);
     let mut batch = sums::Batch::default();
     for (block, row) in rows_of(calls) {
-        batch.add(to, series, Ended::of(calls[block], row, &finishes))?;
+        batch.add(to, known, (calls[block], row), &finishes)?;
     }
     batch.write(to)?;
     Ok(batch.last_end())
@@ -433,13 +435,18 @@ pub(super) fn intern(to: &Transaction<'_>, texts: &mut Texts, text: &str) -> Res
     if let Some(id) = texts.get(text) {
         return Ok(id.unsigned_abs());
     }
+    let id = insert_text(to, text)?;
+    texts.insert(text.to_owned(), id);
+    Ok(id.unsigned_abs())
+}
+
+/// The number of a text, which may be new.
+pub(super) fn insert_text(to: &Transaction<'_>, text: &str) -> Result<i64, Error> {
     // A statement that always answers: the update changes nothing.
     let sql = "INSERT INTO text (value) VALUES (?1)
                ON CONFLICT (value) DO UPDATE SET value = excluded.value RETURNING id";
     let mut statement = to.prepare_cached(sql).doing("write a text")?;
-    let id: i64 = statement.query_row([text], |row| row.get(0)).doing("write a text")?;
-    texts.insert(text.to_owned(), id);
-    Ok(id.unsigned_abs())
+    statement.query_row([text], |row| row.get(0)).doing("write a text")
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::day::{Texts, intern};
 use super::ended::Ids;
 use super::migrate::Migration;
-use super::sums::{self, By, Changes, SeriesIds};
+use super::sums::{self, By, Changes, Known};
 use crate::error::{Doing, Error};
 use crate::units::DAY_NANOS;
 use contract::row::Time;
@@ -11,11 +11,12 @@ use rusqlite::{Connection, Transaction};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-const MIGRATIONS: [Migration; 4] = [
+const MIGRATIONS: [Migration; 5] = [
     Migration { name: "history", sql: include_str!("history_1.sql") },
     sums::MIGRATION,
     sums::PACKED,
     sums::WIDE,
+    sums::ALONE,
 ];
 
 /// The sums that stay.
@@ -87,7 +88,7 @@ impl History {
 
 fn copy(from: &Connection, to: &Transaction<'_>) -> Result<(), Error> {
     let mut texts = Texts::default();
-    let mut series = SeriesIds::default();
+    let mut known = Known::default();
     let mut same = |id: i64| -> Result<i64, Error> {
         let mut statement =
             from.prepare_cached("SELECT value FROM text WHERE id = ?1").doing(DOING)?;
@@ -101,7 +102,7 @@ fn copy(from: &Connection, to: &Transaction<'_>) -> Result<(), Error> {
         if !LEVELS.contains(&level) {
             continue;
         }
-        for by in [By::Series, By::Model] {
+        for by in By::ALL {
             sums::each_of_level(from, by, level, |sum| {
                 let id = match by {
                     By::Series => {
@@ -113,9 +114,10 @@ fn copy(from: &Connection, to: &Transaction<'_>) -> Result<(), Error> {
                             model: same(ids.model)?,
                             operation: same(ids.operation)?,
                         };
-                        sums::series_id(to, &mut series, (ids, outcome))?
+                        sums::series_id(to, &mut known, (ids, outcome))?
                     }
                     By::Model => same(sum.id)?,
+                    _ => sums::member(from, by, sum.id)?.in_file(to, &mut known, by, &mut same)?,
                 };
                 let bucket = sum.time / level.saturating_mul(1_000_000_000);
                 changes.note((number, by), (bucket, id), sum.bytes.to_vec());

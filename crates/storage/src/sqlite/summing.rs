@@ -1,25 +1,22 @@
 //! Answers [`Engine::sums`](crate::engine::Engine::sums): from the sums of the days, and from
 //! calls at the edges that no sum fits, or where sums do not tell apart what is asked.
 
-use super::block::{BETWEEN, Block, Column, Name, Number, Text};
-use super::column::NONE;
+use super::block::Number;
 use super::ended::{self, Day, Ended, Finishes, Ids};
+use super::grouping::Grouping;
 use super::reading::{Place, load};
 use super::scan::{Compiled, Names};
-use super::sums::{self, By as Table, Parts};
+use super::sums::{self, By as Table, Member, Parts};
 use crate::cover::{Piece, Share, cover};
 use crate::engine::{Distributions, MAX_GROUPS, Sum, Sums, SumsQuery};
 use crate::error::Error;
-use crate::filter::{AGENT, ENVIRONMENT, USER, text_of};
 use crate::hashing::Keyed;
-use crate::outcome::{CLASSES, outcome};
 use crate::query::{By, Outcome};
 use crate::tally::{Sketches, Tally};
 use contract::row::Call;
 use rusqlite::Connection;
-use std::borrow::Cow;
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 
 /// A running answer.
 pub(super) struct Adding<'a> {
@@ -32,19 +29,12 @@ pub(super) struct Adding<'a> {
     partial: bool,
 }
 
-/// What stands for a value of a group within one file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Key {
-    Number(u64),
-    Text(u64),
-}
-
 /// A file that is being added, or of which the sums are.
 struct Source<'a> {
     names: &'a Names<'a>,
     /// Groups of what its sums are told apart by; `None` for what the filter leaves out.
     known: HashMap<(Ids, i64), Option<usize>, Keyed>,
-    /// The same, by numbers of series or models.
+    /// The same, by numbers of series, models or members.
     summed: HashMap<(Table, i64), Option<usize>, Keyed>,
     /// Where those are that the filter leaves in, once a filter asked.
     wanted: Option<Parts>,
@@ -82,13 +72,13 @@ impl<'a> Adding<'a> {
                 self.add_sums(&mut source, day.file, &piece)?;
             } else {
                 let places = day.places.iter().filter(|place| place.sealed);
-                self.add_ended(&mut source, day, places, (piece.from, piece.to))?;
+                self.add_single(&mut source, day, places, (piece.from, piece.to))?;
             }
         }
         // What is not sealed is in no sum yet.
         let log = day.places.iter().filter(|place| !place.sealed).enumerate();
         let log = log.filter(|(number, _)| share.has(*number)).map(|(_, place)| place);
-        self.add_ended(&mut source, day, log, (self.query.from, self.query.to))
+        self.add_single(&mut source, day, log, (self.query.from, self.query.to))
     }
 
     /// Adds what another one added.
@@ -144,6 +134,9 @@ impl<'a> Adding<'a> {
 
     /// The sums that tell apart what is asked, and as little else as can be.
     fn table(&self) -> Table {
+        if let Some(by) = self.query.alone() {
+            return Table::of(by);
+        }
         let by_model =
             self.query.filter.is_empty() && self.query.by.iter().all(|b| *b == By::Model);
         if by_model { Table::Model } else { Table::Series }
@@ -207,7 +200,22 @@ impl<'a> Adding<'a> {
         Ok(wanted)
     }
 
-    /// Adds the calls of some places of a day that ended in a span.
+    /// Adds the single calls of some places of a day that ended in a span, where no sum fits.
+    fn add_single<'p>(
+        &mut self,
+        source: &mut Source<'_>,
+        day: &Day<'_>,
+        places: impl Iterator<Item = &'p Place>,
+        span: (u64, u64),
+    ) -> Result<(), Error> {
+        if self.query.by.iter().all(|by| by.is_summed()) {
+            self.add_ended(source, day, places, span)
+        } else {
+            self.add_rows(day, places, span)
+        }
+    }
+
+    /// As [`add_single`](Self::add_single), by what series are told apart by.
     fn add_ended<'p>(
         &mut self,
         source: &mut Source<'_>,
@@ -234,18 +242,27 @@ impl<'a> Adding<'a> {
 
     /// Adds a share of the calls of a day where sums do not tell apart what is asked.
     fn add_calls(&mut self, day: &Day<'_>, share: Share) -> Result<(), Error> {
-        let Day { file, places, names, .. } = day;
+        let (from, to) = (self.query.from, self.query.to);
+        let places = day.places.iter().filter(|place| ended::overlaps(place, from, to));
+        let places = places.enumerate().filter(|(number, _)| share.has(*number));
+        self.add_rows(day, places.map(|(_, place)| place), (from, to))
+    }
+
+    /// Adds the calls of some places of a day that ended in a span, by anything that rows have.
+    fn add_rows<'p>(
+        &mut self,
+        day: &Day<'_>,
+        places: impl Iterator<Item = &'p Place>,
+        (from, to): (u64, u64),
+    ) -> Result<(), Error> {
+        let Day { file, names, .. } = day;
         let filter = Compiled::new(self.query.filter, names)?;
         let finishes = Finishes::new(names);
+        let mut grouping = Grouping::new(self.query.by, names);
         let mut wanted = ended::COLUMNS.to_vec();
         wanted.extend(filter.columns());
-        wanted.extend(self.query.by.iter().flat_map(|by| by.columns()));
-        let (from, to) = (self.query.from, self.query.to);
-        let mut known: HashMap<Vec<Key>, usize, Keyed> = HashMap::default();
-        let mut texts: HashMap<String, u64, Keyed> = HashMap::default();
-        let mut key = Vec::new();
-        let places = places.iter().filter(|place| ended::overlaps(place, from, to)).enumerate();
-        for (_, place) in places.filter(|(number, _)| share.has(*number)) {
+        wanted.extend(grouping.columns());
+        for place in places.filter(|place| ended::overlaps(place, from, to)) {
             if self.is_over() {
                 break;
             }
@@ -254,17 +271,7 @@ impl<'a> Adding<'a> {
                 if !(from..to).contains(&block.end(row)) {
                     continue;
                 }
-                key.clear();
-                key.extend(self.query.by.iter().map(|by| by.key(&block, row, &mut texts)));
-                let group = match known.get(&key) {
-                    Some(group) => *group,
-                    None => {
-                        let group = self.query.by.iter().map(|by| by.of_row(&block, row, names));
-                        let group = self.group_of(group.collect());
-                        known.insert(key.clone(), group);
-                        group
-                    }
-                };
+                let group = grouping.of(&block, row, |group| self.group_of(group));
                 let ended = Ended::of(&block, row, &finishes);
                 let bucket = self.bucket(ended.at);
                 let tally = self.tallies.entry((bucket, group)).or_default();
@@ -274,7 +281,7 @@ impl<'a> Adding<'a> {
         Ok(())
     }
 
-    /// The group of a series, or of a model; `None` when the filter leaves it out.
+    /// The group of a series, model or member; `None` when the filter leaves it out.
     fn group_of_sum(
         &mut self,
         source: &mut Source<'_>,
@@ -285,11 +292,23 @@ impl<'a> Adding<'a> {
         if let Some(group) = source.summed.get(&(table, id)) {
             return Ok(*group);
         }
-        let (ids, outcome) = match table {
-            Table::Series => sums::series(file, id)?,
-            Table::Model => (Ids { model: id, ..Ids::default() }, Outcome::Ok.number()),
+        let group = match table {
+            Table::Series => {
+                let (ids, outcome) = sums::series(file, id)?;
+                self.group(source, ids, outcome)
+            }
+            Table::Model => {
+                let ids = Ids { model: id, ..Ids::default() };
+                self.group(source, ids, Outcome::Ok.number())
+            }
+            alone => Some(match sums::member(file, alone, id)? {
+                Member::One(text) => self.group_of(vec![text.and_then(|text| source.name(text))]),
+                Member::Rest => {
+                    self.truncated = true;
+                    self.others()
+                }
+            }),
         };
-        let group = self.group(source, ids, outcome);
         source.summed.insert((table, id), group);
         Ok(group)
     }
@@ -328,12 +347,21 @@ impl<'a> Adding<'a> {
         if let Some(number) = self.groups.get(&group) {
             return *number;
         }
+        if self.query.named.is_some_and(|named| !named.contains(&group)) {
+            return self.others();
+        }
         if next < MAX_GROUPS {
             self.groups.insert(group, next);
             return next;
         }
         self.truncated = true;
-        *self.groups.entry(vec![None; self.query.by.len()]).or_insert(next)
+        self.others()
+    }
+
+    /// The number of several groups that are not told apart.
+    fn others(&mut self) -> usize {
+        let next = self.groups.len();
+        *self.groups.entry(Vec::new()).or_insert(next)
     }
 
     fn bucket(&self, time: u64) -> u64 {
@@ -350,107 +378,5 @@ impl<'a> Source<'a> {
 
     fn name(&self, id: i64) -> Option<String> {
         if id == 0 { None } else { self.names.text(id.unsigned_abs()) }
-    }
-}
-
-impl By {
-    /// What a call has of it, where sums are told apart by it.
-    fn of_summed(self, call: &Call) -> Option<String> {
-        match self {
-            Self::Service => call.service_name.clone(),
-            Self::Workload => call.workload_key.clone(),
-            Self::Provider => call.provider_name.clone(),
-            Self::Model => call.request_model.clone(),
-            Self::Operation => call.operation_name.clone(),
-            Self::Outcome => Some(outcome(call).0.word().to_owned()),
-            Self::Class
-            | Self::Host
-            | Self::Environment
-            | Self::User
-            | Self::Agent
-            | Self::Conversation
-            | Self::Finish => None,
-        }
-    }
-
-    /// The column of names that it is, the second where the first is not known.
-    fn names(self) -> &'static [Name] {
-        match self {
-            Self::Service => &[Name::Service],
-            Self::Workload => &[Name::Workload],
-            Self::Provider => &[Name::Provider],
-            Self::Model => &[Name::RequestModel, Name::ResponseModel],
-            Self::Operation => &[Name::Operation],
-            Self::Host => &[Name::Host],
-            Self::Finish => &[Name::Finish],
-            Self::Outcome
-            | Self::Class
-            | Self::Environment
-            | Self::User
-            | Self::Agent
-            | Self::Conversation => &[],
-        }
-    }
-
-    /// The columns that it is read from.
-    fn columns(self) -> Vec<Column> {
-        match self {
-            Self::Outcome => vec![Number::Outcome.column()],
-            Self::Class => vec![Number::Class.column()],
-            Self::Environment | Self::User | Self::Agent => vec![Text::More.column()],
-            Self::Conversation => vec![Text::Conversation.column()],
-            named => named.names().iter().map(|name| name.column()).collect(),
-        }
-    }
-
-    /// What stands for a row within one file: equal keys are of one group.
-    fn key(self, block: &Block, row: usize, texts: &mut HashMap<String, u64, Keyed>) -> Key {
-        let text = match self {
-            Self::Outcome => return Key::Number(block.number(Number::Outcome, row)),
-            Self::Class => return Key::Number(block.number(Number::Class, row)),
-            Self::Environment | Self::User | Self::Agent => block.text(Text::More, row),
-            Self::Conversation => block.text(Text::Conversation, row),
-            named => {
-                let mut names = named.names().iter().map(|name| block.name(*name, row));
-                return Key::Number(names.find(|name| *name != NONE).unwrap_or(NONE));
-            }
-        };
-        let Some(text) = text else { return Key::Number(NONE) };
-        if let Some(number) = texts.get(text) {
-            return Key::Text(*number);
-        }
-        let number = texts.len() as u64;
-        texts.insert(text.to_owned(), number);
-        Key::Text(number)
-    }
-
-    /// What a row has of it.
-    fn of_row(self, block: &Block, row: usize, names: &Names<'_>) -> Option<String> {
-        let more = |keys: &[&str]| {
-            let more: BTreeMap<String, serde_json::Value> =
-                serde_json::from_str(block.text(Text::More, row)?).ok()?;
-            let value = keys.iter().find_map(|key| more.get(*key))?;
-            text_of(value).map(Cow::into_owned)
-        };
-        match self {
-            Self::Outcome => {
-                let number = i64::try_from(block.number(Number::Outcome, row)).ok()?;
-                Some(Outcome::of_number(number).word().to_owned())
-            }
-            Self::Class => {
-                let place = usize::try_from(block.known(Number::Class, row)?).ok()?;
-                CLASSES.get(place).map(|class| (*class).to_owned())
-            }
-            Self::Environment => more(&ENVIRONMENT),
-            Self::User => more(&USER),
-            Self::Agent => more(&AGENT),
-            Self::Conversation => block.text(Text::Conversation, row).map(str::to_owned),
-            named => {
-                let mut found = named.names().iter().map(|name| block.name(*name, row));
-                let text = names.text(found.find(|name| *name != NONE)?)?;
-                // Of several reasons, the first.
-                Some(text.split(BETWEEN).next().unwrap_or_default().to_owned())
-            }
-        }
     }
 }

@@ -1,14 +1,16 @@
 //! Sums of calls, kept beside them and written when they are sealed, so that a question about a
 //! long time reads few rows. Percentiles come from sketches that are added, never from percentiles.
 //!
-//! A row has the sums of up to 256 series, or models, of a bucket (`sums/body.rs`).
+//! A row has the sums of up to 256 series, models or members of a bucket (`sums/body.rs`).
 
 mod batch;
 mod body;
 mod convert;
+mod member;
 
 pub(super) use batch::Batch;
-pub(super) use convert::convert;
+pub(super) use convert::{add_unsummed, convert};
+pub(super) use member::{Member, member};
 
 use super::ended::Ids;
 use super::migrate::Migration;
@@ -16,6 +18,7 @@ use crate::cover::{Level, Piece};
 use crate::engine::Distributions;
 use crate::error::{Doing, Error};
 use crate::hashing::Keyed;
+use crate::query;
 use crate::tally::Tally;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use std::borrow::Cow;
@@ -28,6 +31,9 @@ pub(super) const PACKED: Migration =
     Migration { name: "packed sums", sql: include_str!("sums_2.sql") };
 /// A later one, which leaves the sums of a file as they are.
 pub(super) const WIDE: Migration = Migration { name: "wide sums", sql: include_str!("sums_3.sql") };
+/// And one more, for sums by one thing alone.
+pub(super) const ALONE: Migration =
+    Migration { name: "sums by one thing", sql: include_str!("sums_4.sql") };
 
 /// Widths of buckets in seconds. Each divides the next.
 pub(super) const LEVELS: [u64; 6] = [10, 60, 300, 3600, 6 * 3600, 86_400];
@@ -54,8 +60,25 @@ const DOING: &str = "write sums";
 const LOOKING: &str = "look series up";
 const DAMAGED: Error = Error::Damaged { what: "a sum of calls" };
 
-/// Numbers of the series of a file.
-pub(super) type SeriesIds = HashMap<(Ids, i64), i64, Keyed>;
+/// Numbers of a file that are known: those of series, and of members.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    series: HashMap<(Ids, i64), i64, Keyed>,
+    members: member::KnownMembers,
+}
+
+impl Known {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.series.len() + self.members.len()
+    }
+
+    /// Forgets all of them: they are gone with a transaction, or too many.
+    pub(super) fn clear(&mut self) {
+        self.series.clear();
+        self.members.clear();
+    }
+}
 
 /// A series: its number, what it stands for, and the outcome.
 pub(super) type Series = (i64, (Ids, i64));
@@ -67,15 +90,56 @@ pub(super) enum By {
     Series,
     /// By model alone: few sums, for charts of all services.
     Model,
+    /// Numbers without distributions, by one thing alone: few bytes, for charts of that thing.
+    Service,
+    Host,
+    Environment,
+    User,
+    Agent,
 }
 
 impl By {
-    /// The places in [`LEVELS`] that are kept: the finest would hold a sum for nearly each call.
-    pub(super) fn levels(self) -> std::ops::Range<usize> {
-        match self {
-            Self::Series => 1..LEVELS.len(),
-            Self::Model => 0..LEVELS.len(),
+    /// All of them. Files keep the place in this list, so it is only ever added to.
+    pub(super) const ALL: [Self; 7] = [
+        Self::Series,
+        Self::Model,
+        Self::Service,
+        Self::Host,
+        Self::Environment,
+        Self::User,
+        Self::Agent,
+    ];
+
+    /// Those that have numbers alone, of members.
+    pub(super) const ALONE: [Self; 5] =
+        [Self::Service, Self::Host, Self::Environment, Self::User, Self::Agent];
+
+    /// The one that has numbers by one of [`query::By::ALONE`].
+    pub(super) fn of(by: query::By) -> Self {
+        match by {
+            query::By::Service => Self::Service,
+            query::By::Model => Self::Model,
+            query::By::Host => Self::Host,
+            query::By::Environment => Self::Environment,
+            query::By::User => Self::User,
+            query::By::Agent => Self::Agent,
+            _ => Self::Series,
         }
+    }
+
+    /// What files know it by.
+    fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The places in [`LEVELS`] that are kept: finer ones would hold a sum for nearly each call.
+    pub(super) fn levels(self) -> std::ops::Range<usize> {
+        let first = match self {
+            Self::Model => 0,
+            Self::User => 2,
+            _ => 1,
+        };
+        first..LEVELS.len()
     }
 }
 
@@ -99,7 +163,7 @@ fn part_of(id: i64) -> u64 {
 pub(super) struct Summed<'a> {
     /// Start of the bucket, nanoseconds since 1970.
     pub(super) time: u64,
-    /// Number of the series, or of the text of the model.
+    /// Number of the series, of the text of the model, or of the member.
     pub(super) id: i64,
     /// As [`Tally::to_bytes`] made it.
     pub(super) bytes: &'a [u8],
@@ -124,17 +188,18 @@ struct Place {
 }
 
 impl Place {
-    /// The row that has a series or model.
+    /// The row that has a series, model or member.
     fn of(level: usize, by: By, bucket: u64, id: i64) -> Self {
         Self { level, by, bucket, part: part_of(id) }
     }
 
-    /// The number of the row: 6 bits of the level, 1 of what it is by, 32 of the bucket, 24 of the
-    /// part.
+    /// The number of the row: 3 bits of what it is by, 3 of the level, 1 more of what it is by (at
+    /// first there were two), 32 of the bucket, 24 of the part.
     fn row(self) -> i64 {
-        let by = u64::from(self.by == By::Model);
+        let by = u64::from(self.by.number());
         let bucket = self.bucket.min(u64::from(u32::MAX));
-        signed((NUMBERS[self.level] << 57) | (by << 56) | (bucket << 24) | self.part)
+        let of_level = (by >> 1 << 60) | (NUMBERS[self.level] << 57) | ((by & 1) << 56);
+        signed(of_level | (bucket << 24) | self.part)
     }
 }
 
@@ -211,10 +276,10 @@ impl Changes {
 /// The number of a series; makes one for a new series.
 pub(super) fn series_id(
     to: &Transaction<'_>,
-    known: &mut SeriesIds,
+    known: &mut Known,
     key: (Ids, i64),
 ) -> Result<i64, Error> {
-    if let Some(id) = known.get(&key) {
+    if let Some(id) = known.series.get(&key) {
         return Ok(*id);
     }
     let (Ids { service, workload, provider, model, operation }, outcome) = key;
@@ -236,7 +301,7 @@ pub(super) fn series_id(
             id
         }
     };
-    known.insert(key, id);
+    known.series.insert(key, id);
     Ok(id)
 }
 
@@ -286,7 +351,7 @@ fn of_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Series> {
 pub(super) fn forget(from: &Transaction<'_>, level: u64, before: Option<u64>) -> Result<(), Error> {
     const DOING: &str = "forget old sums";
     let to = before.unwrap_or(u64::MAX);
-    for by in [By::Series, By::Model] {
+    for by in By::ALL {
         let Some(rows) = rows(by, &Piece { from: 0, to, level: Some(level) }) else { continue };
         from.execute("DELETE FROM sum WHERE id >= ?1 AND id < ?2", rows).doing(DOING)?;
     }
@@ -334,7 +399,7 @@ pub(super) fn close(file: &Transaction<'_>, before: Option<u64>) -> Result<(), E
         }
         let finer = Piece { from: level.whole_to, to: end, level: Some(LEVELS[place - 1]) };
         let mut changes = Changes::default();
-        for by in [By::Series, By::Model] {
+        for by in By::ALL {
             let mut sums: BTreeMap<i64, Tally> = BTreeMap::new();
             let mut bucket = 0;
             let mut note = |bucket, sums: &mut BTreeMap<i64, Tally>| {

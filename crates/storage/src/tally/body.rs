@@ -78,12 +78,16 @@ impl Tally {
         parts.add_places(&mut self.classes)?;
         let mut sketches = self.sketches.all_mut().into_iter();
         for sketch in sketches.by_ref().take(FIRST_LISTS - 1) {
-            parts.add_slots(sketch)?;
+            if wanted == Distributions::None {
+                parts.each_entry(|_slot, _count| Some(()))?;
+            } else {
+                parts.add_slots(sketch)?;
+            }
         }
         parts.add_wide(&mut self.wasted)?;
         parts.add_count(&mut self.retries)?;
         parts.add_places(&mut self.finishes)?;
-        if wanted == Distributions::Main {
+        if matches!(wanted, Distributions::Main | Distributions::None) {
             return Some(());
         }
         for sketch in sketches {
@@ -304,7 +308,7 @@ mod tests {
     use crate::engine::Distributions;
     use crate::outcome::CLASSES;
     use crate::query::Outcome;
-    use crate::tally::{Counted, FINISH};
+    use crate::tally::{Counted, FINISH, Sketches};
     use proptest::collection::vec;
     use proptest::prelude::{any, prop_assert_eq, proptest};
 
@@ -339,6 +343,9 @@ mod tests {
             let mut main = Tally::default();
             main.merge_bytes(&sum.to_bytes(), Distributions::Main).unwrap();
             prop_assert_eq!(main.main_stats(), sum.main_stats());
+            let mut numbers = Tally::default();
+            numbers.merge_bytes(&sum.to_bytes(), Distributions::None).unwrap();
+            prop_assert_eq!(numbers, Tally { sketches: Sketches::default(), ..sum });
         }
 
         #[test]

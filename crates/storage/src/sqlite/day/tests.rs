@@ -2,7 +2,8 @@
 
 use super::DayWriter;
 use crate::error::Error;
-use crate::sqlite::sums::{By, LEVELS, Summed, all_series, each_of_level, series};
+use crate::sqlite::scan::Names;
+use crate::sqlite::sums::{By, LEVELS, Member, Summed, all_series, each_of_level, member, series};
 use crate::tally::Tally;
 use crate::units::{span_id, trace_id};
 use contract::row::{Call, Time};
@@ -39,14 +40,19 @@ fn writer(path: &Path, calls: &[Call]) -> DayWriter {
 /// All sums, in an order that does not depend on the numbers of texts.
 fn sums(of: &DayWriter) -> Vec<String> {
     let mut all = Vec::new();
-    for (by, level) in [By::Series, By::Model].into_iter().flat_map(|by| LEVELS.map(|l| (by, l))) {
+    let names = Names::new(&of.connection);
+    for (by, level) in By::ALL.into_iter().flat_map(|by| LEVELS.map(|l| (by, l))) {
         each_of_level(&of.connection, by, level, |sum| {
-            let outcome = match by {
-                By::Series => series(&of.connection, sum.id)?.1,
-                By::Model => 0,
+            let name = match by {
+                By::Series => series(&of.connection, sum.id)?.1.to_string(),
+                By::Model => names.text(sum.id.unsigned_abs()).unwrap_or_default(),
+                alone => match member(&of.connection, alone, sum.id)? {
+                    Member::One(Some(text)) => names.text(text.unsigned_abs()).unwrap(),
+                    other => format!("{other:?}"),
+                },
             };
             let (time, tally) = (sum.time, Tally::from_bytes(sum.bytes).unwrap());
-            all.push(format!("{by:?} {level} {time} {outcome} {tally:?}"));
+            all.push(format!("{by:?} {level} {time} {name} {tally:?}"));
             Ok(())
         })
         .unwrap();
@@ -156,6 +162,38 @@ fn series_of_a_service_share_rows_of_sums() {
     // Three rows a service: 600 series, 256 a row.
     assert_eq!(rows.len(), 15);
     assert!(rows.values().all(|services| services.len() == 1), "{rows:?}");
+}
+
+#[test]
+fn a_file_of_before_there_were_sums_by_one_thing_gets_those_of_all_its_calls() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let calls: Vec<_> = (0..9000_u64)
+        .map(|number| Call {
+            host_name: (number % 7 > 0).then(|| format!("host-{}", number % 7)),
+            more: [("user.id".to_owned(), format!("user-{}", number % 5).into())].into(),
+            ..at(number + 1, number * 8)
+        })
+        .collect();
+    let mut writer = writer(&path, &calls[..8000]);
+    writer.seal().unwrap();
+    let rest: Vec<_> = calls[8000..].iter().map(|call| (id(call), call)).collect();
+    writer.insert(&rest).unwrap();
+    drop(writer);
+    for narrowed in [false, true] {
+        if narrowed {
+            super::forget_sums(&path, 60).unwrap();
+        }
+        let expected = sums(&DayWriter::open(&path).unwrap());
+        assert!(expected.iter().any(|sum| sum.starts_with("User 3600 ")));
+        assert!(expected.iter().any(|sum| sum.starts_with("Host 300 ") && sum.contains("host-3")));
+        let file = rusqlite::Connection::open(&path).unwrap();
+        let back = "DELETE FROM sum WHERE id >= 1 << 60;
+            DROP TABLE member; DROP TABLE unsummed; DELETE FROM migration WHERE number > 8;";
+        file.execute_batch(back).unwrap();
+        drop(file);
+        assert_eq!(sums(&DayWriter::open(&path).unwrap()), expected);
+    }
 }
 
 /// Memory would be made for as many rows as a place says that it has.

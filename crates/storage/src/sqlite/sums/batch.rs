@@ -1,76 +1,119 @@
 //! What calls add to the sums of a file.
 
-use super::{By, Changes, LEVELS, SeriesIds, levels, series_id};
+use super::member::Members;
+use super::{By, Changes, Known, LEVELS, levels, series_id};
 use crate::cover::Level;
+use crate::engine::Distributions;
 use crate::error::Error;
+use crate::hashing::Keyed;
 use crate::query::Outcome;
-use crate::sqlite::ended::Ended;
+use crate::sqlite::block::Block;
+use crate::sqlite::ended::{Ended, Finishes};
 use crate::tally::Tally;
 use rusqlite::Transaction;
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// Calls of one transaction.
 #[derive(Default)]
 pub(in crate::sqlite) struct Batch {
-    /// With the numbers of their series.
-    calls: Vec<(i64, Ended)>,
+    calls: Vec<Noted>,
+}
+
+/// A call, and what it is added up by.
+struct Noted {
+    series: i64,
+    members: Members,
+    call: Ended,
+}
+
+impl Noted {
+    /// The number of its series, model or member.
+    fn id(&self, by: By) -> i64 {
+        let [service, host, environment, user, agent] = self.members;
+        match by {
+            By::Series => self.series,
+            By::Model => self.call.ids.model,
+            By::Service => service,
+            By::Host => host,
+            By::Environment => environment,
+            By::User => user,
+            By::Agent => agent,
+        }
+    }
 }
 
 impl Batch {
-    /// Notes a call.
+    /// Notes a row of a block, which has all columns.
     pub(in crate::sqlite) fn add(
         &mut self,
         to: &Transaction<'_>,
-        known: &mut SeriesIds,
-        call: Ended,
+        known: &mut Known,
+        (block, row): (&Block, usize),
+        finishes: &Finishes<'_>,
     ) -> Result<(), Error> {
+        let call = Ended::of(block, row, finishes);
         let outcome = call.counted.outcome.unwrap_or(Outcome::Ok).number();
-        self.calls.push((series_id(to, known, (call.ids, outcome))?, call));
+        let series = series_id(to, known, (call.ids, outcome))?;
+        let members = known.members(to, block, row)?;
+        self.calls.push(Noted { series, members, call });
         Ok(())
     }
 
     /// Adds everything to the sums of the file.
     pub(in crate::sqlite) fn write(&self, to: &Transaction<'_>) -> Result<(), Error> {
-        self.changes(&levels(to)?).add(to)
+        self.changes(&levels(to)?, &By::ALL).add(to)
+    }
+
+    /// As [`write`](Self::write), to those alone that are by one thing alone.
+    pub(super) fn write_alone(&self, to: &Transaction<'_>) -> Result<(), Error> {
+        self.changes(&levels(to)?, &By::ALONE).add(to)
     }
 
     /// When the last of them ended; 0 of none.
     pub(in crate::sqlite) fn last_end(&self) -> u64 {
-        self.calls.iter().map(|(_, call)| call.at).max().unwrap_or(0)
+        self.calls.iter().map(|noted| noted.call.at).max().unwrap_or(0)
     }
 
     /// Takes everything, which was added before, out of the sums of the file.
     pub(in crate::sqlite) fn take_out(&self, of: &Transaction<'_>) -> Result<(), Error> {
-        self.changes(&levels(of)?).take_out(of)
+        self.changes(&levels(of)?, &By::ALL).take_out(of)
     }
 
     /// What the calls make in each of some levels.
-    fn changes(&self, levels: &[Level]) -> Changes {
+    fn changes(&self, levels: &[Level], kinds: &[By]) -> Changes {
         let mut changes = Changes::default();
-        let first = self.calls.iter().map(|(_, call)| call.at).min().unwrap_or(u64::MAX);
+        let first = self.calls.iter().map(|noted| noted.call.at).min().unwrap_or(u64::MAX);
         let has = |width: u64| levels.iter().any(|l| l.seconds == width && l.whole_to > first);
         let widest = LEVELS.into_iter().rposition(has).map_or(0, |place| place + 1);
-        for by in [By::Series, By::Model] {
+        for by in kinds {
             let kept = by.levels().start..widest.max(by.levels().start + 1);
-            let id = |(series, call): &(i64, Ended)| match by {
-                By::Series => *series,
-                By::Model => call.ids.model,
-            };
-            let calls = self.calls.iter().enumerate();
-            let mut order: Vec<_> = calls.map(|(at, call)| (id(call), call.1.at, at)).collect();
-            order.sort_unstable();
-            let calls = order.into_iter().map(|(id, _, at)| (id, &self.calls[at].1));
-            sums_of(calls, kept, |level, bucket, id, sum| {
+            let note = |level, bucket, id, sum: &Tally| {
                 // A bucket that is not whole yet gets them when it is added up.
                 let is_kept = |of: &Level| {
                     of.seconds == LEVELS[level] && bucket < of.whole_to / nanos_of(level)
                 };
                 if levels.iter().any(is_kept) {
-                    changes.note((level, by), (bucket, id), sum.to_bytes());
+                    changes.note((level, *by), (bucket, id), sum.to_bytes());
                 }
-            });
+            };
+            if By::ALONE.contains(by) {
+                let calls = self.calls.iter().map(|noted| (noted.id(*by), &noted.call));
+                numbers_of(calls, kept, note);
+            } else {
+                sums_of(self.in_order(*by), kept, note);
+            }
         }
         changes
+    }
+
+    /// The calls by the numbers that they have, and then by time.
+    fn in_order(&self, by: By) -> impl Iterator<Item = (i64, &Ended)> {
+        let calls = self.calls.iter().enumerate();
+        let mut order: Vec<_> =
+            calls.map(|(at, noted)| (noted.id(by), noted.call.at, at)).collect();
+        order.sort_unstable();
+        order.into_iter().map(|(id, _, at)| (id, &self.calls[at].call))
     }
 }
 
@@ -109,6 +152,30 @@ fn sums_of<'a>(
     }
     if let Some(last) = last {
         close(levels.end - 1, last, &mut running);
+    }
+}
+
+/// As [`sums_of`], numbers alone, of calls in any order: they are few and small.
+fn numbers_of<'a>(
+    calls: impl Iterator<Item = (i64, &'a Ended)>,
+    levels: Range<usize>,
+    mut hand_over: impl FnMut(usize, u64, i64, &Tally),
+) {
+    let mut sums: HashMap<(u64, i64), Tally, Keyed> = HashMap::default();
+    for (id, call) in calls {
+        let sum = sums.entry((bucket(levels.start, call.at), id)).or_default();
+        sum.add_to(&call.counted, Distributions::None);
+    }
+    for level in levels.clone() {
+        let mut wider: HashMap<(u64, i64), Tally, Keyed> = HashMap::default();
+        for ((bucket, id), sum) in sums {
+            hand_over(level, bucket, id, &sum);
+            if level + 1 < levels.end {
+                let bucket = bucket / (LEVELS[level + 1] / LEVELS[level]);
+                wider.entry((bucket, id)).or_default().merge(&sum);
+            }
+        }
+        sums = wider;
     }
 }
 

@@ -1,11 +1,17 @@
 //! Brings the sums of files over in which each has a row of its own.
 
-use super::{By, Changes, DAMAGED, DOING, LEVELS};
+use super::{Batch, By, Changes, DAMAGED, DOING, Known, LEVELS};
 use crate::error::{Doing, Error};
+use crate::sqlite::ended::Finishes;
+use crate::sqlite::reading::{load, places};
+use crate::sqlite::scan::Names;
 use rusqlite::{Connection, Transaction};
+use std::collections::HashSet;
 
 /// Sums that are held at a time.
 const MAX_HELD: usize = 100_000;
+/// Blocks that are added up at a time.
+const AT_A_TIME: usize = 16;
 
 /// Makes the sums of a file as this version has them, in one transaction. A file in which they are
 /// is left as it is.
@@ -27,6 +33,44 @@ pub(in crate::sqlite) fn convert(file: &mut Connection) -> Result<(), Error> {
     transaction.execute_batch(drop).doing(DOING)?;
     transaction.commit().doing(DOING)?;
     file.execute_batch("PRAGMA incremental_vacuum").doing(DOING)
+}
+
+/// Adds the calls of blocks to the sums by one thing alone, where those were not there yet when the
+/// blocks were sealed. What is done is done, if it is cut short.
+pub(in crate::sqlite) fn add_unsummed(file: &mut Connection) -> Result<(), Error> {
+    let due: HashSet<i64> = {
+        let mut statement = file.prepare("SELECT id FROM unsummed").doing(DOING)?;
+        let rows = statement.query_map([], |row| row.get(0)).doing(DOING)?;
+        rows.map(|id| id.doing(DOING)).collect::<Result<_, _>>()?
+    };
+    if due.is_empty() {
+        return Ok(());
+    }
+    let path = file.path().unwrap_or_default().to_owned();
+    tracing::info!(
+        path,
+        "adding a day up by host, environment, user and agent, some seconds a day"
+    );
+    let mut places = places(file)?;
+    places.retain(|place| place.sealed && due.contains(&place.id));
+    let mut known = Known::default();
+    for places in places.chunks(AT_A_TIME) {
+        let transaction = file.transaction().doing(DOING)?;
+        let names = Names::new(&transaction);
+        let finishes = Finishes::new(&names);
+        let mut batch = Batch::default();
+        for place in places {
+            let block = load(&transaction, place, None)?;
+            for row in 0..block.len() {
+                batch.add(&transaction, &mut known, (&block, row), &finishes)?;
+            }
+            let sql = "DELETE FROM unsummed WHERE id = ?1";
+            transaction.execute(sql, [place.id]).doing(DOING)?;
+        }
+        batch.write_alone(&transaction)?;
+        transaction.commit().doing(DOING)?;
+    }
+    Ok(())
 }
 
 fn bring_over(file: &Transaction<'_>, by: By, sql: &str) -> Result<(), Error> {
