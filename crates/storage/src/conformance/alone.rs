@@ -2,7 +2,7 @@
 
 use super::overview::{calls, check_numbers, ended};
 use super::sightings::{kernel, sdk};
-use super::{NOON, SECOND, call, place, store};
+use super::{NOON, SECOND, call, clickhouse, place, store};
 use crate::{By, Limits, SeriesQuery, Span, Store, Weight};
 use contract::row::{Call, Group, Series, Time};
 use std::collections::BTreeMap;
@@ -69,11 +69,15 @@ fn check(store: &Store, calls: &[Call], by: By, (from, to): (u64, u64)) {
     assert_eq!(groups, Groups::new(), "{what}");
 }
 
-/// So many that most of them are sealed, where calls are.
+/// So many calls that the embedded engine seals most of them; an engine that seals none needs fewer.
+fn sealed(many: u64) -> u64 {
+    if clickhouse().is_some() { many / 10 } else { many }
+}
+
 #[test]
 fn numbers_by_one_thing_agree_with_the_calls_whatever_the_order() {
     let (dir, store) = store();
-    let calls = calls(52_000);
+    let calls = calls(sealed(52_000));
     let (late, now): (Vec<_>, Vec<_>) = calls.iter().cloned().partition(|c| c.time.0 % 5 == 0);
     let at = |hours: i64| NOON.checked_add_signed(hours * HOUR as i64).unwrap();
     let spans = [
@@ -102,7 +106,7 @@ fn numbers_by_one_thing_agree_with_the_calls_whatever_the_order() {
 #[test]
 fn what_a_later_sighting_knows_moves_a_call_to_its_group() {
     let (_dir, store) = store();
-    let many = 13_200;
+    let many = sealed(15_000);
     let response_id = |number: u64| Some(format!("chatcmpl-{number}"));
     let time = |number: u64| Time(NOON + number * SECOND / 20);
     let exact = |number: u64| Call {
