@@ -119,7 +119,7 @@ pub(crate) fn series(engine: &dyn Engine, query: &SeriesQuery) -> Result<Series,
     question.named = heaviest.as_ref().map(|(named, _)| named);
     let sums = engine.sums(&[question])?.pop().unwrap_or_default();
     let truncated = sums.truncated || heaviest.as_ref().is_some_and(|(_, truncated)| *truncated);
-    let mut groups: HashMap<Vec<Option<String>>, Vec<Sum>> = HashMap::new();
+    let mut groups: HashMap<GroupName, Vec<Sum>> = HashMap::new();
     for mut sum in sums.rows {
         groups.entry(std::mem::take(&mut sum.group)).or_default().push(sum);
     }

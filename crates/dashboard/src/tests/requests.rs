@@ -122,6 +122,9 @@ async fn numbers_over_time_are_told_apart_as_asked_with_percentiles_or_without()
             assert_eq!(group["series"].as_array().unwrap().len(), 60);
         }
     }
+    let (_, all) = bench.get(&format!("/api/v1/series?{span}&percentiles=false")).await;
+    assert_eq!(all["groups"].as_array().unwrap().len(), 1);
+    assert_eq!(all["groups"][0]["totals"]["calls"], 100);
     for asked in ["by=colour", "weight=heavy", "percentiles=some"] {
         let (status, answer) = bench.get(&format!("/api/v1/series?{asked}")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");

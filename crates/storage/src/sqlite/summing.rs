@@ -230,10 +230,7 @@ impl<'a> Adding<'a> {
                 let outcome = block.known(Number::Outcome, row).unwrap_or(0);
                 let outcome = i64::try_from(outcome).unwrap_or(0);
                 if let Some(group) = self.group(source, ids, outcome) {
-                    let bucket = self.bucket(block.end(row));
-                    let call = Ended::of(block, row, &finishes);
-                    let tally = self.tallies.entry((bucket, group)).or_default();
-                    tally.add_to(&call.counted, self.query.distributions);
+                    self.add_call(group, &Ended::of(block, row, &finishes));
                 }
             })?;
         }
@@ -272,13 +269,15 @@ impl<'a> Adding<'a> {
                     continue;
                 }
                 let group = grouping.of(&block, row, |group| self.group_of(group));
-                let ended = Ended::of(&block, row, &finishes);
-                let bucket = self.bucket(ended.at);
-                let tally = self.tallies.entry((bucket, group)).or_default();
-                tally.add_to(&ended.counted, self.query.distributions);
+                self.add_call(group, &Ended::of(&block, row, &finishes));
             }
         }
         Ok(())
+    }
+
+    fn add_call(&mut self, group: usize, call: &Ended) {
+        let tally = self.tallies.entry((self.bucket(call.at), group)).or_default();
+        tally.add_to(&call.counted, self.query.distributions);
     }
 
     /// The group of a series, model or member; `None` when the filter leaves it out.
