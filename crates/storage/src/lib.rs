@@ -34,6 +34,7 @@ mod cover;
 mod engine;
 mod error;
 mod filter;
+mod further;
 mod guarded;
 mod hashing;
 mod outcome;

@@ -6,6 +6,7 @@ use crate::error::Error;
 use clickhouse::error::Error as Failure;
 use clickhouse::{Client, RowOwned, RowRead, RowWrite};
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -33,6 +34,15 @@ pub(super) struct Ask {
     pub(super) sql: String,
     values: Vec<String>,
     settings: Vec<(&'static str, String)>,
+}
+
+/// Rows of a table, to be inserted as one block, all or none. ClickHouse keeps one block alone of a
+/// token: what came with a token that it knows is dropped, and that is a success.
+#[derive(Debug)]
+pub(super) struct Insertion<T> {
+    pub(super) table: String,
+    pub(super) token: String,
+    pub(super) rows: Vec<T>,
 }
 
 impl Ask {
@@ -102,22 +112,6 @@ impl Link {
         })
     }
 
-    /// Runs statements at once, each as [`execute`](Self::execute) does, and waits for all.
-    pub(super) fn execute_all(&self, doing: &'static str, asks: Vec<Ask>) -> Result<(), Error> {
-        self.again(doing, || {
-            let queries: Vec<_> = asks.iter().map(|ask| self.query(ask)).collect();
-            async move {
-                let started = queries.into_iter().map(|query| tokio::spawn(query.execute()));
-                let mut outcome = Ok(());
-                for done in started.collect::<Vec<_>>() {
-                    // One that ended by a panic is as one that never answered.
-                    outcome = outcome.and(done.await.unwrap_or(Err(Failure::TimedOut)));
-                }
-                outcome
-            }
-        })
-    }
-
     /// All rows of an answer.
     pub(super) fn rows<T>(&self, doing: &'static str, ask: Ask) -> Result<Vec<T>, Error>
     where
@@ -151,8 +145,7 @@ impl Link {
         async move { query.fetch_all::<T>().await }
     }
 
-    /// Inserts rows as one block, all or none. ClickHouse keeps one block alone of a token: what
-    /// came with a token that it knows is dropped, and that is a success.
+    /// Inserts rows as an [`Insertion`].
     pub(super) fn insert<T>(
         &self,
         doing: &'static str,
@@ -163,19 +156,44 @@ impl Link {
     where
         T: RowOwned + RowWrite + Send + Sync + 'static,
     {
-        let client = self.client.clone().with_setting("insert_deduplication_token", token);
-        let rows = std::sync::Arc::new(rows);
-        self.again(doing, || {
-            let (client, table, rows) = (client.clone(), table.to_owned(), rows.clone());
-            async move {
-                let insert = client.insert_unescaped::<T>(&table).await?;
-                let mut insert = insert.with_timeouts(Some(INSERT), Some(INSERT));
-                for row in rows.iter() {
-                    insert.write(row).await?;
-                }
-                insert.end().await
+        let (table, token) = (table.to_owned(), token.to_owned());
+        self.insert_all(doing, vec![Insertion { table, token, rows }])
+    }
+
+    /// Inserts at once, and waits for all.
+    pub(super) fn insert_all<T>(
+        &self,
+        doing: &'static str,
+        insertions: Vec<Insertion<T>>,
+    ) -> Result<(), Error>
+    where
+        T: RowOwned + RowWrite + Send + Sync + 'static,
+    {
+        let insertions: Vec<_> = insertions.into_iter().map(Arc::new).collect();
+        let begun: Vec<_> = insertions.iter().map(|one| self.begin(self.insertion(one))).collect();
+        let settle = |(one, begun)| self.settle(doing, begun, || self.insertion(one));
+        // Each is waited for, whatever becomes of one.
+        let settled: Vec<_> = insertions.iter().zip(begun).map(settle).collect();
+        settled.into_iter().collect()
+    }
+
+    fn insertion<T>(
+        &self,
+        of: &Arc<Insertion<T>>,
+    ) -> impl Future<Output = Result<(), Failure>> + Send + use<T> + 'static
+    where
+        T: RowOwned + RowWrite + Send + Sync + 'static,
+    {
+        let of = Arc::clone(of);
+        let client = self.client.clone().with_setting("insert_deduplication_token", &of.token);
+        async move {
+            let insert = client.insert_unescaped::<T>(&of.table).await?;
+            let mut insert = insert.with_timeouts(Some(INSERT), Some(INSERT));
+            for row in &of.rows {
+                insert.write(row).await?;
             }
-        })
+            insert.end().await
+        }
     }
 
     fn query(&self, ask: &Ask) -> clickhouse::query::Query {

@@ -1,6 +1,7 @@
 //! How a call becomes a row, and a row a call. Pure.
 
 use super::parts;
+use crate::further::Further;
 use crate::outcome::outcome;
 use crate::query::Cursor;
 use crate::rest::Rest;
@@ -15,33 +16,33 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Row, Serialize, Deserialize)]
 pub(super) struct CallRow {
     time: i64,
-    ended: i64,
+    pub(super) ended: i64,
     pub(super) trace_id: u128,
     pub(super) span_id: u64,
     duration: Option<u64>,
     first_chunk: Option<u64>,
     first_token: Option<u64>,
-    outcome: String,
+    pub(super) outcome: String,
     class: String,
     stream: bool,
     error_type: Option<String>,
     http_status: Option<u16>,
-    service: Option<String>,
-    workload: Option<String>,
-    host: Option<String>,
+    pub(super) service: Option<String>,
+    pub(super) workload: Option<String>,
+    pub(super) host: Option<String>,
     pid: Option<u32>,
-    provider: Option<String>,
-    operation: Option<String>,
-    request_model: Option<String>,
-    response_model: Option<String>,
-    input_tokens: Option<u64>,
-    output_tokens: Option<u64>,
-    cache_read: Option<u64>,
-    cache_write: Option<u64>,
-    reasoning: Option<u64>,
-    cost: Option<u64>,
-    wasted: bool,
-    counts: Vec<u16>,
+    pub(super) provider: Option<String>,
+    pub(super) operation: Option<String>,
+    pub(super) request_model: Option<String>,
+    pub(super) response_model: Option<String>,
+    pub(super) input_tokens: Option<u64>,
+    pub(super) output_tokens: Option<u64>,
+    pub(super) cache_read: Option<u64>,
+    pub(super) cache_write: Option<u64>,
+    pub(super) reasoning: Option<u64>,
+    pub(super) cost: Option<u64>,
+    pub(super) wasted: bool,
+    pub(super) counts: Vec<u16>,
     rest: String,
     batch: u64,
     writer: u64,
@@ -168,6 +169,27 @@ impl CallRow {
     /// was until then, 1 of what it is now.
     pub(super) fn amending(self, first: Ids, times: i8) -> Self {
         Self { amends: times, ..self.of_call(Some(first)) }
+    }
+
+    /// Whether it is added up: as [`COUNTS`].
+    pub(super) fn counts(&self) -> bool {
+        self.is_amendment() || self.first().is_none()
+    }
+
+    /// How often it counts: as [`TIMES`].
+    pub(super) fn times(&self) -> i64 {
+        if self.is_amendment() { self.amends.into() } else { 1 }
+    }
+
+    /// What its further attributes say.
+    pub(super) fn further(&self) -> Further {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Named {
+            #[serde(rename = "m")]
+            more: Further,
+        }
+        serde_json::from_str::<Named>(&self.rest).unwrap_or_default().more
     }
 
     pub(super) fn is_amendment(&self) -> bool {

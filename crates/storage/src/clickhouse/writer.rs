@@ -317,15 +317,15 @@ impl Hand {
         // under way, with other calls.
         self.attempt = self.attempt.wrapping_add(1);
         let attempt = self.attempt;
-        let rows = rows.iter().map(|row| row.of_batch(number, attempt)).collect();
+        let of_batch = rows.iter().map(|row| row.of_batch(number, attempt)).collect();
         let Shared { link, layout, .. } = &*self.shared;
         // Until it is known who has the number.
         self.numbers.remove(&day);
-        link.insert(DOING, &layout.local("call"), &format!("{day}-{number}"), rows)?;
+        link.insert(DOING, &layout.local("call"), &format!("{day}-{number}"), of_batch)?;
         let owner = self.owner(day, number)?;
         // Where it is another's, others may be far ahead: the last number is read anew.
         match owner {
-            Some(owner) if owner == attempt => self.sum(day, number)?,
+            Some(owner) if owner == attempt => self.sum(day, number, &rows)?,
             Some(_) => {}
             // Given to rows that went since.
             None => drop(self.numbers.insert(day, number)),
@@ -412,14 +412,14 @@ impl Hand {
         }
         let Some(last) = self.number(day, "ORDER BY batch DESC LIMIT 1")? else { return Ok(0) };
         // It may be of long ago, and of a dashboard that was killed behind it.
-        summing::add_missing(&self.shared.link, &self.shared.layout, day, last.number)?;
+        summing::add_missing(&self.shared.link, &self.shared.layout, (day, last.number))?;
         self.is_summed(day, last.number);
         Ok(last.number)
     }
 
     /// Adds an insertion to the sums.
-    fn sum(&mut self, day: u64, number: u64) -> Result<(), Error> {
-        summing::add(&self.shared.link, &self.shared.layout, day, number)?;
+    fn sum(&mut self, day: u64, number: u64, rows: &[CallRow]) -> Result<(), Error> {
+        summing::add(&self.shared.link, &self.shared.layout, (day, number), rows)?;
         self.is_summed(day, number);
         Ok(())
     }

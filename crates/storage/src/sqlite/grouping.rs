@@ -3,28 +3,12 @@
 use super::block::{BETWEEN, Block, Column, Name, Number, Text};
 use super::column::NONE;
 use super::scan::Names;
-use crate::filter::{AGENT, ENVIRONMENT, USER, text_of};
+use crate::further::Further;
 use crate::hashing::Keyed;
 use crate::outcome::{CLASSES, outcome};
 use crate::query::{By, Outcome};
 use contract::row::Call;
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::Value;
-use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
-
-/// What the further attributes of a call say of where it is from.
-#[derive(Debug, Default)]
-pub(super) struct Further {
-    pub(super) environment: Option<String>,
-    pub(super) user: Option<String>,
-    pub(super) agent: Option<String>,
-}
-
-/// Attributes of [`ENVIRONMENT`], [`USER`] and [`AGENT`], by their places in these.
-struct Found([[Option<Value>; 3]; 3]);
 
 /// What stands for a value of a group within one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,20 +54,6 @@ impl<'a> Grouping<'a> {
         let group = number(group.collect());
         self.known.insert(self.key.clone(), group);
         group
-    }
-}
-
-impl Further {
-    /// Of the JSON text in which a row has them; what cannot be read says nothing.
-    pub(super) fn of(text: &str) -> Self {
-        let Ok(Found([environment, user, agent])) = serde_json::from_str(text) else {
-            return Self::default();
-        };
-        let first = |values: [Option<Value>; 3]| {
-            let value = values.into_iter().flatten().next()?;
-            text_of(&value).map(Cow::into_owned)
-        };
-        Self { environment: first(environment), user: first(user), agent: first(agent) }
     }
 }
 
@@ -181,36 +151,5 @@ impl By {
                 Some(text.split(BETWEEN).next().unwrap_or_default().to_owned())
             }
         }
-    }
-}
-
-impl<'de> Deserialize<'de> for Found {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Reading;
-
-        impl<'de> Visitor<'de> for Reading {
-            type Value = Found;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("attributes")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
-                let mut found = Found(Default::default());
-                while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-                    let lists: [&[&str]; 3] = [&ENVIRONMENT, &USER, &AGENT];
-                    let place = lists.iter().enumerate().find_map(|(list, names)| {
-                        Some((list, names.iter().position(|name| *name == key)?))
-                    });
-                    match place {
-                        Some((list, at)) => found.0[list][at] = Some(map.next_value()?),
-                        None => drop(map.next_value::<IgnoredAny>()?),
-                    }
-                }
-                Ok(found)
-            }
-        }
-
-        from.deserialize_map(Reading)
     }
 }

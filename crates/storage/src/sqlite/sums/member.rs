@@ -4,11 +4,11 @@
 use super::{By, DOING, Known, LOOKING};
 use crate::engine::MAX_GROUPS;
 use crate::error::{Doing, Error};
+use crate::further::Further;
 use crate::hashing::Keyed;
 use crate::sqlite::block::{Block, Name, Text};
 use crate::sqlite::column::NONE;
 use crate::sqlite::day::insert_text;
-use crate::sqlite::grouping::Further;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use std::collections::HashMap;
 
