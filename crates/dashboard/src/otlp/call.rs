@@ -1,6 +1,6 @@
 //! A span as a model call: which spans are calls, and what a row says of them.
 
-use super::fields::Fields;
+use super::fields::{Fields, Place};
 use super::names::{AGENT, EXCEPTION, SCOPE};
 use super::price;
 use super::read::{Attributes, Span, Value};
@@ -29,8 +29,12 @@ pub(super) fn step(attributes: &Attributes) -> Option<&'static str> {
         return Some(operation);
     }
     // An operation that is new to us, or none at all: a call has a model, or was seen by us.
-    let marks = [name::REQUEST_MODEL, name::RESPONSE_MODEL, name::RECOGNISED_BY];
-    marks.iter().any(|mark| attributes.get(mark).is_some()).then_some("")
+    const MARKS: [Place; 3] = [
+        Place::of(name::REQUEST_MODEL),
+        Place::of(name::RESPONSE_MODEL),
+        Place::of(name::RECOGNISED_BY),
+    ];
+    MARKS.iter().any(|mark| attributes.get(*mark).is_some()).then_some("")
 }
 
 /// The kind of a span that is a step around calls; `None` for other spans.
@@ -46,7 +50,7 @@ pub(super) fn around(attributes: &Attributes) -> Option<&'static str> {
 }
 
 fn operation(attributes: &Attributes) -> Option<Step> {
-    match attributes.get(name::OPERATION_NAME) {
+    match attributes.get(const { Place::of(name::OPERATION_NAME) }) {
         Some(Value::Text(word)) if !word.is_empty() => words::operation(word),
         _ => None,
     }
@@ -95,7 +99,7 @@ pub(super) fn call(resource: &Attributes, span: Span) -> Call {
     }
     call.duration = call.duration.or_else(|| seconds_between(start, end));
     call.time_to_first_chunk = call.time_to_first_chunk.or(first_chunk);
-    let exception = from.text(EXCEPTION);
+    let exception = from.text(const { Place::of(EXCEPTION) });
     if failed && call.error_type.is_none() {
         // The word of the semantic conventions for a failure of no known class.
         call.error_type = Some(exception.unwrap_or_else(|| "_OTHER".into()));
@@ -122,9 +126,9 @@ const MAX_NAME: usize = 64;
 pub(super) fn run(resource: &Attributes, kind: &str, span: Span) -> Run {
     let (start, end, failed) = (span.start, span.end, span.failed);
     let mut from = Fields::new(resource, span.attributes);
-    let exception = from.text(EXCEPTION);
-    let error_type = from.text(name::ERROR_TYPE).or(exception);
-    let agent = from.text(AGENT);
+    let exception = from.text(const { Place::of(EXCEPTION) });
+    let error_type = from.text(const { Place::of(name::ERROR_TYPE) }).or(exception);
+    let agent = from.text(const { Place::of(AGENT) });
     let mut beside = NAMES_OF_RUNS.iter().filter_map(|key| from.beside(key));
     let named = beside.next();
     let named = if kind == "tool" { named.or(agent) } else { agent.or(named) };
@@ -141,13 +145,13 @@ pub(super) fn run(resource: &Attributes, kind: &str, span: Span) -> Run {
         parent_span_id: Some(span.parent_span_id).filter(|id| id.bytes().any(|b| b != b'0')),
         kind: kind.to_owned(),
         name: named.or(Some(span.name)).filter(|name| !name.is_empty() && is_name(name)),
-        operation_name: from.text(name::OPERATION_NAME),
-        scope_name: from.text(SCOPE),
-        service_name: from.text(name::SERVICE_NAME),
-        workload_key: from.text(name::WORKLOAD_KEY),
-        host_name: from.text(name::HOST_NAME),
-        process_pid: from.whole(name::PROCESS_PID),
-        conversation_id: from.text(name::CONVERSATION_ID),
+        operation_name: from.text(const { Place::of(name::OPERATION_NAME) }),
+        scope_name: from.text(const { Place::of(SCOPE) }),
+        service_name: from.text(const { Place::of(name::SERVICE_NAME) }),
+        workload_key: from.text(const { Place::of(name::WORKLOAD_KEY) }),
+        host_name: from.text(const { Place::of(name::HOST_NAME) }),
+        process_pid: from.whole(const { Place::of(name::PROCESS_PID) }),
+        conversation_id: from.text(const { Place::of(name::CONVERSATION_ID) }),
         error_type: error_type.or_else(|| failed.then(|| "_OTHER".into())),
         duration: seconds_between(start, end),
     }

@@ -16,7 +16,7 @@ macro_rules! fields {
         impl Fields {
             /// What attributes say without a look at times.
             pub(super) fn facts(&mut self) -> Call {
-                Call { $($field: self.$how(name::$name),)* ..Call::default() }
+                Call { $($field: self.$how(const { Place::of(name::$name) }),)* ..Call::default() }
             }
         }
     };
@@ -65,9 +65,77 @@ fields! {
     recorded: mark RECORDED,
 }
 
+/// The place of a name in [`OURS`]: names are compared when this is compiled, and not for each span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place(u8);
+
+impl Place {
+    /// Of a name that is in the list; any other is an error of the compiler.
+    pub(super) const fn of(name: &str) -> Self {
+        Self::find(name).expect("a name of the list")
+    }
+
+    pub(super) const fn find(name: &str) -> Option<Self> {
+        let mut place = 0;
+        while place < OURS.len() {
+            if is_same(OURS[place].as_bytes(), name.as_bytes()) {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "the list has some fifty names"
+                )]
+                return Some(Self(place as u8));
+            }
+            place += 1;
+        }
+        None
+    }
+}
+
+/// `==`, which no constant may use.
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let mut place = 0;
+    while place < a.len() && place < b.len() && a[place] == b[place] {
+        place += 1;
+    }
+    a.len() == b.len() && place == a.len()
+}
+
+/// Values under names of [`OURS`]. A span has some ten of them, which are looked through.
+#[derive(Debug, Clone)]
+pub(super) struct Known<T>(Vec<(Place, T)>);
+
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Known<T> {
+    pub(super) fn get(&self, place: Place) -> Option<&T> {
+        self.0.iter().find(|(at, _)| *at == place).map(|(_, value)| value)
+    }
+
+    pub(super) fn insert(&mut self, place: Place, value: T) {
+        match self.0.iter_mut().find(|(at, _)| *at == place) {
+            Some((_, there)) => *there = value,
+            None => self.0.push((place, value)),
+        }
+    }
+
+    fn take(&mut self, place: Place) -> Option<T> {
+        let at = self.0.iter().position(|(at, _)| *at == place)?;
+        Some(self.0.swap_remove(at).1)
+    }
+}
+
 /// Attributes that say who made a call.
-const OF_RESOURCE: [&str; 5] =
-    [name::SERVICE_NAME, name::HOST_NAME, name::PROCESS_PID, name::WORKLOAD_KEY, name::PLATFORM];
+const OF_RESOURCE: [Place; 5] = [
+    Place::of(name::SERVICE_NAME),
+    Place::of(name::HOST_NAME),
+    Place::of(name::PROCESS_PID),
+    Place::of(name::WORKLOAD_KEY),
+    Place::of(name::PLATFORM),
+];
 
 /// True for no name, and for what SDKs write where none was given.
 fn is_nobody(value: Option<&Value>) -> bool {
@@ -80,19 +148,19 @@ fn is_nobody(value: Option<&Value>) -> bool {
 
 /// Attributes of a span and its resource; the span's come first. What is taken is gone.
 pub(super) struct Fields {
-    known: BTreeMap<&'static str, Value>,
+    known: Known<Value>,
     beside: BTreeMap<String, Value>,
 }
 
 impl Fields {
     pub(super) fn new(resource: &Attributes, span: Attributes) -> Self {
-        let below = resource.known.iter().map(|(name, (_, value))| (*name, value.clone()));
-        let mut known: BTreeMap<_, _> = below.collect();
+        let below = resource.known.0.iter().map(|(place, (_, value))| (*place, value.clone()));
+        let mut known = Known(below.collect());
         // Who made the call is the resource's to say: some libraries write a default of their own
         // into each span.
-        for (name, (_, value)) in span.known {
-            if !OF_RESOURCE.contains(&name) || is_nobody(known.get(name)) {
-                known.insert(name, value);
+        for (place, (_, value)) in span.known.0 {
+            if !OF_RESOURCE.contains(&place) || is_nobody(known.get(place)) {
+                known.insert(place, value);
             }
         }
         let mut beside = resource.beside.clone();
@@ -100,8 +168,8 @@ impl Fields {
         Self { known, beside }
     }
 
-    pub(super) fn text(&mut self, key: &str) -> Option<String> {
-        match self.known.remove(key)? {
+    pub(super) fn text(&mut self, place: Place) -> Option<String> {
+        match self.known.take(place)? {
             Value::Text(text) if !text.is_empty() => Some(text),
             Value::Whole(number) => Some(number.to_string()),
             Value::Text(_) | Value::Flag(_) | Value::Real(_) | Value::Texts(_) => None,
@@ -109,20 +177,20 @@ impl Fields {
     }
 
     /// What is written as a text and is more.
-    fn parsed<T: FromStr>(&mut self, key: &str) -> Option<T> {
-        self.text(key)?.parse().ok()
+    fn parsed<T: FromStr>(&mut self, place: Place) -> Option<T> {
+        self.text(place)?.parse().ok()
     }
 
-    fn texts(&mut self, key: &str) -> Vec<String> {
-        match self.known.remove(key) {
+    fn texts(&mut self, place: Place) -> Vec<String> {
+        match self.known.take(place) {
             Some(Value::Texts(texts)) => texts,
             Some(Value::Text(text)) if !text.is_empty() => vec![text],
             _ => Vec::new(),
         }
     }
 
-    fn flag(&mut self, key: &str) -> Option<bool> {
-        match self.known.remove(key)? {
+    fn flag(&mut self, place: Place) -> Option<bool> {
+        match self.known.take(place)? {
             Value::Flag(flag) => Some(flag),
             Value::Text(text) => text.to_ascii_lowercase().parse().ok(),
             Value::Whole(_) | Value::Real(_) | Value::Texts(_) => None,
@@ -130,13 +198,13 @@ impl Fields {
     }
 
     /// A flag that is set or absent.
-    fn mark(&mut self, key: &str) -> Option<bool> {
-        self.flag(key).filter(|is_set| *is_set)
+    fn mark(&mut self, place: Place) -> Option<bool> {
+        self.flag(place).filter(|is_set| *is_set)
     }
 
     /// A number that is not negative and fits.
-    pub(super) fn whole<T: TryFrom<i64>>(&mut self, key: &str) -> Option<T> {
-        match self.known.remove(key)? {
+    pub(super) fn whole<T: TryFrom<i64>>(&mut self, place: Place) -> Option<T> {
+        match self.known.take(place)? {
             Value::Whole(number) if number >= 0 => T::try_from(number).ok(),
             Value::Text(text) => text.parse::<i64>().ok().filter(|n| *n >= 0)?.try_into().ok(),
             // Some languages know no whole numbers.
@@ -148,9 +216,9 @@ impl Fields {
         }
     }
 
-    fn real(&mut self, key: &str) -> Option<f64> {
+    fn real(&mut self, place: Place) -> Option<f64> {
         #[expect(clippy::cast_precision_loss, reason = "shown as it is")]
-        let real = match self.known.remove(key)? {
+        let real = match self.known.take(place)? {
             Value::Real(real) => real,
             Value::Whole(number) => number as f64,
             Value::Text(text) => text.parse().ok()?,
@@ -161,8 +229,8 @@ impl Fields {
     }
 
     /// Seconds: not negative, and shorter than what is kept.
-    fn seconds(&mut self, key: &str) -> Option<f64> {
-        self.real(key).filter(|seconds| (0.0..4e7).contains(seconds))
+    fn seconds(&mut self, place: Place) -> Option<f64> {
+        self.real(place).filter(|seconds| (0.0..4e7).contains(seconds))
     }
 
     /// The text of an attribute that has no field.
@@ -176,8 +244,9 @@ impl Fields {
     /// What has no field in the row. The library that made a span says who saw the call; our own
     /// controller's name would only repeat itself in every row.
     pub(super) fn more(mut self, is_ours: bool) -> BTreeMap<String, serde_json::Value> {
-        let scope = self.text(SCOPE).filter(|_| !is_ours).map(|text| (SCOPE, text));
-        let agent = self.text(AGENT).map(|text| (AGENT, text));
+        let scope =
+            self.text(const { Place::of(SCOPE) }).filter(|_| !is_ours).map(|text| (SCOPE, text));
+        let agent = self.text(const { Place::of(AGENT) }).map(|text| (AGENT, text));
         let named = scope.into_iter().chain(agent).map(|(key, text)| (key.to_owned(), text.into()));
         let left = self.beside.into_iter().filter(|(key, _)| !OURS.contains(&key.as_str()));
         let left = left.filter_map(|(key, value)| {

@@ -7,7 +7,7 @@
 //! attributes that `OpenInference`, `OpenLLMetry` (Traceloop), `OpenLIT`, the Vercel AI SDK, vLLM,
 //! Langfuse and `LangSmith` send in 2026.
 
-use super::fields::OURS;
+use super::fields::{OURS, Place};
 use super::words::{self, Step};
 use contract::attribute as name;
 use std::collections::HashMap;
@@ -41,6 +41,8 @@ pub(super) struct Name {
     pub(super) rank: u16,
     /// Our name.
     pub(super) ours: &'static str,
+    /// Where it has a field of a call.
+    pub(super) place: Option<Place>,
     pub(super) how: How,
 }
 
@@ -168,9 +170,10 @@ const THEIRS: [(&str, &str, How); 100] = [
 
 /// Every name that is read.
 static NAMES: LazyLock<HashMap<&'static str, Name>> = LazyLock::new(|| {
-    let ours = OURS.iter().map(|ours| (*ours, Name { rank: 0, ours, how: How::Same }));
+    let name = |rank, ours, how| Name { rank, ours, place: Place::find(ours), how };
+    let ours = OURS.iter().map(|ours| (*ours, name(0, ours, How::Same)));
     let theirs = THEIRS.iter().zip(1..);
-    let theirs = theirs.map(|((key, ours, how), rank)| (*key, Name { rank, ours, how: *how }));
+    let theirs = theirs.map(|((key, ours, how), rank)| (*key, name(rank, ours, *how)));
     theirs.chain(ours).collect()
 });
 

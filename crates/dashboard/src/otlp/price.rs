@@ -7,13 +7,8 @@ use contract::row::{Call, Money};
 use genai::{PRICE_TABLE, Usage, cost};
 
 /// Attributes with the tier of service that answered. The table has the prices of the standard one.
-const TIERS: [&str; 5] = [
-    "openai.response.service_tier",
-    "gen_ai.openai.response.service_tier",
-    "gen_ai.response.service_tier",
-    "openai.request.service_tier",
-    "gen_ai.openai.request.service_tier",
-];
+const TIERS: [&str; 3] =
+    ["openai.response.service_tier", "gen_ai.response.service_tier", "openai.request.service_tier"];
 const STANDARD: [&str; 3] = ["default", "standard", "auto"];
 
 /// Prices a call, if it has none. Calls of controllers are left as they are: those know more.

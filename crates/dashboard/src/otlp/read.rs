@@ -5,6 +5,7 @@
 //! and short labels under keys that end like a label's.
 
 use super::call;
+use super::fields::{Known, Place};
 use super::names::{self, How};
 use super::words::Step;
 use contract::attribute as name;
@@ -132,7 +133,7 @@ pub(crate) enum Value {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Attributes {
     /// The value of the name that stands first in the table, with its rank.
-    pub(super) known: BTreeMap<&'static str, (u16, Value)>,
+    pub(super) known: Known<(u16, Value)>,
     pub(super) beside: BTreeMap<String, Value>,
     /// What the sender calls the span, in all its conventions.
     pub(super) steps: Vec<Step>,
@@ -198,7 +199,10 @@ impl Attributes {
 
     /// Takes an attribute that is wanted.
     pub(crate) fn add(&mut self, key: &str, value: Value) {
-        if let Some(found) = names::find(key) {
+        let found = names::find(key);
+        let has_field = |found: &&names::Name| found.place.is_some() || found.how != How::Same;
+        let key = found.map_or(key, |found| found.ours);
+        if let Some(found) = found.filter(has_field) {
             self.add_known(found, value);
         } else if let Some(place) = names::indexed(key) {
             if let Value::Text(text) = value {
@@ -216,19 +220,24 @@ impl Attributes {
     /// The name of the library that made the spans.
     pub(crate) fn add_scope(&mut self, scope: &str) {
         if !scope.is_empty() {
-            self.set(0, names::SCOPE, Value::Text(Value::cut(scope, MAX_LABEL)));
+            self.set(
+                0,
+                const { Place::of(names::SCOPE) },
+                Value::Text(Value::cut(scope, MAX_LABEL)),
+            );
         }
     }
 
     /// Takes the class of an exception out of its event.
     pub(crate) fn add_exception(&mut self, event: &Self) {
-        if let Some((rank, class)) = event.known.get(names::EXCEPTION) {
-            self.set(*rank, names::EXCEPTION, class.clone());
+        const CLASS: Place = Place::of(names::EXCEPTION);
+        if let Some((rank, class)) = event.known.get(CLASS) {
+            self.set(*rank, CLASS, class.clone());
         }
     }
 
-    pub(super) fn get(&self, ours: &str) -> Option<&Value> {
-        self.known.get(ours).map(|(_, value)| value)
+    pub(super) fn get(&self, place: Place) -> Option<&Value> {
+        self.known.get(place).map(|(_, value)| value)
     }
 
     /// The items of a list that came one by one, in order.
@@ -237,23 +246,30 @@ impl Attributes {
         items.map(|(_, text)| text.clone()).collect()
     }
 
-    fn set(&mut self, rank: u16, ours: &'static str, value: Value) {
-        match self.known.get(ours) {
+    fn set(&mut self, rank: u16, place: Place, value: Value) {
+        match self.known.get(place) {
             Some((before, _)) if *before < rank => {}
-            _ => {
-                self.known.insert(ours, (rank, value));
-            }
+            _ => self.known.insert(place, (rank, value)),
         }
     }
 
     fn add_known(&mut self, found: &names::Name, value: Value) {
+        let mut set = |value| {
+            if let Some(place) = found.place {
+                self.set(found.rank, place, value);
+            }
+        };
         match (found.how, value) {
             (How::Kind | How::Vercel, Value::Text(word)) => {
                 let (step, stream) = names::step_of(found.how, &word);
                 // Duplicate keys must not make this grow.
                 self.steps.extend(step.filter(|step| !self.steps.contains(step)));
                 if stream {
-                    self.set(found.rank, name::REQUEST_STREAM, Value::Flag(true));
+                    self.set(
+                        found.rank,
+                        const { Place::of(name::REQUEST_STREAM) },
+                        Value::Flag(true),
+                    );
                 }
             }
             (How::Parameters | How::Usage | How::Costs, Value::Text(json)) => {
@@ -262,51 +278,51 @@ impl Attributes {
             (How::Kind | How::Vercel | How::Parameters | How::Usage | How::Costs, _) => {}
             (How::Millis, value) => {
                 if let Some(millis) = number(&value) {
-                    self.set(found.rank, found.ours, Value::Real(millis / 1e3));
+                    set(Value::Real(millis / 1e3));
                 }
             }
             (How::Dollars, value) => {
                 // Senders that do not know a price say zero.
                 if let Some(dollars) = number(&value).filter(|dollars| *dollars > 0.0) {
-                    self.set(found.rank, found.ours, dollars_text(dollars));
+                    set(dollars_text(dollars));
                 }
             }
             (How::Same, Value::Text(text)) => {
-                self.set(found.rank, found.ours, Value::Text(Value::item(&text)));
+                set(Value::Text(Value::item(&text)));
             }
-            (How::Same, value) => self.set(found.rank, found.ours, value),
+            (How::Same, value) => set(value),
         }
     }
 
     /// Takes the few values out of a JSON object that have a field in the row.
     fn add_json(&mut self, found: &names::Name, json: &str) {
-        const PARAMETERS: [(&str, &str); 9] = [
-            ("model", name::REQUEST_MODEL),
-            ("stream", name::REQUEST_STREAM),
-            ("max_tokens", name::REQUEST_MAX_TOKENS),
-            ("max_completion_tokens", name::REQUEST_MAX_TOKENS),
-            ("max_output_tokens", name::REQUEST_MAX_TOKENS),
-            ("maxTokens", name::REQUEST_MAX_TOKENS),
-            ("temperature", name::REQUEST_TEMPERATURE),
-            ("top_p", name::REQUEST_TOP_P),
-            ("n", name::REQUEST_CHOICE_COUNT),
+        const PARAMETERS: [(&str, Place); 9] = [
+            ("model", Place::of(name::REQUEST_MODEL)),
+            ("stream", Place::of(name::REQUEST_STREAM)),
+            ("max_tokens", Place::of(name::REQUEST_MAX_TOKENS)),
+            ("max_completion_tokens", Place::of(name::REQUEST_MAX_TOKENS)),
+            ("max_output_tokens", Place::of(name::REQUEST_MAX_TOKENS)),
+            ("maxTokens", Place::of(name::REQUEST_MAX_TOKENS)),
+            ("temperature", Place::of(name::REQUEST_TEMPERATURE)),
+            ("top_p", Place::of(name::REQUEST_TOP_P)),
+            ("n", Place::of(name::REQUEST_CHOICE_COUNT)),
         ];
-        const USAGE: [(&str, &str); 6] = [
-            ("input", name::INPUT_TOKENS),
-            ("output", name::OUTPUT_TOKENS),
-            ("input_cached_tokens", name::CACHE_READ_TOKENS),
-            ("cache_read_input_tokens", name::CACHE_READ_TOKENS),
-            ("cache_creation_input_tokens", name::CACHE_WRITE_TOKENS),
-            ("output_reasoning_tokens", name::REASONING_TOKENS),
+        const USAGE: [(&str, Place); 6] = [
+            ("input", Place::of(name::INPUT_TOKENS)),
+            ("output", Place::of(name::OUTPUT_TOKENS)),
+            ("input_cached_tokens", Place::of(name::CACHE_READ_TOKENS)),
+            ("cache_read_input_tokens", Place::of(name::CACHE_READ_TOKENS)),
+            ("cache_creation_input_tokens", Place::of(name::CACHE_WRITE_TOKENS)),
+            ("output_reasoning_tokens", Place::of(name::REASONING_TOKENS)),
         ];
-        const COSTS: [(&str, &str); 1] = [("total", name::COST)];
+        const COSTS: [(&str, Place); 1] = [("total", Place::of(name::COST))];
         let wanted: &[_] = match found.how {
             How::Usage => &USAGE,
             How::Costs => &COSTS,
             _ => &PARAMETERS,
         };
         let Ok(serde_json::Value::Object(object)) = serde_json::from_str(json) else { return };
-        for (key, ours) in wanted {
+        for (key, place) in wanted {
             let value = match object.get(*key) {
                 Some(serde_json::Value::String(text)) => Value::Text(Value::item(text)),
                 Some(serde_json::Value::Bool(flag)) => Value::Flag(*flag),
@@ -320,22 +336,22 @@ impl Attributes {
             };
             match (found.how, number(&value)) {
                 (How::Costs, Some(dollars)) if dollars > 0.0 => {
-                    self.set(found.rank, ours, dollars_text(dollars));
+                    self.set(found.rank, *place, dollars_text(dollars));
                 }
                 (How::Costs, _) => {}
-                _ => self.set(found.rank, ours, value),
+                _ => self.set(found.rank, *place, value),
             }
         }
     }
 }
 
 impl Batch {
-    /// Reads a span, and keeps it when it is a call, or an agent or a tool around calls.
     /// Whether a span is a call or stands around one; others are only counted.
     pub(super) fn takes(span: &Span) -> bool {
         call::around(&span.attributes).is_some() || call::step(&span.attributes).is_some()
     }
 
+    /// Reads a span, and keeps it when it is a call, or an agent or a tool around calls.
     pub(crate) fn add(&mut self, resource: &Attributes, span: Span, now: Time) {
         let around = call::around(&span.attributes);
         if !Self::takes(&span) {

@@ -318,3 +318,22 @@ async fn a_failure_has_the_class_of_its_exception_and_the_cost_of_a_sender_is_ke
     assert_eq!(row["error.type"], "openai.RateLimitError");
     assert_eq!(row["sonde.cost"], "0.0125");
 }
+
+/// The table has the prices of the standard tier; of another one it must not make a price up.
+#[tokio::test]
+async fn a_tier_of_service_is_known_by_its_earlier_name_and_leaves_a_call_without_a_price() {
+    let of = |tier| {
+        json!({
+            "gen_ai.system": "openai", "gen_ai.operation.name": "chat",
+            "gen_ai.request.model": "gpt-4o", "gen_ai.response.model": "gpt-4o-2024-08-06",
+            "gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 100,
+            "gen_ai.openai.response.service_tier": tier,
+        })
+    };
+    let row = |tier| row("opentelemetry.instrumentation.openai_v2", of(tier), json!({}));
+    for (tier, cost) in [("default", json!("0.0035")), ("flex", Value::Null)] {
+        let call = row(tier).await.unwrap();
+        assert_eq!(call["openai.response.service_tier"], tier, "{call}");
+        assert_eq!(call["sonde.cost"], cost, "{call}");
+    }
+}
