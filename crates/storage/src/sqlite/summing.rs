@@ -34,8 +34,8 @@ struct Source<'a> {
     names: &'a Names<'a>,
     /// Groups of what its sums are told apart by; `None` for what the filter leaves out.
     known: HashMap<(Ids, i64), Option<usize>, Keyed>,
-    /// The same, by numbers of series, models or members.
-    summed: HashMap<(Table, i64), Option<usize>, Keyed>,
+    /// The same, by numbers of series, models or members, whichever the answer is read from.
+    summed: HashMap<i64, Option<usize>, Keyed>,
     /// Where those are that the filter leaves in, once a filter asked.
     wanted: Option<Parts>,
 }
@@ -194,7 +194,7 @@ impl<'a> Adding<'a> {
         let mut wanted = Parts::default();
         for (id, (ids, outcome)) in sums::all_series(file)? {
             let group = self.group(source, ids, outcome);
-            source.summed.insert((Table::Series, id), group);
+            source.summed.insert(id, group);
             group.into_iter().for_each(|_group| wanted.add(id));
         }
         Ok(wanted)
@@ -288,7 +288,7 @@ impl<'a> Adding<'a> {
         table: Table,
         id: i64,
     ) -> Result<Option<usize>, Error> {
-        if let Some(group) = source.summed.get(&(table, id)) {
+        if let Some(group) = source.summed.get(&id) {
             return Ok(*group);
         }
         let group = match table {
@@ -308,7 +308,7 @@ impl<'a> Adding<'a> {
                 }
             }),
         };
-        source.summed.insert((table, id), group);
+        source.summed.insert(id, group);
         Ok(group)
     }
 

@@ -15,7 +15,7 @@ const LATER_LISTS: usize = 8;
 const BITS: usize = FIRST_NUMBERS + FIRST_LISTS + LATER_NUMBERS + LATER_LISTS;
 
 /// Bit of the mask: a count of one, as most are, is a bit of its place, and not a number of its own.
-const SHORT: u128 = 1 << BITS;
+const SHORT: u32 = 1 << BITS;
 
 /// Entries of a list from which on the counts of all places between may be kept.
 const DENSE: usize = 16;
@@ -39,7 +39,7 @@ impl Tally {
         body.add_list(|| counted(&self.finishes));
         sketches.for_each(|sketch| body.add_list(|| sketch.slots()));
         let mut bytes = Vec::with_capacity(body.bytes.len() + 6);
-        put(&mut bytes, body.mask | SHORT);
+        put(&mut bytes, (body.mask | SHORT).into());
         bytes.extend(body.bytes);
         bytes
     }
@@ -54,7 +54,7 @@ impl Tally {
     /// anything else; then what was added is not to be used.
     pub(crate) fn merge_bytes(&mut self, bytes: &[u8], wanted: Distributions) -> Option<()> {
         let mut from = bytes;
-        let mask = take(&mut from)?;
+        let mask = u32::try_from(take_small(&mut from)?).ok()?;
         if (mask & !SHORT) >> BITS != 0 {
             return None;
         }
@@ -99,14 +99,14 @@ impl Tally {
 
 /// A body that is being written.
 struct Body {
-    mask: u128,
+    mask: u32,
     bit: usize,
     bytes: Vec<u8>,
 }
 
 impl Body {
     fn note(&mut self, has: bool) {
-        self.mask |= u128::from(has) << self.bit;
+        self.mask |= u32::from(has) << self.bit;
         self.bit += 1;
     }
 
@@ -161,7 +161,7 @@ fn counted(counts: &[u64]) -> impl Iterator<Item = (usize, u64)> {
 
 /// The parts of a body that is being read.
 struct Parts<'a, 'b> {
-    mask: u128,
+    mask: u32,
     bit: usize,
     is_short: bool,
     from: &'a mut &'b [u8],
@@ -281,13 +281,18 @@ fn take_small(from: &mut &[u8]) -> Option<u64> {
 }
 
 fn take(from: &mut &[u8]) -> Option<u128> {
-    // Most numbers are small.
-    if let [byte @ 0..0x80, rest @ ..] = *from {
+    // Most numbers are small, and few are wide, whose arithmetic is slow.
+    let mut low = 0_u64;
+    for shift in (0..63).step_by(7) {
+        let (byte, rest) = from.split_first()?;
         *from = rest;
-        return Some((*byte).into());
+        low |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(low.into());
+        }
     }
-    let mut number = 0;
-    for shift in (0..128).step_by(7) {
+    let mut number = u128::from(low);
+    for shift in (63..128).step_by(7) {
         let (byte, rest) = from.split_first()?;
         *from = rest;
         let part = u128::from(byte & 0x7f);
