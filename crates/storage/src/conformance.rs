@@ -46,6 +46,12 @@ fn clickhouse() -> Option<String> {
     of_environment("SONDE_TEST_CLICKHOUSE_URL")
 }
 
+/// How often something is done that every engine must survive and that only an embedded one does
+/// quickly: a server plans and writes each insertion anew, and seals nothing.
+fn times(embedded: u64, server: u64) -> u64 {
+    if clickhouse().is_some() { server } else { embedded }
+}
+
 #[expect(clippy::disallowed_methods, reason = "how a test is told of a server")]
 fn of_environment(name: &str) -> Option<String> {
     std::env::var(name).ok()

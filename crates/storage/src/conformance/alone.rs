@@ -2,7 +2,7 @@
 
 use super::overview::{calls, check_numbers, ended};
 use super::sightings::{kernel, sdk};
-use super::{NOON, SECOND, call, clickhouse, place, store};
+use super::{NOON, SECOND, call, place, store, times};
 use crate::{By, Limits, SeriesQuery, Span, Store, Weight};
 use contract::row::{Call, Group, Series, Time};
 use std::collections::BTreeMap;
@@ -69,9 +69,9 @@ fn check(store: &Store, calls: &[Call], by: By, (from, to): (u64, u64)) {
     assert_eq!(groups, Groups::new(), "{what}");
 }
 
-/// So many calls that the embedded engine seals most of them; an engine that seals none needs fewer.
+/// So many calls that the embedded engine seals most of them.
 fn sealed(many: u64) -> u64 {
-    if clickhouse().is_some() { many / 10 } else { many }
+    times(many, many / 10)
 }
 
 #[test]

@@ -123,10 +123,10 @@ fn kill_often(seed: u64) {
     for kill in 0..KILLS_OF_A_DIRECTORY {
         // Numbers that look random and are the same every time (Knuth's MMIX).
         let chance = (seed * 1000 + kill).wrapping_mul(6_364_136_223_846_793_005);
-        let lines = 1 + (chance >> 33) % 12;
+        let lines = 1 + (chance >> 33) % super::times(12, 4);
         kept.extend(killed_after(lines, dir.path(), 1 + kill * 10_000_000));
     }
-    assert!(kept.len() > 500, "{}", kept.len());
+    assert!(kept.len() as u64 > super::times(500, 100), "{}", kept.len());
     let store = Store::open_with(&super::place(dir.path())).unwrap();
     check(&store, &kept, &format!("directory {seed}"));
 }
