@@ -26,7 +26,11 @@ def running(path, *more):
         yield urllib.parse.urlsplit(process.stdout.readline().strip()).netloc, process
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            # It finishes what it merges, which on a slow machine took more than ten seconds.
+            process.wait(60)
+        finally:
+            process.kill()
 
 
 class Client:
