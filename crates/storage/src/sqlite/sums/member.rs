@@ -18,6 +18,9 @@ const REST: i64 = 1 + MAX_GROUPS as i64;
 /// The number of a call of which it is not known.
 const UNKNOWN: i64 = 0;
 
+/// Texts of further attributes that are remembered.
+const MAX_FURTHER: usize = 4096;
+
 /// Numbers of what a call is added up by alone, in the order of [`By::ALONE`].
 pub(super) type Members = [i64; By::ALONE.len()];
 
@@ -26,7 +29,9 @@ pub(super) type Members = [i64; By::ALONE.len()];
 pub(super) struct KnownMembers {
     /// By numbers of texts.
     of_texts: HashMap<(By, i64), i64, Keyed>,
-    /// Of further attributes, as a call has them.
+    /// Of names in further attributes.
+    of_names: HashMap<(By, String), i64, Keyed>,
+    /// Of all further attributes, as a call has them: mostly they are those of another call.
     of_further: HashMap<String, [i64; 3], Keyed>,
 }
 
@@ -41,11 +46,12 @@ pub(in crate::sqlite) enum Member {
 
 impl KnownMembers {
     pub(super) fn len(&self) -> usize {
-        self.of_texts.len() + self.of_further.len()
+        self.of_texts.len() + self.of_names.len()
     }
 
     pub(super) fn clear(&mut self) {
         self.of_texts.clear();
+        self.of_names.clear();
         self.of_further.clear();
     }
 }
@@ -76,7 +82,7 @@ impl Known {
         }
         let Further { environment, user, agent } = Further::of(further);
         let mut member = |by, text: Option<String>| match text {
-            Some(text) => self.member_of(to, by, &text),
+            Some(text) => self.member_of(to, by, text),
             None => Ok(UNKNOWN),
         };
         let members = [
@@ -84,19 +90,29 @@ impl Known {
             member(By::User, user)?,
             member(By::Agent, agent)?,
         ];
+        // They may hold what no two calls have; then only these are looked at anew.
+        if self.members.of_further.len() >= MAX_FURTHER {
+            self.members.of_further.clear();
+        }
         self.members.of_further.insert(further.to_owned(), members);
         Ok(members)
     }
 
     /// The number of a text that the file may not have yet. It gets none that is of no use.
-    fn member_of(&mut self, to: &Transaction<'_>, by: By, text: &str) -> Result<i64, Error> {
-        let mut find = to.prepare_cached("SELECT id FROM text WHERE value = ?1").doing(DOING)?;
-        let found = find.query_row([text], |row| row.get(0)).optional().doing(DOING)?;
-        match found {
-            Some(text) => self.member(to, by, text),
-            None if next(to, by)? == REST => Ok(REST),
-            None => self.member(to, by, insert_text(to, text)?),
+    fn member_of(&mut self, to: &Transaction<'_>, by: By, text: String) -> Result<i64, Error> {
+        let name = (by, text);
+        if let Some(id) = self.members.of_names.get(&name) {
+            return Ok(*id);
         }
+        let mut find = to.prepare_cached("SELECT id FROM text WHERE value = ?1").doing(DOING)?;
+        let found = find.query_row([&name.1], |row| row.get(0)).optional().doing(DOING)?;
+        let id = match found {
+            Some(text) => self.member(to, by, text)?,
+            None if next(to, by)? == REST => REST,
+            None => self.member(to, by, insert_text(to, &name.1)?)?,
+        };
+        self.members.of_names.insert(name, id);
+        Ok(id)
     }
 
     /// The number of a text of the file; makes one for a new text, as long as there is room.
