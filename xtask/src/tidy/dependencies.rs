@@ -1,5 +1,6 @@
 //! What Sonde is made of besides itself: every dependency has a line that says what it is for, and
-//! how many crates only it brings.
+//! how many crates only it brings; and all of them are as `deny.toml` allows, also where `cargo deny`
+//! is not installed.
 
 use super::{none, root};
 use serde_json::Value;
@@ -9,8 +10,16 @@ use std::process::Command;
 /// The crates of a build, by their ids in `cargo metadata`.
 struct Tree {
     ours: BTreeSet<String>,
-    names: BTreeMap<String, String>,
+    crates: BTreeMap<String, Crate>,
     uses: BTreeMap<String, Vec<String>>,
+}
+
+struct Crate {
+    name: String,
+    /// As SPDX has it; empty where the crate says none.
+    licence: String,
+    /// Empty of our own.
+    source: String,
 }
 
 impl Tree {
@@ -28,9 +37,13 @@ impl Tree {
         let uses = |node: &Value| list(&node["deps"]).iter().map(|one| text(&one["pkg"])).collect();
         Self {
             ours: list(&all["workspace_members"]).iter().map(text).collect(),
-            names: list(&all["packages"])
+            crates: list(&all["packages"])
                 .iter()
-                .map(|package| (text(&package["id"]), text(&package["name"])))
+                .map(|package| {
+                    let or_none = |key: &str| package[key].as_str().unwrap_or_default().to_owned();
+                    let [name, licence, source] = ["name", "license", "source"].map(or_none);
+                    (text(&package["id"]), Crate { name, licence, source })
+                })
                 .collect(),
             uses: list(&all["resolve"]["nodes"])
                 .iter()
@@ -55,7 +68,7 @@ impl Tree {
     fn direct(&self) -> BTreeMap<&str, &str> {
         let used = self.ours.iter().flat_map(|id| &self.uses[id]);
         used.filter(|id| !self.ours.contains(*id))
-            .map(|id| (self.names[id].as_str(), id.as_str()))
+            .map(|id| (self.crates[id].name.as_str(), id.as_str()))
             .collect()
     }
 }
@@ -109,6 +122,45 @@ fn every_dependency_says_how_many_crates_only_it_brings() {
         let alone = (all - tree.len_without(Some(id))).to_string();
         if table.get(name).is_some_and(|said| *said != alone) {
             found.push(format!("CONTRIBUTING.md: {name} alone brings {alone} crates"));
+        }
+    }
+    none(&found);
+}
+
+/// The texts in quotes of the part of `deny.toml` behind a word, up to the end of its list.
+fn denied(behind: &str) -> Vec<String> {
+    let file = read("deny.toml");
+    let part = file.split(behind).nth(1).unwrap().split("\n]").next().unwrap();
+    part.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn licences_and_sources_are_as_deny_toml_has_them() {
+    const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
+    let (allowed, banned) = (denied("\nallow = ["), denied("\ndeny = ["));
+    let is_allowed = |licence: &str| {
+        // Of each part one alternative; more than SPDX asks for where there are no brackets.
+        let licence = licence.replace('/', " OR ").replace(['(', ')'], "");
+        let mut parts = licence.split(" AND ");
+        parts
+            .all(|part| part.split(" OR ").any(|one| allowed.iter().any(|ours| ours == one.trim())))
+    };
+    assert!(is_allowed("(MIT OR GPL-3.0) AND Unicode-3.0") && !is_allowed("MIT AND GPL-3.0"));
+    assert!(banned.iter().any(|name| name == "openssl-sys"), "{banned:?}");
+    let tree = Tree::read();
+    let others = tree.uses.keys().filter(|id| !tree.ours.contains(*id)).map(|id| &tree.crates[id]);
+    let mut found = Vec::new();
+    for Crate { name, licence, source } in others {
+        if !is_allowed(licence) {
+            found.push(format!(
+                "{name} has the licence \"{licence}\", which deny.toml does not allow"
+            ));
+        }
+        if source != CRATES_IO {
+            found.push(format!("{name} is from \"{source}\", and not from crates.io"));
+        }
+        if banned.contains(name) {
+            found.push(format!("{name} is banned by deny.toml"));
         }
     }
     none(&found);
