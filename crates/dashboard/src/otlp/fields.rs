@@ -75,6 +75,7 @@ impl Place {
         Self::find(name).expect("a name of the list")
     }
 
+    /// `None` of a name that is not in the list.
     pub(super) const fn find(name: &str) -> Option<Self> {
         let mut place = 0;
         while place < OURS.len() {

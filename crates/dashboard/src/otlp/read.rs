@@ -213,7 +213,10 @@ impl Attributes {
                 Value::Text(text) => Value::Text(Value::item(&text)),
                 other => other,
             };
-            self.beside.insert(key.to_owned(), value);
+            // Our own name wins over others for the same.
+            if found.is_none() || !self.beside.contains_key(key) {
+                self.beside.insert(key.to_owned(), value);
+            }
         }
     }
 
@@ -405,4 +408,22 @@ fn number(value: &Value) -> Option<f64> {
 /// Dollars as the row has them: a decimal text, here with as many places as it can have.
 fn dollars_text(dollars: f64) -> Value {
     Value::Text(format!("{dollars:.12}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Attributes, Value};
+
+    #[test]
+    fn our_own_name_wins_over_an_earlier_one_whichever_comes_first() {
+        let names = ["openai.response.service_tier", "gen_ai.openai.response.service_tier"];
+        for order in [[0, 1], [1, 0]] {
+            let mut attributes = Attributes::default();
+            order
+                .iter()
+                .for_each(|at| attributes.add(names[*at], Value::text(["flex", "auto"][*at])));
+            let kept: Vec<_> = attributes.beside.into_iter().collect();
+            assert_eq!(kept, [(names[0].to_owned(), Value::text("flex"))]);
+        }
+    }
 }
